@@ -1,0 +1,1 @@
+"""Distributed experiment orchestration on Ray for LLM alignment research."""

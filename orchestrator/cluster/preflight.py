@@ -1,0 +1,145 @@
+"""Whether a plan fits the hardware: bin packing over nodes, so that Ray is never left waiting for what cannot come."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.cluster.plan import Bundle, Plan, plan_rows
+from orchestrator.errors import ConfigError, PreflightError
+
+__all__ = ["Node", "Placement", "PreflightError", "check_fit", "inventory", "local_node", "nodes_of_cluster"]
+
+CPUS_PER_GPU = 8
+"""CPUs that a stated inventory is assumed to have for each GPU; usual for rented machines."""
+
+KEYS = {
+    "learner": ("learner.ranks", "learner.cpus_per_rank", "learner.gpus_per_rank"),
+    "policy": ("rollout.fleet.servers", "rollout.fleet.cpus_per_server", "rollout.fleet.gpus_per_server"),
+    "judge": ("judge.fleet.servers", "judge.fleet.cpus_per_server", "judge.fleet.gpus_per_server"),
+}
+"""The settings that decide what each role takes: the number of processes, the CPUs and the GPUs of each."""
+
+_PROCESSES_MAX = 4096
+_INVENTORY = re.compile(r"(?:(\d+)x)?(\d+)x(\d+(?:\.\d+)?)GB", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine with all that it has (not only what is free now). gpu_memory_gb: of one GPU, if known."""
+
+    id: str
+    cpus: float
+    gpus: int
+    gpu_memory_gb: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One process on one node. index: its number within its role."""
+
+    role: str
+    index: int
+    node: str
+
+
+def check_fit(plan: Plan, nodes: Sequence[Node]) -> list[Placement]:
+    """A node for every process of the plan, such that no node is asked for more than it has.
+
+    Greedy best fit, tried with the roles in every order: as good as Ray itself will place them.
+    Raises PreflightError with a table of what is asked and what is there where no order fits.
+    """
+    if sum(bundle.count for bundle in plan.bundles) > _PROCESSES_MAX:
+        raise PreflightError(f"The run asks for more than {_PROCESSES_MAX} processes.\n{_table(plan, nodes)}")
+    largest_first = sorted(plan.bundles, key=lambda bundle: (-bundle.gpus, -bundle.cpus))
+    for order in itertools.permutations(largest_first):
+        placements = _pack(order, nodes)
+        if placements is not None:
+            return placements
+    raise PreflightError(f"The run can never be placed: {_lack(plan, nodes)}\n{_table(plan, nodes)}")
+
+
+def _pack(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> list[Placement] | None:
+    cpus, gpus = [node.cpus for node in nodes], [node.gpus for node in nodes]
+    placements = []
+    for bundle in bundles:
+        for index in range(bundle.count):
+            fitting = [at for at in range(len(nodes)) if gpus[at] >= bundle.gpus and cpus[at] >= bundle.cpus]
+            if not fitting:
+                return None
+            # The fullest node that still fits; what needs no GPU goes where none is left.
+            best = min(fitting, key=lambda at: (gpus[at], cpus[at]))
+            cpus[best] = round(cpus[best] - bundle.cpus, 4)  # the grain of Ray's fractions
+            gpus[best] -= bundle.gpus
+            placements.append(Placement(bundle.role, index, nodes[best].id))
+    return placements
+
+
+def _lack(plan: Plan, nodes: Sequence[Node]) -> str:
+    """What is short, and the settings that change it."""
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    if not nodes:
+        return "there is no node at all; start one (`ray start --head`) or leave cluster.address unset."
+    for bundle in plan.bundles:
+        if bundle.role in KEYS and not any(node.gpus >= bundle.gpus and node.cpus >= bundle.cpus for node in nodes):
+            need = f"{bundle.cpus:g} CPUs and {bundle.gpus} GPUs"
+            return f"no node has the {need} that one {bundle.role} needs. Lower {' or '.join(KEYS[bundle.role][1:])}."
+    if plan.gpus > gpus:
+        takers = [bundle for bundle in plan.bundles if bundle.gpus]
+        return f"it asks for {plan.gpus} GPUs and there are {gpus}. {_remedy(takers, 2)}"
+    takers = [bundle for bundle in plan.bundles if bundle.cpus]
+    if plan.cpus > cpus:
+        return f"it asks for {plan.cpus:g} CPUs and there are {cpus:g}. {_remedy(takers, 1)}"
+    return f"the sums would do, but no split over the nodes fits. {_remedy(takers, 2)}"
+
+
+def _remedy(takers: Sequence[Bundle], each: int) -> str:
+    """each: which of a role's KEYS to lower where there is only one process of it."""
+    keys = [KEYS[bundle.role][0 if bundle.count > 1 else each] for bundle in takers]
+    return f"Lower {' or '.join(keys)}, or use more nodes."
+
+
+def _table(plan: Plan, nodes: Sequence[Node]) -> str:
+    alike = Counter((node.cpus, node.gpus) for node in nodes)
+    rows = [("asked by", "processes", "CPUs each", "GPUs each"), *(row[:4] for row in plan_rows(plan))]
+    rows += [("there", "nodes", "CPUs each", "GPUs each")]
+    rows += [("", str(count), f"{cpus:g}", str(gpus)) for (cpus, gpus), count in alike.items()]
+    return "\n".join(f"  {name:<10}{count:>10}{cpus:>11}{gpus:>11}" for name, count, cpus, gpus in rows)
+
+
+def inventory(text: str) -> list[Node]:
+    """Hardware in words: `8x80GB` is one node with 8 GPUs of 80 GB, `2x8x80GB` two of them; CPUS_PER_GPU CPUs a GPU.
+
+    Raises ConfigError.
+    """
+    match = _INVENTORY.fullmatch(text.strip())
+    if not match or not 1 <= int(match[1] or 1) <= _PROCESSES_MAX:
+        raise ConfigError(f"cluster.inventory={text}: write GPUs x memory, 8x80GB, or nodes x GPUs x memory, 2x8x80GB.")
+    nodes, gpus, memory = int(match[1] or 1), int(match[2]), float(match[3])
+    return [Node(f"node-{number + 1}", gpus * CPUS_PER_GPU, gpus, memory) for number in range(nodes)]
+
+
+def local_node() -> Node:
+    """This machine, without asking Ray or torch: its CPUs, and the GPUs that its NVIDIA driver lists."""
+    gpus = Path("/proc/driver/nvidia/gpus")
+    return Node("this machine", os.cpu_count() or 1, len(list(gpus.iterdir())) if gpus.is_dir() else 0)
+
+
+def nodes_of_cluster() -> list[Node]:
+    """The living nodes of the Ray cluster that this process is connected to, with their totals."""
+    import ray
+
+    return [
+        Node(
+            f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})",
+            node["Resources"].get("CPU", 0.0),
+            int(node["Resources"].get("GPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]

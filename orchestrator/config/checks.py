@@ -1,0 +1,124 @@
+"""What a well-typed config may still have wrong: values out of bounds, and settings that cannot go together."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from orchestrator.config.keys import keys_of, value_at
+from orchestrator.config.references import ModelReference, resolve
+from orchestrator.config.schema import LimitsConfig, ModelConfig, RunConfig
+from orchestrator.errors import ConfigError
+
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
+
+
+def out_of_bounds(config: RunConfig, origins: Mapping[str, str]) -> list[str]:
+    """Values outside the choices, low and high that their fields declare, or not finite. origins: what set each key."""
+    problems = []
+    for name, key in keys_of(type(config)).items():
+        value = None if key.is_group else value_at(config, name)
+        where = f"{name}={value} ({origins.get(name, 'default')})"
+        if key.choices and value not in key.choices:
+            problems.append(f"{where}: must be {key.bounds_in_words}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            problems.append(f"{where}: must be a finite number.")
+        elif isinstance(value, (int, float)) and not _between(value, key.low, key.high):
+            problems.append(f"{where}: must be {key.bounds_in_words}.")
+    return problems
+
+
+def _between(value: float, low: float | None, high: float | None) -> bool:
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def check(config: RunConfig) -> list[str]:
+    """Settings that cannot go together: one sentence each, with the keys and a remedy. Empty where all is well."""
+    return [*_run(config), *_data(config), *_policy(config), *_judge(config), *_batches(config)]
+
+
+def _run(config: RunConfig) -> Iterator[str]:
+    if config.name is not None and not _RUN_NAME.fullmatch(config.name):
+        yield (
+            f"name={config.name}: must be the name of one folder (letters, digits and . _ + = , -), for example "
+            "name=first-try; the folder of all runs is storage."
+        )
+    if not config.storage:
+        yield "storage: must name a folder, for example storage=runs."
+    default_gap = LimitsConfig().logprob_gap_max
+    if config.model.dtype == "bfloat16" and config.limits.logprob_gap_max == default_gap:
+        yield (
+            f"limits.logprob_gap_max={default_gap:g} is a bound for float32, and model.dtype=bfloat16 rounds "
+            "more coarsely: set limits.logprob_gap_max=0.5, or model.dtype=float32."
+        )
+
+
+def _data(config: RunConfig) -> Iterator[str]:
+    source, path = config.data.source, config.data.path
+    if source == "mini":
+        if path is not None:
+            yield f"data.path={path} is not read where data.source=mini: set data.source, or drop it."
+    elif path is None:
+        yield f"data.source={source} is read from a file: set data.path=FILE."
+    elif not Path(path).expanduser().exists():
+        yield f"data.path={path} does not exist (data.source={source}): give the path of the data from {Path.cwd()}."
+
+
+def _policy(config: RunConfig) -> Iterator[str]:
+    yield from _model("model", config.model, config.rollout.fleet.gpus_per_server, "rollout.fleet")
+    yield from _reference("model.name", config.model.name, config.storage)
+    if config.model.name.startswith(("http://", "https://")):
+        yield (
+            f"model.name={config.model.name}: the learner needs the policy's weights, which a URL cannot give; "
+            "use model=hf:ID, model=path:FOLDER or model=run:NAME. A URL can stand in for the judge (judge=URL)."
+        )
+    if config.rollout.max_completion_tokens >= config.model.context_tokens:
+        yield (
+            f"rollout.max_completion_tokens={config.rollout.max_completion_tokens} leaves no room for a prompt in "
+            f"model.context_tokens={config.model.context_tokens}: lower the one or raise the other."
+        )
+
+
+def _judge(config: RunConfig) -> Iterator[str]:
+    judge = config.judge
+    yield from _reference("judge.name", judge.name, config.storage)
+    if judge.model.name not in ("mini", judge.name):
+        yield f"judge.model.name={judge.model.name} is not read: set the judge's model with judge={judge.model.name}."
+    elif judge.name == "mini":
+        yield from _model("judge.model", judge.model, judge.fleet.gpus_per_server, "judge.fleet")
+
+
+def _reference(key: str, text: str, storage: str) -> Iterator[str]:
+    try:
+        resolve(ModelReference.parse(text), storage)
+    except ConfigError as error:
+        yield f"{key}: {error}"
+
+
+def _model(key: str, model: ModelConfig, gpus: int, fleet: str) -> Iterator[str]:
+    """The shape of a model that is built on the spot."""
+    if model.name != "mini":
+        return
+    if model.hidden_size % model.heads:
+        yield f"{key}.hidden_size={model.hidden_size} must be a multiple of {key}.heads={model.heads}: change one."
+    elif model.hidden_size // model.heads % 2:
+        yield (
+            f"{key}.hidden_size={model.hidden_size} over {key}.heads={model.heads} gives heads of odd width, which "
+            f"rotary positions cannot use: choose {key}.heads so that the quotient is even."
+        )
+    if model.heads % model.kv_heads:
+        yield f"{key}.heads={model.heads} must be a multiple of {key}.kv_heads={model.kv_heads}: change one."
+    if gpus > 1 and model.heads % gpus:
+        yield f"{key}.heads={model.heads} cannot be split over {fleet}.gpus_per_server={gpus}: use a divisor."
+
+
+def _batches(config: RunConfig) -> Iterator[str]:
+    episodes = config.rollout.prompts_per_step * config.rollout.samples_per_prompt
+    if config.algorithm.minibatches > episodes:
+        yield (
+            f"algorithm.minibatches={config.algorithm.minibatches} is more than the {episodes} episodes of a step "
+            f"(rollout.prompts_per_step={config.rollout.prompts_per_step} times "
+            f"rollout.samples_per_prompt={config.rollout.samples_per_prompt}): lower it, or sample more."
+        )

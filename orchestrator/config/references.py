@@ -1,0 +1,98 @@
+"""References to models, the same wherever one is named: `mini`, `hf:ID`, `path:FOLDER`, `run:NAME@step` or a URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import ConfigError
+
+FORMS = "mini, hf:ID, path:FOLDER, run:NAME@STEP, http://… or https://…"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """A parsed reference. kind: "mini", "hf", "path", "run" or "url"; step: of a run's checkpoint, None the newest."""
+
+    kind: str
+    value: str = ""
+    step: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ModelReference:
+        """Read a reference as it is written in a setting. Raises ConfigError where it has none of the forms."""
+        if text == "mini":
+            return cls("mini")
+        if text.startswith(("http://", "https://")):
+            if not text.partition("://")[2].strip("/"):
+                raise ConfigError(f"{text!r} is a URL without a host.")
+            return cls("url", text.rstrip("/"))
+        kind, colon, value = text.partition(":")
+        if not colon or kind not in ("hf", "path", "run"):
+            raise ConfigError(f"{text!r} is not a model reference. {_guess(text)}The forms are: {FORMS}.")
+        if not value:
+            raise ConfigError(f"{text!r} names nothing after the colon. The forms are: {FORMS}.")
+        return cls._of_run(text, value) if kind == "run" else cls(kind, value)
+
+    @classmethod
+    def _of_run(cls, text: str, value: str) -> ModelReference:
+        name, at, step = value.partition("@")
+        if not name or (at and not step.isdecimal()):
+            raise ConfigError(f"{text!r}: write run:NAME@STEP, the step a whole number, or run:NAME for the newest.")
+        return cls("run", name, int(step) if at else None)
+
+    def __str__(self) -> str:
+        if self.kind == "url":
+            return self.value
+        step = "" if self.step is None else f"@{self.step}"
+        return f"{self.kind}:{self.value}{step}" if self.value else self.kind
+
+
+def _guess(text: str) -> str:
+    if text.startswith(("/", "./", "../", "~")):
+        return f"Did you mean path:{text}? "
+    if text.count("/") == 1 and ":" not in text:
+        return f"Did you mean hf:{text}? "
+    return ""
+
+
+def resolve(reference: ModelReference, storage: str | Path) -> Path | str:
+    """What a reference stands for: the folder of weights (`path:`, `run:`), the id (`hf:`), the URL, or "mini".
+
+    storage: the folder of all runs. Raises ConfigError where the folder, the run or the checkpoint is missing.
+    """
+    if reference.kind == "path":
+        folder = Path(reference.value).expanduser()
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"{reference}: {folder} is not a Hugging Face model folder (it has no config.json).")
+        return folder
+    if reference.kind == "run":
+        return _checkpoint(reference, find_run(reference.value, storage))
+    return reference.value or reference.kind
+
+
+def find_run(name: str, storage: str | Path) -> Path:
+    """The folder of a run, given as NAME, WORKLOAD/NAME or a path. Raises ConfigError unless there is exactly one."""
+    root = Path(storage).expanduser()
+    candidates = [Path(name).expanduser(), root / name, *sorted(root.glob(f"*/{name}"))]
+    found = {folder.resolve(): folder for folder in candidates if (folder / "config.yaml").is_file()}
+    if not found:
+        raise ConfigError(f"No run {name!r} in {root}/. `orchestrate list --storage {root}` shows what is there.")
+    if len(found) > 1:
+        raise ConfigError(f"Several runs are named {name!r}: {', '.join(map(str, found.values()))}. Use WORKLOAD/NAME.")
+    return next(iter(found.values()))
+
+
+def _checkpoint(reference: ModelReference, run: Path) -> Path:
+    folder = run / "checkpoints"
+    steps = sorted(item.parent.name for item in folder.glob("step-*/hf"))
+    if reference.step is not None:
+        wanted = f"step-{reference.step:06d}"
+    elif (folder / "LATEST").is_file():
+        wanted = (folder / "LATEST").read_text().strip()
+    else:
+        raise ConfigError(f"{reference}: {run} has no finished checkpoint (no checkpoints/LATEST).")
+    if wanted not in steps:
+        there = ", ".join(f"@{int(step.removeprefix('step-'))}" for step in steps) or "none"
+        raise ConfigError(f"{reference}: {folder / wanted} holds no model folder `hf`. Steps that do: {there}.")
+    return folder / wanted / "hf"

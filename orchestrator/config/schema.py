@@ -1,0 +1,240 @@
+"""Every setting of a run, documented where it is declared. A workload adds groups of its own by subclassing `RunConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def setting(
+    default: Any, doc: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+) -> Any:
+    """A documented field. choices, low and high (inclusive) are checked by `orchestrator.config.compose`."""
+    metadata = {"doc": doc, "choices": choices, "low": low, "high": high}
+    return field(default=default, metadata=metadata)
+
+
+def group(cls: type, doc: str) -> Any:
+    """A nested group of settings."""
+    return field(default_factory=cls, metadata={"doc": doc})
+
+
+@dataclass
+class DataConfig:
+    """Where tasks come from."""
+
+    source: str = setting("mini", "Kind of data; `mini` is generated, the others are read from data.path.")
+    path: str | None = setting(None, "File or folder that holds the data (not for mini).")
+    seed: int = setting(
+        0, "Seed of generated data and of splits. Independent of `seed`, so that seeds share one world.", low=0
+    )
+    train_groups: int = setting(
+        256, "Dilemmas (or other units that are split as a whole) to train on, when data is generated.", low=1
+    )
+    eval_groups: int = setting(48, "Held-out dilemmas.", low=1)
+
+
+@dataclass
+class ModelConfig:
+    """A causal language model: a reference to weights, or the shape of one that is built on the spot."""
+
+    name: str = setting(
+        "mini", "`mini` (built on the spot), `hf:ID`, `path:FOLDER`, `run:NAME@step`; for judges also a URL."
+    )
+    hidden_size: int = setting(128, "Width of a model built on the spot.", low=8)
+    layers: int = setting(4, "Layers of a model built on the spot.", low=1)
+    heads: int = setting(4, "Attention heads of a model built on the spot.", low=1)
+    kv_heads: int = setting(2, "Key-value heads of a model built on the spot.", low=1)
+    bpe_tokens: int = setting(2048, "Vocabulary of the BPE that is trained when the data is real text.", low=300)
+    tie_embeddings: bool = setting(True, "Share input and output embeddings of a model built on the spot.")
+    context_tokens: int = setting(256, "Longest sequence, prompt and completion together.", low=8)
+    dtype: str = setting("float32", "Precision of weights and activations.", choices=("float32", "bfloat16"))
+
+
+@dataclass
+class FleetConfig:
+    """How many servers hold a model and what each of them needs."""
+
+    servers: int = setting(1, "vLLM servers (Ray actors) that share the requests.", low=1)
+    cpus_per_server: float = setting(0.5, "Logical CPUs that Ray reserves for a server.", low=0)
+    gpus_per_server: int = setting(
+        0, "GPUs of a server; more than one means tensor parallelism. 0 runs on the CPU.", low=0
+    )
+    threads_per_server: int = setting(1, "Compute threads of a server on the CPU.", low=1)
+    kv_cache_bytes: int = setting(
+        256 * 2**20, "Memory for the key-value cache of a server (CPU); on GPUs see gpu_memory_share.", low=2**20
+    )
+    gpu_memory_share: float = setting(0.85, "Share of a GPU's memory that a server may use.", low=0.05, high=1)
+    max_concurrent_sequences: int = setting(256, "Sequences that a server works on at once.", low=1)
+    start_deadline_s: float = setting(600.0, "Longest wait for a server to be ready.", low=1)
+    request_deadline_s: float = setting(
+        600.0, "Longest wait for one batch of requests before its server counts as hung.", low=1
+    )
+    max_restarts: int = setting(3, "Restarts of a server that died before the run gives up.", low=0)
+
+
+@dataclass
+class SftConfig:
+    """Supervised training that precedes RL (a warm-up, a judge)."""
+
+    steps: int = setting(200, "Optimizer steps; 0 skips the lesson and uses the model as it is.", low=0)
+    examples_per_step: int = setting(32, "Examples a step, over all ranks.", low=1)
+    learning_rate: float = setting(
+        3e-3, "Peak of the learning-rate schedule (linear warm-up over 10 % of the steps, cosine to 10 %).", low=0
+    )
+    seed: int = setting(0, "Seed of the initial weights and of the order of examples.", low=0)
+
+
+@dataclass
+class JudgeConfig:
+    """The judge that turns answers into rewards."""
+
+    name: str = setting(
+        "mini",
+        "The judge's model: `mini`, `hf:ID`, `path:FOLDER`, `run:NAME@step` or the URL of an OpenAI-compatible server.",
+    )
+    model: ModelConfig = group(ModelConfig, "Shape of a judge built on the spot. Its name is judge.name.")
+    fleet: FleetConfig = group(FleetConfig, "Servers of the judge.")
+    training: SftConfig = group(SftConfig, "SFT on verdicts.")
+    served_name: str | None = setting(None, "Model name to ask a URL for (default: the first that it lists).")
+    api_key_env: str = setting(
+        "OPENAI_API_KEY", "Environment variable that holds the key for a URL. The key itself is never stored."
+    )
+    soft: bool = setting(False, "Use P(yes) itself instead of the thresholded verdict.")
+    min_mass: float = setting(
+        0.5, "Least P(yes)+P(no) of a valid verdict; below it the verdict is Unscored.", low=0, high=1
+    )
+    retries: int = setting(2, "Further attempts at a question that failed.", low=0)
+    max_unscored_share: float = setting(
+        0.2, "Largest share of unscored episodes in a step; above it the run stops.", low=0, high=1
+    )
+    gate_accuracy: float = setting(
+        0.9, "Least held-out accuracy of a judge that was trained here; 0 only reports it.", low=0, high=1
+    )
+    gate_pair_order: float = setting(
+        0.85, "Least share of held-out answer pairs ordered as the labels order them; 0 only reports it.", low=0, high=1
+    )
+
+
+@dataclass
+class AlgorithmConfig:
+    """The RL objective."""
+
+    name: str = setting("grpo", "The objective; its name alone selects its preset.", choices=("grpo",))
+    clip_low: float = setting(0.2, "Ratio clip below 1.", low=0, high=1)
+    clip_high: float = setting(0.2, "Ratio clip above 1.", low=0)
+    kl_weight: float = setting(
+        0.001, "Weight of the k3 KL penalty against the starting policy; 0 skips the reference model.", low=0
+    )
+    epochs_per_batch: int = setting(1, "Passes over each batch of episodes.", low=1)
+    minibatches: int = setting(1, "Optimizer steps a pass.", low=1)
+
+
+@dataclass
+class RolloutConfig:
+    """How episodes are sampled."""
+
+    prompts_per_step: int = setting(8, "Tasks a step.", low=1)
+    samples_per_prompt: int = setting(8, "Episodes a task (the group).", low=2)
+    max_completion_tokens: int = setting(64, "Longest completion.", low=1)
+    temperature: float = setting(1.0, "Sampling temperature; the learner uses the same.", low=0.01)
+    fleet: FleetConfig = group(FleetConfig, "Servers of the policy.")
+
+
+@dataclass
+class LearnerConfig:
+    """DeepSpeed training."""
+
+    ranks: int = setting(2, "Data-parallel processes.", low=1)
+    gpus_per_rank: int = setting(0, "1 trains on GPUs, 0 on the CPU.", low=0, high=1)
+    cpus_per_rank: float = setting(0.5, "Logical CPUs that Ray reserves for a rank.", low=0)
+    threads_per_rank: int = setting(1, "Compute threads of a rank on the CPU.", low=1)
+    zero_stage: int = setting(2, "DeepSpeed ZeRO stage.", low=0, high=3)
+    learning_rate: float = setting(1e-6, "Learning rate of RL.", low=0)
+    warmup_steps: int = setting(0, "Steps of linear warm-up, then constant.", low=0)
+    weight_decay: float = setting(0.0, "AdamW weight decay.", low=0)
+    adam_beta2: float = setting(0.95, "AdamW second-moment decay.", low=0, high=1)
+    max_grad_norm: float = setting(1.0, "Global gradient norm clip.", low=0)
+    tokens_per_microbatch: int = setting(16384, "Token budget of one forward pass on a rank, padding included.", low=16)
+    gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
+    collective_deadline_s: float = setting(1800.0, "Longest wait of one rank for the others.", low=10)
+
+
+@dataclass
+class EvalConfig:
+    """Evaluation on held-out tasks."""
+
+    every_steps: int = setting(
+        10, "Steps between evaluations; the first and the last step are always evaluated.", low=1
+    )
+    samples_per_task: int = setting(4, "Answers a held-out task, at temperature 1.", low=1)
+    best_of: int = setting(8, "Answers a task for best-of-n of the starting policy; 0 skips it.", low=0)
+
+
+@dataclass
+class CheckpointConfig:
+    """What is kept."""
+
+    every_steps: int = setting(20, "Steps between checkpoints; the last step is always saved.", low=1)
+    keep: int = setting(2, "Newest checkpoints that are kept.", low=1)
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases."""
+
+    project: str = setting("orchestrator", "W&B project.")
+    mode: str = setting(
+        "auto",
+        "`auto` is online when WANDB_API_KEY is set, else offline.",
+        choices=("auto", "online", "offline", "disabled"),
+    )
+
+
+@dataclass
+class ClusterConfig:
+    """Where it runs."""
+
+    address: str | None = setting(
+        None, "Ray cluster to join (`auto`, `HOST:PORT`, `ray://…`); by default RAY_ADDRESS, or a local Ray."
+    )
+    inventory: str | None = setting(
+        None, "Hardware to plan for in a dry run: `1x24GB`, `8x80GB`, `2x8x80GB` (nodes x GPUs x memory)."
+    )
+    placement_deadline_s: float = setting(180.0, "Longest wait for Ray to place what fits.", low=1)
+
+
+@dataclass
+class LimitsConfig:
+    """Bounds past which a run stops and names the metric."""
+
+    logprob_gap_max: float = setting(
+        1e-3,
+        "Largest trainer-engine log-probability difference of any token (float32; bfloat16 needs about 0.5).",
+        low=0,
+    )
+    exposed_wait_notice_s: float = setting(30.0, "A wait longer than this says what it waits for.", low=1)
+
+
+@dataclass
+class RunConfig:
+    """One run."""
+
+    workload: str = setting("", "The workload: a name under workloads/.")
+    name: str | None = setting(None, "Name of the run's folder (default: preset, seed and time).")
+    preset: str = setting("mini", "Size of the run; a YAML of the workload's presets.")
+    seed: int = setting(0, "Seed of the policy's warm-up and of sampling.", low=0)
+    steps: int = setting(60, "RL steps.", low=1)
+    storage: str = setting("runs", "Folder of all runs and of the cache.")
+    data: DataConfig = group(DataConfig, "Where tasks come from.")
+    model: ModelConfig = group(ModelConfig, "The policy.")
+    warmup: SftConfig = group(SftConfig, "SFT of the policy before RL.")
+    judge: JudgeConfig = group(JudgeConfig, "The judge.")
+    algorithm: AlgorithmConfig = group(AlgorithmConfig, "The objective.")
+    rollout: RolloutConfig = group(RolloutConfig, "Sampling.")
+    learner: LearnerConfig = group(LearnerConfig, "DeepSpeed.")
+    eval: EvalConfig = group(EvalConfig, "Evaluation.")
+    checkpoint: CheckpointConfig = group(CheckpointConfig, "Checkpoints.")
+    tracking: TrackingConfig = group(TrackingConfig, "Experiment tracking.")
+    cluster: ClusterConfig = group(ClusterConfig, "Ray.")
+    limits: LimitsConfig = group(LimitsConfig, "When to stop.")

@@ -1,0 +1,269 @@
+"""Rank 0's side of a run: it plays episodes, has them judged, keeps the records. The other ranks only learn.
+
+Task -> episodes -> answers -> verdicts -> batch, each a method, in that order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from orchestrator.config.references import ModelReference
+from orchestrator.config.schema import RunConfig
+from orchestrator.errors import RunError
+from orchestrator.fleets.fleet import Answerer, Fleet
+from orchestrator.fleets.remote import RemoteFleet
+from orchestrator.fleets.weights import publish
+from orchestrator.learning.batch import Batch, Selection, make_batch, select
+from orchestrator.learning.objectives import OBJECTIVES
+from orchestrator.records import episodes as episode_files
+from orchestrator.records.folder import RunFolder, read_json, write_json
+from orchestrator.records.ledger import Ledger
+from orchestrator.records.metrics import Events, MetricsLog
+from orchestrator.rollouts.judging import ask
+from orchestrator.rollouts.play import roll_out
+from orchestrator.sweep.statistics import mean_interval
+from orchestrator.values import (
+    Episode,
+    Group,
+    LogitAnswer,
+    LogitQuery,
+    Sampling,
+    Scored,
+    Task,
+    Unscored,
+    Verdict,
+    stable_hash,
+)
+
+STOP = "stop"
+"""A file of this name in the run's folder asks the run to end after the step it is in."""
+
+
+class Director:
+    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver."""
+
+    def __init__(self, config: RunConfig, workload: Any, folder: Path, servers: Mapping[str, Sequence[Any]]) -> None:
+        self.config, self.workload, self.folder = config, workload, RunFolder(folder)
+        self.events = Events(self.folder.events)
+        held = config.learner.ranks * config.learner.gpus_per_rank + sum(
+            fleet.servers * fleet.gpus_per_server for fleet in (config.rollout.fleet, config.judge.fleet)
+        )
+        self.ledger = Ledger(self.folder.ledger_log, gpus=held, on_phase=self.events.phase)
+        self._log = MetricsLog(self.folder.metrics_log)
+        self.fleets: dict[str, Answerer] = {role: self._fleet(role, handles) for role, handles in servers.items()}
+        if ModelReference.parse(config.judge.name).kind == "url":
+            judge = config.judge
+            self.fleets["judge"] = RemoteFleet(
+                judge.name, judge.served_name, judge.api_key_env, judge.fleet.request_deadline_s
+            )
+        self._reward, self._environment = workload.reward(), workload.environment()
+        self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
+        self._objective = OBJECTIVES[config.algorithm.name]
+        self._tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
+        self._played: tuple[list[Episode], list[Any], int] = ([], [], 0)
+        self._row: dict[str, float] = {}
+
+    def _fleet(self, role: str, handles: Sequence[Any]) -> Fleet:
+        settings = self.config.rollout.fleet if role == "policy" else self.config.judge.fleet
+        return Fleet(
+            role, list(handles), settings.request_deadline_s, settings.start_deadline_s, settings.max_restarts,
+            self.config.limits.exposed_wait_notice_s,
+        )  # fmt: skip
+
+    def wait_for_fleets(self) -> None:
+        """Block until every server answers."""
+        for role, fleet in self.fleets.items():
+            if isinstance(fleet, Fleet):
+                self.events.announce(f"waiting for the {role} fleet ({len(fleet.servers)} vLLM server(s))")
+                fleet.wait_ready()
+
+    def push(self, role: str, version: int, buckets: Iterable[Mapping[str, Any]]) -> None:
+        """Publish weights and have every server of the role acknowledge them."""
+        fleet = self.fleets[role]
+        assert isinstance(fleet, Fleet), f"{role} is served elsewhere and takes no weights"
+        weights = publish(version, buckets)
+        fleet.push(weights)
+        self._row |= {"sync/weight_version": version} if role == "policy" else {}
+
+    def examine(self, lesson: Any, stored: Path) -> None:
+        """Put the taught model to its exam on held-out data, or read how it did before; stop where a gate is missed."""
+        if stored.is_file():
+            report = read_json(stored)
+        else:
+            calls = list(lesson.exam())
+            if not calls:
+                return
+            self.events.announce(f"examining the {lesson.role}: {len(calls):,} questions on held-out data")
+            report = dict(lesson.report(self.fleets[lesson.role].complete(calls)))
+            write_json(stored, report)
+        if lesson.exam() and lesson.role == "judge":
+            write_json(self.folder.judge, report)
+        missed = {name: bound for name, bound in lesson.gate.items() if not report[name] >= bound}
+        if missed:
+            told = ", ".join(f"{name} {report[name]:.3f} is below {bound:g}" for name, bound in missed.items())
+            raise RunError(
+                f"the {lesson.role} failed its exam on held-out data: {told}. RL against it would learn its mistakes. Teach it longer "
+                f"({lesson.role}.training.steps) or, to go on all the same, set {lesson.role}.gate_{next(iter(missed))}=0."
+            )
+
+    def tasks_of(self, step: int) -> list[Task]:
+        """The tasks of a step (from 1): a function of the seed and the step, so that resuming needs no sampler state."""
+        tasks, size = self._tasks["train"], self.config.rollout.prompts_per_step
+        chosen = []
+        for position in range((step - 1) * size, step * size):
+            epoch, index = divmod(position, len(tasks))
+            order = list(range(len(tasks)))
+            random.Random(stable_hash("tasks", self.config.seed, epoch)).shuffle(order)
+            chosen.append(tasks[order[index]])
+        return chosen
+
+    def play(self, step: int) -> list[LogitQuery]:
+        """Roll out and judge one training step. Returns what the reward asks the learner."""
+        rollout = self.config.rollout
+        with self.ledger.phase("rollout"):
+            episodes = roll_out(
+                self.tasks_of(step), rollout.samples_per_prompt, self._environment, self._sampling, self.fleets,
+                seed=self.config.seed, step=step,
+            )  # fmt: skip
+        with self.ledger.phase("judge"):
+            answers, retried = ask(episodes, self._reward, self.fleets, self.config.judge.retries)
+        self._played = (episodes, answers, retried)
+        return [query for episode in episodes for query in self._reward.queries(episode)]
+
+    def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | None:
+        """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from."""
+        episodes, answers, retried = self._played
+        groups = self._groups(episodes, answers, logits)
+        selection = select(groups, self._objective)
+        self._row |= self._episode_metrics(groups, selection) | {"faults/retried": retried}
+        gold = {episode.id: self.workload.gold(episode) for episode in episodes}
+        episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold)
+        self._check_unscored(groups)
+        return make_batch(selection, self._objective) if selection.episodes else None
+
+    def evaluate(self, step: int) -> None:
+        """Score held-out tasks with the judge and, where the world knows it, with the truth."""
+        first = step == 0
+        samples = self.config.eval.best_of if first and self.config.eval.best_of else self.config.eval.samples_per_task
+        with self.ledger.phase("eval"):
+            episodes = roll_out(
+                self._tasks["eval"], samples, self._environment, self._sampling, self.fleets,
+                seed=self.config.seed, step=step, purpose="eval",
+            )  # fmt: skip
+            answers, _ = ask(episodes, self._reward, self.fleets, self.config.judge.retries)
+            groups = self._groups(episodes, answers, [])
+            gold = {episode.id: self.workload.gold(episode) for episode in episodes}
+            episode_files.write_step(self.folder, step, groups, {}, "eval", gold)
+            self._row |= evaluation_metrics(groups, gold, self.workload)
+            if first and self.config.eval.best_of:
+                self._row |= best_of_metrics(groups, gold, self.workload, samples)
+            self._row |= {f"eval/{name}": value for name, value in self.workload.metrics(groups).items()}
+
+    def close_step(self, step: int, learned: Mapping[str, float]) -> None:
+        """Write the step's row: what was played, learned, evaluated, and how long each took."""
+        row = self._row | dict(learned) | self.ledger.row(step)
+        if "tokens/generated" in row:
+            row["throughput/tokens_per_s"] = row["tokens/generated"] / row["time/step_s"]
+        judged = self.fleets["judge"].take_statistics() if "judge" in self.fleets else {}
+        if judged.get("prompt_tokens"):
+            row["judge/cache_hit_rate"] = judged["cached_tokens"] / judged["prompt_tokens"]
+        row["faults/lost"] = sum(fleet.restarts for fleet in self.fleets.values() if isinstance(fleet, Fleet))
+        self._log.append(step, row)
+        self._row = {}
+
+    def stop_asked(self) -> bool:
+        """Whether someone asked the run to end."""
+        return (self.folder.path / STOP).exists()
+
+    def _groups(
+        self, episodes: Sequence[Episode], answers: Sequence[Any], logits: Sequence[LogitAnswer]
+    ) -> list[Group]:
+        """Verdicts of episodes that come in the order (task, sample), grouped by task."""
+        remaining = iter(logits)
+        grouped: dict[str, tuple[list[Episode], list[Verdict]]] = {}
+        for episode, mine in zip(episodes, answers, strict=True):
+            asked = [next(remaining) for _ in self._reward.queries(episode)] if logits else []
+            members, verdicts = grouped.setdefault(episode.task.id, ([], []))
+            members.append(episode)
+            verdicts.append(self._reward.score(episode, mine, asked))
+        return [Group(tuple(members), tuple(verdicts)) for members, verdicts in grouped.values()]
+
+    def _episode_metrics(self, groups: Sequence[Group], selection: Selection) -> dict[str, float]:
+        episodes = [episode for group in groups for episode in group.episodes]
+        turns = [turn for episode in episodes for turn in episode.trained]
+        scored = [verdict for group in groups for verdict in group.verdicts if isinstance(verdict, Scored)]
+        tokens = sum(len(turn.completion_ids) for turn in turns)
+        metrics = {
+            "episodes/length": tokens / len(episodes),
+            "episodes/truncated_share": fmean(turn.finish_reason == "length" for turn in turns),
+            "episodes/zero_variance_groups": selection.zero_variance_groups,
+            "episodes/staleness": 0,
+            "tokens/generated": tokens,
+            "faults/unscored": len(episodes) - len(scored),
+        }
+        if scored:
+            metrics["reward/mean"] = fmean(verdict.reward for verdict in scored)
+            for name in scored[0].components:
+                metrics[f"reward/{name}"] = fmean(verdict.components[name] for verdict in scored)
+        return metrics
+
+    def _check_unscored(self, groups: Sequence[Group]) -> None:
+        verdicts = [verdict for group in groups for verdict in group.verdicts]
+        unscored = [verdict for verdict in verdicts if isinstance(verdict, Unscored)]
+        if len(unscored) > self.config.judge.max_unscored_share * len(verdicts):
+            raise RunError(
+                f"faults/unscored: {len(unscored)} of {len(verdicts)} episodes could not be scored, more than "
+                f"judge.max_unscored_share={self.config.judge.max_unscored_share:g}. The first reason: {unscored[0].reason}"
+            )
+
+
+def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None], workload: Any) -> dict[str, float]:
+    """Means on a 0–1 scale with 95 % intervals over tasks: eval/judge, and eval/oracle where gold is known. eval/n: tasks."""
+    scored = [
+        (episode, workload.proxy(verdict))
+        for group in groups
+        for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
+        if isinstance(verdict, Scored)
+    ]
+    if not scored:
+        return {}
+    tasks = [episode.task.id for episode, _ in scored]
+    metrics = _interval("eval/judge", [proxy for _, proxy in scored], tasks) | {"eval/n": len(set(tasks))}
+    known = [(episode.task.id, value) for episode, _ in scored if (value := gold[episode.id]) is not None]
+    if known:
+        metrics |= _interval("eval/oracle", [value for _, value in known], [task for task, _ in known])
+        metrics["judge/gold_gap"] = metrics["eval/judge"] - metrics["eval/oracle"]
+    return metrics
+
+
+def _interval(name: str, values: Sequence[float], tasks: Sequence[str]) -> dict[str, float]:
+    interval = mean_interval(values, tasks)
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def best_of_metrics(
+    groups: Sequence[Group], gold: Mapping[str, float | None], workload: Any, samples: int
+) -> dict[str, float]:
+    """Best-of-n: of each task's answers the one that the judge rewards most; its true score (or the judge's, without truth)."""
+    chosen = []
+    for group in groups:
+        pairs = zip(group.episodes, group.verdicts, strict=True)
+        scored = [
+            (verdict.reward, -episode.sample, episode, verdict)
+            for episode, verdict in pairs
+            if isinstance(verdict, Scored)
+        ]
+        if scored:
+            *_, episode, verdict = max(scored, key=lambda entry: entry[:2])
+            chosen.append((gold[episode.id], workload.proxy(verdict)))
+    if not chosen:
+        return {}
+    metrics = {f"eval/best_of_{samples}_judge": fmean(proxy for _, proxy in chosen)}
+    truths = [truth for truth, _ in chosen if truth is not None]
+    if truths:
+        metrics[f"eval/best_of_{samples}"] = fmean(truths)
+    return metrics

@@ -1,0 +1,196 @@
+"""A fleet: servers that share one role's calls, looked after. Policy and judge fleets are the same class.
+
+The driver creates the actors, so that they outlive a restarted rank; rank 0 of the learner holds a `Fleet` over their handles.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from orchestrator.errors import RunError
+from orchestrator.fleets.server import CONTROL_GROUP, Acknowledgement, ServerSpec, VllmServer
+from orchestrator.fleets.weights import WeightVersion
+from orchestrator.values import Answer, Call, stable_hash
+
+log = logging.getLogger("orchestrator")
+
+
+class Answerer(Protocol):
+    """Whatever answers calls: a fleet of our own or a URL."""
+
+    def complete(self, calls: Sequence[Call]) -> list[Answer]: ...
+
+    def take_statistics(self) -> dict[str, float]: ...
+
+
+def start_servers(specs: Sequence[ServerSpec], server_class: type = VllmServer) -> list[Any]:
+    """Create one Ray actor a spec; returns at once. Ray restarts an actor that dies, under the same handle."""
+    import ray
+
+    handles = []
+    for spec in specs:
+        options = {
+            "num_cpus": spec.fleet.cpus_per_server,
+            "num_gpus": spec.fleet.gpus_per_server,
+            "max_restarts": spec.fleet.max_restarts,
+            "max_task_retries": 0,
+            "concurrency_groups": {CONTROL_GROUP: 1},
+            "scheduling_strategy": "DEFAULT",
+        }
+        handles.append(ray.remote(**options)(server_class).remote(spec))
+    return handles
+
+
+@dataclass
+class Fleet:
+    """Routes, checks, restarts, re-sends. Lives in one process at a time (rank 0)."""
+
+    role: str
+    servers: list[Any]
+    request_deadline_s: float
+    start_deadline_s: float
+    max_restarts: int
+    notice_s: float = 30.0
+    version: int = 0
+    restarts: int = 0
+    _published: WeightVersion | None = None
+    _statistics: dict[str, float] = field(default_factory=dict)
+
+    def wait_ready(self) -> list[dict[str, Any]]:
+        """Block until every server answers. Raises RunError naming the server that did not start."""
+        return [
+            self._wait(
+                server.ping.options(concurrency_group=CONTROL_GROUP).remote(), index, self.start_deadline_s, "start"
+            )
+            for index, server in enumerate(self.servers)
+        ]
+
+    def push(self, weights: WeightVersion) -> None:
+        """Give every server the new weights; returns when each has acknowledged exactly these."""
+        self._published, self.version = weights, weights.version
+        pending = [server.update_weights.remote(weights.version, weights.references) for server in self.servers]
+        for index, reference in enumerate(pending):
+            try:
+                acknowledged = self._wait(
+                    reference, index, self.request_deadline_s, f"take over weights {weights.version}"
+                )
+            except ServerLost as lost:
+                acknowledged = self._revive(index, lost)
+            self._check(acknowledged, weights)
+
+    def complete(self, calls: Sequence[Call]) -> list[Answer]:
+        """Answers in the order of the calls. Which server gets a call depends on its key alone, so runs can be repeated.
+
+        A server that dies or hangs is restarted, given the current weights, and sent its whole batch again in the same order.
+        """
+        shares: list[list[int]] = [[] for _ in self.servers]
+        for position, call in enumerate(calls):
+            shares[stable_hash(call.key) % len(self.servers)].append(position)
+        pending = {
+            index: self.servers[index].complete.remote([calls[position] for position in share], self.version)
+            for index, share in enumerate(shares)
+            if share
+        }
+        answers: list[Answer | None] = [None] * len(calls)
+        for index, reference in pending.items():
+            while True:
+                try:
+                    replies, statistics = self._wait(
+                        reference, index, self.request_deadline_s, f"answer {len(shares[index])} calls"
+                    )
+                    break
+                except ServerLost as lost:
+                    self._revive(index, lost)
+                    reference = self.servers[index].complete.remote(
+                        [calls[position] for position in shares[index]], self.version
+                    )
+            for position, reply in zip(shares[index], replies, strict=True):
+                answers[position] = reply
+            for key, value in statistics.items():
+                self._statistics[key] = self._statistics.get(key, 0.0) + value
+        return [answer for answer in answers if answer is not None]
+
+    def take_statistics(self) -> dict[str, float]:
+        """What the servers counted since the last call."""
+        taken, self._statistics = self._statistics, {}
+        return taken | {"restarts": float(self.restarts)}
+
+    def _revive(self, index: int, lost: ServerLost) -> Acknowledgement | None:
+        """Bring a lost server back, with the current weights. Raises RunError when it was lost too often."""
+        import ray
+
+        self.restarts += 1
+        if self.restarts > self.max_restarts:
+            raise RunError(
+                f"{lost} It was restarted {self.max_restarts} times ({self.role} fleet, max_restarts): giving up."
+            ) from lost
+        log.warning("%s Restarting it and sending its batch again.", lost)
+        server = self.servers[index]
+        if lost.hung:
+            ray.kill(server, no_restart=False)
+        deadline = time.monotonic() + self.start_deadline_s
+        while True:
+            try:
+                self._wait(
+                    server.ping.options(concurrency_group=CONTROL_GROUP).remote(),
+                    index,
+                    deadline - time.monotonic(),
+                    "restart",
+                )
+                break
+            except ServerLost as again:
+                # A restarting actor refuses calls for a moment; only time tells it from a dead one.
+                if time.monotonic() > deadline or again.dead:
+                    raise RunError(f"{self.role}-{index} did not come back: {again}") from again
+                time.sleep(0.5)
+        if self._published is None:
+            return None
+        reference = server.update_weights.remote(self._published.version, self._published.references)
+        acknowledged: Acknowledgement = self._wait(
+            reference, index, self.request_deadline_s, "take over weights after a restart"
+        )
+        self._check(acknowledged, self._published)
+        return acknowledged
+
+    def _check(self, acknowledged: Acknowledgement | None, weights: WeightVersion) -> None:
+        if acknowledged is None or (acknowledged.version, acknowledged.fingerprint) != (
+            weights.version,
+            weights.fingerprint,
+        ):
+            raise RunError(
+                f"sync/weight_version: {self.role} fleet: {acknowledged} is not what was published (version "
+                f"{weights.version}, fingerprint {weights.fingerprint}). The rollout was not started: samples would come from other weights than those trained."
+            )
+
+    def _wait(self, reference: Any, index: int, deadline_s: float, doing: str) -> Any:
+        """The call's result. Says every `notice_s` what it waits for; raises ServerLost when the server died or hung."""
+        import ray
+        from ray.exceptions import GetTimeoutError, RayActorError
+
+        server = f"{self.role}-{index}"
+        started = time.monotonic()
+        while True:
+            waited = time.monotonic() - started
+            try:
+                return ray.get(reference, timeout=max(0.01, min(self.notice_s, deadline_s - waited)))
+            except GetTimeoutError:
+                waited = time.monotonic() - started
+                if waited >= deadline_s:
+                    raise ServerLost(f"{server} did not {doing} within {deadline_s:.0f} s.", hung=True) from None
+                log.info("waiting for %s to %s: %.0f s of at most %.0f s", server, doing, waited, deadline_s)
+            except RayActorError as error:
+                raise ServerLost(
+                    f"{server} died while it should {doing}: {error}", dead="max_restarts" in str(error)
+                ) from error
+
+
+class ServerLost(Exception):
+    """A server that died or hung. dead: Ray will not restart it again."""
+
+    def __init__(self, message: str, *, hung: bool = False, dead: bool = False) -> None:
+        super().__init__(message)
+        self.hung, self.dead = hung, dead

@@ -1,0 +1,231 @@
+"""A vLLM engine inside a Ray actor. One batch of calls at a time: the batch is the unit of determinism and of retry.
+
+vLLM is imported in the actor alone; this module can be imported anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config.schema import FleetConfig, ModelConfig
+from orchestrator.values import Answer, Call, Choice, Fault, Turn
+
+CONTROL_GROUP = "control"
+"""Concurrency group of health checks, which must be answered while a batch is running."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """What a server needs to start. folder: a local model folder or a hub id. trained: False starts with placeholder weights
+    that the first sync replaces."""
+
+    role: str
+    index: int
+    folder: str
+    trained: bool
+    model: ModelConfig
+    fleet: FleetConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}-{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A server's word that it runs on these weights."""
+
+    server: str
+    version: int
+    fingerprint: str
+
+
+def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
+    """vLLM's settings. Everything that could silently change what is sampled is set here."""
+    context = spec.model.context_tokens
+    arguments: dict[str, Any] = {
+        "model": spec.folder,
+        "load_format": "auto" if spec.trained else "dummy",
+        "dtype": spec.model.dtype,
+        "max_model_len": context,
+        "max_num_seqs": spec.fleet.max_concurrent_sequences,
+        "seed": 0,
+        # Log-probabilities of the distribution that was sampled from, temperature included.
+        "logprobs_mode": "processed_logprobs",
+        # A model folder's generation defaults (top-p, top-k) would bias the samples.
+        "generation_config": "vllm",
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "worker_extension_cls": "orchestrator.fleets.worker.WeightReceiver",
+        "max_logprobs": 32,
+    }
+    if spec.fleet.gpus_per_server:
+        size = spec.fleet.gpus_per_server
+        backend = "mp" if size > 1 else "uni"
+        return arguments | {
+            "tensor_parallel_size": size,
+            "distributed_executor_backend": backend,
+            "gpu_memory_utilization": spec.fleet.gpu_memory_share,
+        }
+    return arguments | {
+        "distributed_executor_backend": "uni",
+        "enforce_eager": True,
+        "kv_cache_memory_bytes": spec.fleet.kv_cache_bytes,
+        # The smallest block the CPU kernels like: short responses must fill blocks to be found in the prefix cache.
+        "block_size": 32,
+        # Seeded requests crash on the CPU when a prefill is split.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(context, 4096),
+    }
+
+
+class VllmServer:
+    """The actor's class; `orchestrator.fleets.fleet` wraps it with `ray.remote`."""
+
+    def __init__(self, spec: ServerSpec) -> None:
+        os.environ.update(
+            # In process: one thread steps the engine, several times faster for small models than a process of its own.
+            VLLM_ENABLE_V1_MULTIPROCESSING="0",
+            VLLM_CPU_OMP_THREADS_BIND="nobind",
+            VLLM_NO_USAGE_STATS="1",
+            VLLM_LOGGING_LEVEL=os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
+            OMP_NUM_THREADS=str(spec.fleet.threads_per_server),
+        )
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        self._spec = spec
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec)))
+        self._tokenizer = self._engine.get_tokenizer()
+        # -1: placeholder weights, which must never be sampled from.
+        self._version = 0 if spec.trained else -1
+        self._choice_ids: dict[str, tuple[int, ...]] = {}
+
+    def ping(self) -> dict[str, Any]:
+        """Alive, with what the driver wants to know about it."""
+        import resource
+
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"server": self._spec.name, "version": self._version, "peak_bytes": peak_bytes, "pid": os.getpid()}
+
+    def update_weights(self, version: int, references: Sequence[Any]) -> Acknowledgement:
+        """Take over weights from the object store, a bucket a reference, and forget cached prefixes."""
+        import ray
+
+        from orchestrator.fleets.weights import Fingerprint
+
+        digest = Fingerprint()
+
+        def tensors() -> Iterable[tuple[str, Any]]:
+            for reference in references:
+                bucket = ray.get(reference)
+                digest.add(bucket)
+                yield from bucket.items()
+
+        self._engine.collective_rpc("receive_weights", args=(list(tensors()),))
+        self._engine.reset_prefix_cache()
+        self._version = version
+        return Acknowledgement(self._spec.name, version, digest.hexdigest())
+
+    def complete(self, calls: Sequence[Call], version: int) -> tuple[list[Answer], dict[str, float]]:
+        """Answer a batch of calls with the weights of `version`. Returns answers in order, and the batch's statistics."""
+        if version != self._version:
+            raise RuntimeError(f"{self._spec.name} holds weights {self._version}, asked for {version}")
+        started = time.monotonic()
+        # Cached prefixes move log-probabilities in the last bits; a batch must not depend on the one before it.
+        self._engine.reset_prefix_cache()
+        answers: list[Answer | None] = [None] * len(calls)
+        prompts: dict[str, tuple[int, list[int]]] = {}
+        for index, call in enumerate(calls):
+            ids = self._render(call)
+            room = self._spec.model.context_tokens - len(ids)
+            if room < 1:
+                answers[index] = Fault(
+                    f"prompt of {len(ids)} tokens leaves no room in a context of {self._spec.model.context_tokens}"
+                )
+                continue
+            prompts[str(index)] = (index, ids)
+            self._engine.add_request(str(index), {"prompt_token_ids": ids}, self._parameters(call, room))
+        cached = generated = 0
+        while self._engine.has_unfinished_requests():
+            for output in self._engine.step():
+                if output.finished:
+                    # vLLM appends a suffix of its own to request ids.
+                    index, ids = prompts[output.request_id.split("-")[0]]
+                    answers[index] = self._answer(calls[index], ids, output)
+                    cached += output.num_cached_tokens or 0
+                    generated += len(output.outputs[0].token_ids)
+        statistics = {
+            "prompt_tokens": float(sum(len(ids) for _, ids in prompts.values())),
+            "cached_tokens": float(cached),
+            "generated_tokens": float(generated),
+            "seconds": time.monotonic() - started,
+        }
+        return [
+            answer if answer is not None else Fault("the engine dropped the request") for answer in answers
+        ], statistics
+
+    def _render(self, call: Call) -> list[int]:
+        encoding = self._tokenizer.apply_chat_template(
+            list(call.messages), add_generation_prompt=True, return_dict=True
+        )
+        return list(encoding["input_ids"])
+
+    def _parameters(self, call: Call, room: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        if call.choices:
+            wanted = sorted({token for word in call.choices for token in self._ids_of(word)})
+            return SamplingParams(
+                max_tokens=1, logprob_token_ids=wanted, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+            )
+        assert call.sampling is not None, f"call {call.key} asks for neither a completion nor choices"
+        return SamplingParams(
+            max_tokens=min(call.sampling.max_tokens, room),
+            temperature=call.sampling.temperature,
+            seed=call.seed,
+            logprobs=0,
+            stop=list(call.sampling.stop),
+            detokenize=bool(call.sampling.stop),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _ids_of(self, word: str) -> tuple[int, ...]:
+        """Single tokens that spell the word in its usual forms: with or without a space, lower case, title case, capitals."""
+        if word not in self._choice_ids:
+            forms = {space + form for space in ("", " ") for form in (word, word.capitalize(), word.upper())}
+            encoded = [self._tokenizer.encode(form, add_special_tokens=False) for form in sorted(forms)]
+            self._choice_ids[word] = tuple(sorted({ids[0] for ids in encoded if len(ids) == 1}))
+            if not self._choice_ids[word]:
+                raise ValueError(
+                    f"{self._spec.folder}: no single token spells {word!r}; the tokenizer cannot answer with it"
+                )
+        return self._choice_ids[word]
+
+    def _answer(self, call: Call, prompt_ids: list[int], output: Any) -> Answer:
+        import math
+
+        completion = output.outputs[0]
+        if call.choices:
+            table = completion.logprobs[0]
+            return Choice(
+                {word: sum(math.exp(table[token].logprob) for token in self._ids_of(word)) for word in call.choices}
+            )
+        assert call.sampling is not None
+        ids = tuple(completion.token_ids)
+        return Turn(
+            role=call.role,
+            prompt_ids=tuple(prompt_ids),
+            completion_ids=ids,
+            logprobs=tuple(row[token].logprob for row, token in zip(completion.logprobs, ids, strict=True)),
+            text=self._tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            finish_reason=completion.finish_reason or "unknown",
+            temperature=call.sampling.temperature,
+            weight_version=self._version,
+            seed=call.seed,
+        )

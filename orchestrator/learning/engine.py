@@ -1,0 +1,162 @@
+"""One DeepSpeed engine behind few words: accumulate gradients over microbatches, step, read and write its whole state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from orchestrator.config.schema import LearnerConfig
+from orchestrator.learning.model import TokenScorer, TokenScores
+from orchestrator.learning.rows import Microbatch
+
+ADAM_STATES = ("exp_avg", "exp_avg_sq")
+
+MicrobatchLoss = Callable[[TokenScores, Microbatch], torch.Tensor]
+"""Sum over this microbatch's targets of the loss, already weighted so that the sum over the whole batch is the loss."""
+
+
+def start_deepspeed() -> None:
+    """Join DeepSpeed to the process group that Ray Train has set up."""
+    import deepspeed
+    from deepspeed import ops
+
+    # Its shared-memory all-reduce for CPU ranks would be compiled with g++ for a minute; gloo does the same work.
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+def deepspeed_config(learner: LearnerConfig, learning_rate: float, dtype: str) -> dict[str, Any]:
+    """The DeepSpeed JSON. Gradients accumulate until `step`, whatever the number of microbatches."""
+    adam = {"lr": learning_rate, "betas": [0.9, learner.adam_beta2], "eps": 1e-8, "weight_decay": learner.weight_decay}
+    if not learner.gpus_per_rank:
+        adam["torch_adam"] = True
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": learner.max_grad_norm,
+        "zero_optimization": {"stage": learner.zero_stage},
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": dtype == "bfloat16"},
+        "optimizer": {"type": "AdamW", "params": adam},
+        "steps_per_print": 10**9,
+    }
+
+
+class Engine:
+    """A model under DeepSpeed. Every method is collective: all ranks call it with the same arguments."""
+
+    def __init__(self, model: TokenScorer, learner: LearnerConfig, learning_rate: float, dtype: str) -> None:
+        import deepspeed
+
+        if learner.gradient_checkpointing:
+            model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.ranks = dist.get_world_size()
+        self.stage = learner.zero_stage
+        config = deepspeed_config(learner, learning_rate, dtype)
+        self._deepspeed, *_ = deepspeed.initialize(
+            model=model, config=config, model_parameters=list(model.parameters())
+        )
+        self.module: nn.Module = self._deepspeed.module
+        self.device: torch.device = self._deepspeed.device
+
+    def score(
+        self,
+        microbatches: Sequence[Microbatch],
+        total: int,
+        temperature: float = 1.0,
+        loss: MicrobatchLoss | None = None,
+    ) -> TokenScores:
+        """Scores of all `total` targets of the batch in flat order, float64 on the CPU, the same on every rank.
+
+        With a loss its gradient is accumulated too, until `step`. DeepSpeed averages over ranks; the microbatches' losses are
+        parts of one sum, so each is scaled by the number of ranks.
+        """
+        flat = torch.zeros((3, total), dtype=torch.float64, device=self.device)
+        self.module.train(loss is not None)
+        for microbatch in microbatches:
+            local = microbatch.to(self.device)
+            with torch.set_grad_enabled(loss is not None):
+                # ZeRO-3's hooks hand a named tuple back as a plain one.
+                scores = TokenScores(*self._deepspeed(local, temperature))
+            if loss is not None:
+                self._deepspeed.backward(loss(scores, local) * self.ranks, scale_wrt_gas=False)
+            real = local.flat >= 0
+            for index, values in enumerate(scores):
+                flat[index, local.flat[real]] = values.detach()[real].double()
+        dist.all_reduce(flat)
+        return TokenScores(*flat.cpu())
+
+    def step(self, learning_rate: float) -> float:
+        """Apply the accumulated gradient. Returns its norm before clipping."""
+        for group in self._deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = None
+        if self.stage == 0:
+            # Without ZeRO, DeepSpeed clips but keeps the norm to itself. Averaging gradients that are already equal on every
+            # rank changes nothing, so its own reduction inside `step` does no harm.
+            self._deepspeed.allreduce_gradients()
+            gradients = [parameter.grad for _, parameter in self.parameters() if parameter.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+        self._deepspeed.step()
+        return float(norm if norm is not None else self._deepspeed.get_global_grad_norm())
+
+    def total(self, value: torch.Tensor) -> float:
+        """Sum of a scalar over ranks."""
+        on_device = value.to(self.device)
+        dist.all_reduce(on_device)
+        return float(on_device)
+
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Trained parameters by name, in a fixed order."""
+        return [(name, parameter) for name, parameter in self.module.named_parameters() if parameter.requires_grad]
+
+    def weights(
+        self, chosen: Sequence[tuple[str, nn.Parameter]], bucket_bytes: int
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """Full weights in the model's precision, gathered a bucket at a time (ZeRO-3 holds shards). Copies on the CPU."""
+        import deepspeed
+
+        for bucket in buckets(chosen, bucket_bytes):
+            with deepspeed.zero.GatheredParameters([parameter for _, parameter in bucket], enabled=self.stage == 3):
+                yield {name: parameter.detach().cpu().clone() for name, parameter in bucket}
+
+    def state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """(parameter name, {"master", "exp_avg", "exp_avg_sq"}) in float32, whole: independent of ranks and ZeRO stage."""
+        from deepspeed import utils
+
+        for name, parameter in self.parameters():
+            if self.stage == 0:
+                slots = self._deepspeed.optimizer.state.get(parameter, {})
+                tensors = {"master": parameter, **{key: slots[key] for key in ADAM_STATES if key in slots}}
+            else:
+                tensors = {"master": utils.safe_get_full_fp32_param(parameter)}
+                tensors |= {key: utils.safe_get_full_optimizer_state(parameter, key) for key in ADAM_STATES}
+            yield (
+                name,
+                {key: tensor.detach().cpu().float().clone() for key, tensor in tensors.items() if tensor is not None},
+            )
+
+
+def size_of(parameter: nn.Parameter) -> int:
+    """Elements of the whole parameter; under ZeRO-3 `numel()` counts only what is on this rank."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def buckets(parameters: Sequence[tuple[str, nn.Parameter]], limit: int) -> Iterator[list[tuple[str, nn.Parameter]]]:
+    """Split parameters, in order, into runs of at most `limit` bytes (a larger parameter stands alone)."""
+    bucket: list[tuple[str, nn.Parameter]] = []
+    used = 0
+    for name, parameter in parameters:
+        size = size_of(parameter) * parameter.element_size()
+        if bucket and used + size > limit:
+            yield bucket
+            bucket, used = [], 0
+        bucket.append((name, parameter))
+        used += size
+    if bucket:
+        yield bucket

@@ -1,0 +1,91 @@
+"""A causal language model that scores target tokens: the one forward pass of SFT, RL, references and logit queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from orchestrator.learning.rows import Microbatch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+class TokenScores(NamedTuple):
+    """A target's scores, [T] each, float32 or wider. logits: raw, before temperature and normalisation."""
+
+    logprobs: torch.Tensor
+    entropies: torch.Tensor
+    logits: torch.Tensor
+
+
+class TokenScorer(nn.Module):
+    """Wraps a Hugging Face causal LM; its logits exist at target positions only, never as batch x length x vocabulary."""
+
+    language_model: Any
+
+    def __init__(self, language_model: nn.Module) -> None:
+        super().__init__()
+        self.language_model = language_model
+
+    def forward(self, batch: Microbatch, temperature: float = 1.0) -> TokenScores:
+        """Score each target. temperature divides the logits, as it did when the tokens were sampled."""
+        hidden_BLH = self.language_model.model(
+            input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
+        ).last_hidden_state
+        hidden_TH = hidden_BLH.reshape(-1, hidden_BLH.shape[-1])[batch.source]
+        raw_TV = self.language_model.lm_head(hidden_TH)
+        raw_TV = raw_TV if raw_TV.dtype == torch.float64 else raw_TV.float()
+        logprobs_TV = torch.log_softmax(raw_TV / temperature, dim=-1)
+        target_T1 = batch.target[:, None]
+        with torch.no_grad():
+            entropies_T = -(logprobs_TV.exp() * logprobs_TV).sum(-1)
+        return TokenScores(logprobs_TV.gather(1, target_T1)[:, 0], entropies_T, raw_TV.gather(1, target_T1)[:, 0])
+
+
+def build(folder: Path | str, seed: int, dtype: str) -> TokenScorer:
+    """A model of the folder's architecture with fresh weights. The same seed gives the same weights on every rank."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=DTYPES[dtype])
+    return TokenScorer(model)
+
+
+def load(reference: Path | str, dtype: str) -> TokenScorer:
+    """Weights from a folder or a hub id."""
+    from transformers import AutoModelForCausalLM
+
+    return TokenScorer(AutoModelForCausalLM.from_pretrained(reference, attn_implementation="sdpa", dtype=DTYPES[dtype]))
+
+
+def served_weights(scorer: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Parameters under the names that checkpoints and engines use, each once: a tied output head is left out."""
+    prefix = "language_model."
+    return [
+        (name.removeprefix(prefix), parameter)
+        for name, parameter in scorer.named_parameters()
+        if name.startswith(prefix)
+    ]
+
+
+def save_folder(tensors: dict[str, torch.Tensor], source: Path, folder: Path) -> None:
+    """Write a folder that transformers and vLLM load: safetensors beside the configuration and tokenizer of `source`."""
+    import shutil
+
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if (
+            path.is_file()
+            and path.suffix in (".json", ".jinja", ".txt", ".model")
+            and "safetensors.index" not in path.name
+        ):
+            shutil.copyfile(path, folder / path.name)
+    contiguous: dict[str, Any] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})

@@ -1,0 +1,257 @@
+"""The loop of a run, the same code on every rank of the learner; Ray Train starts it (`orchestrator.experiment`).
+
+teach what is still to be taught -> [roll out -> judge -> update -> sync -> evaluate -> checkpoint] x steps
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from orchestrator.config.compose import from_values
+from orchestrator.config.schema import ModelConfig, RunConfig, SftConfig
+from orchestrator.config.workloads import find_workload
+from orchestrator.director import Director
+from orchestrator.learning import checkpoints, sft
+from orchestrator.learning.engine import Engine, start_deepspeed
+from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
+from orchestrator.learning.policy import PolicyLearner
+from orchestrator.learning.starting import StartingModel, publish_folder
+from orchestrator.records.folder import read_json
+
+T = TypeVar("T")
+BUCKET_BYTES = 256 * 2**20
+
+
+def train(payload: Mapping[str, Any]) -> None:
+    """Ray Train's worker function. payload: see `orchestrator.experiment.payload_of`; plain data and actor handles."""
+    config = from_values(payload["config"])
+    torch.set_num_threads(config.learner.threads_per_rank)
+    start_deepspeed()
+    models = [StartingModel(**values) for values in payload["models"]]
+    workload = find_workload(config.workload).workload(config)
+    director = Director(config, workload, Path(payload["folder"]), payload["servers"]) if dist.get_rank() == 0 else None
+    rank = Rank(config, workload, director)
+    taught = {model.role: rank.teach(model) for model in models if model.to_teach}
+    by_role = {model.role: taught.get(model.role, model) for model in models}
+    learner = rank.learner(by_role["policy"])
+    rank.prepare_fleets(learner, by_role, frozenset(taught))
+    rank.train(learner, Path(by_role["policy"].folder))
+
+
+class Rank:
+    """One rank. director: on rank 0, None elsewhere."""
+
+    def __init__(self, config: RunConfig, workload: Any, director: Director | None) -> None:
+        self.config, self.workload, self.director = config, workload, director
+        self.rank = dist.get_rank()
+        self.lessons = {lesson.role: lesson for lesson in workload.lessons()}
+
+    # --- what the models are taught before RL ---
+
+    def shape_of(self, role: str) -> tuple[ModelConfig, SftConfig, int]:
+        """A role's model, its training, and the seed of both. Runs differ by seed in the policy, not in the judge."""
+        if role == "policy":
+            return self.config.model, self.config.warmup, self.config.seed
+        return self.config.judge.model, self.config.judge.training, 0
+
+    def teach(self, model: StartingModel) -> StartingModel:
+        """SFT of one role's model; its folder is written whole and found again by the next run."""
+        shape, training, seed = self.shape_of(model.role)
+        training = replace(training, seed=training.seed + seed)
+        lesson = self.lessons[model.role]
+        tokenizer = _tokenizer(model.folder)
+        rows = [sft.row_of(example, tokenizer, lesson.end_token, shape.context_tokens) for example in lesson.examples()]
+        scorer = (
+            load(model.folder, shape.dtype) if model.has_weights else build(model.folder, training.seed, shape.dtype)
+        )
+
+        def progress(done: int, loss: float) -> None:
+            if self.director and (done % 10 == 0 or done == training.steps):
+                self.director.events.progress(f"teaching the {model.role}", done, training.steps, f"loss {loss:.3f}")
+
+        with self.phase("teach"):
+            engine = sft.teach(
+                scorer,
+                rows,
+                training,
+                self.config.learner,
+                dtype=shape.dtype,
+                rank=self.rank,
+                pad_id=_pad_id(tokenizer),
+                progress=progress,
+            )
+            self._save(model, engine)
+        assert model.taught is not None
+        return replace(model, folder=model.taught, has_weights=True, to_teach=False)
+
+    def _save(self, model: StartingModel, engine: Engine) -> None:
+        tensors: dict[str, torch.Tensor] = {}
+        for bucket in engine.weights(served_weights(engine.module), BUCKET_BYTES):
+            tensors |= bucket if self.director else {}
+        if self.director:
+            assert model.taught is not None
+            folder = Path(model.taught)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+                save_folder(tensors, _local(model.folder), Path(work) / "taught")
+                publish_folder(Path(work) / "taught", folder)
+        dist.barrier()
+
+    # --- fleets ---
+
+    def learner(self, policy: StartingModel) -> PolicyLearner:
+        """The policy under DeepSpeed, and its frozen starting point where a KL penalty needs it."""
+        shape = self.config.model
+
+        def start() -> TokenScorer:
+            return (
+                load(policy.folder, shape.dtype)
+                if policy.has_weights
+                else build(policy.folder, self.config.seed, shape.dtype)
+            )
+
+        return PolicyLearner(
+            start(),
+            start() if self.config.algorithm.kl_weight else None,
+            self.config.learner,
+            self.config.algorithm,
+            dtype=shape.dtype,
+            rank=self.rank,
+            pad_id=_pad_id(_tokenizer(policy.folder)),
+            max_logprob_gap=self.config.limits.logprob_gap_max,
+        )
+
+    def prepare_fleets(
+        self, learner: PolicyLearner, models: Mapping[str, StartingModel], just_taught: frozenset[str]
+    ) -> None:
+        """Give every fleet the weights it is to start with, and examine what was taught."""
+        if self.director:
+            self.director.wait_for_fleets()
+            for role in just_taught - {"policy"}:
+                self.director.push(role, 1, [_read_weights(Path(models[role].folder))])
+        self.sync(learner, version=0)
+        if self.director:
+            for role, lesson in self.lessons.items():
+                if models[role].taught:
+                    self.director.examine(lesson, Path(models[role].folder) / "exam.json")
+
+    def sync(self, learner: PolicyLearner, version: int) -> None:
+        """Push the policy's weights to its fleet."""
+        with self.phase("sync"):
+            buckets = learner.engine.weights(served_weights(learner.engine.module), BUCKET_BYTES)
+            if self.director:
+                self.director.push("policy", version, buckets)
+            else:
+                _exhaust(buckets)
+
+    # --- RL ---
+
+    def train(self, learner: PolicyLearner, model_folder: Path) -> None:
+        """The RL loop."""
+        if self.director:
+            self.director.evaluate(0)
+            self.director.close_step(0, {})
+        for step in range(1, self.config.steps + 1):
+            learned = self.train_step(learner, step)
+            last = self.from_rank_0(lambda step=step: step == self.config.steps or self.director.stop_asked())  # type: ignore[union-attr,misc]
+            if self.director and (last or step % self.config.eval.every_steps == 0):
+                self.director.evaluate(step)
+            if last or step % self.config.checkpoint.every_steps == 0:
+                self.checkpoint(learner, step, model_folder)
+            if self.director:
+                self.director.close_step(step, learned)
+            if last:
+                break
+
+    def train_step(self, learner: PolicyLearner, step: int) -> dict[str, float]:
+        """One step: episodes, verdicts, update, sync. Returns the learner's metrics."""
+        queries = self.from_rank_0(lambda: self.director.play(step))  # type: ignore[union-attr]
+        with self.phase("learn"):
+            logits = learner.answer(queries, step - 1) if queries else []
+            batch = self.from_rank_0(lambda: self.director.batch(step, logits))  # type: ignore[union-attr]
+            learned = learner.update(batch) if batch is not None else {}
+        self.sync(learner, version=step)
+        return learned
+
+    def checkpoint(self, learner: PolicyLearner, step: int, model_folder: Path) -> None:
+        """Write everything the run needs to go on."""
+        with self.phase("checkpoint"):
+            served: dict[str, torch.Tensor] = {}
+            for bucket in learner.engine.weights(served_weights(learner.engine.module), BUCKET_BYTES):
+                served |= bucket if self.director else {}
+            random_states: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(random_states, checkpoints.random_states())
+            state: dict[str, Any] = {
+                "step": step,
+                "weight_version": step,
+                "optimizer_steps": learner.optimizer_steps,
+                "random": random_states,
+            }
+            folder = self.director.folder if self.director else None
+            if folder:
+                state |= {"seed": self.config.seed, "next_task": step * self.config.rollout.prompts_per_step}
+                state |= {"wandb": read_json(folder.tracking) if folder.tracking.exists() else None}
+            checkpoints.write(
+                folder.checkpoints if folder else Path(),
+                step,
+                state,
+                learner.engine.state(),
+                served if folder else None,
+                _local(str(model_folder)),
+                self.config.checkpoint.keep,
+                writer=folder is not None,
+            )
+            dist.barrier()
+
+    # --- helpers ---
+
+    def from_rank_0(self, produce: Callable[[], T]) -> T:
+        """What rank 0 produces, on every rank."""
+        box: list[Any] = [produce() if self.director else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the block's seconds, on the rank that keeps the ledger."""
+        with self.director.ledger.phase(name) if self.director else nullcontext():
+            yield
+
+
+def _tokenizer(folder: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _pad_id(tokenizer: Any) -> int:
+    """Padding is never attended to nor trained; any id will do where the tokenizer names none."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
+
+
+def _local(folder: str) -> Path:
+    """The local copy of a model's configuration and tokenizer, for a hub id as for a folder."""
+    if Path(folder).is_dir():
+        return Path(folder)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(folder, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"]))
+
+
+def _exhaust(values: Sequence[Any] | Iterator[Any]) -> None:
+    for _ in values:
+        pass

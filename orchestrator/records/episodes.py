@@ -1,0 +1,144 @@
+"""Every episode of a run, from which every number about it can be computed again: one Parquet file a step and split.
+
+One row is one episode. The columns about a turn (prompt_ids … seed) hold the policy's last turn. An episode of one turn
+has null in `turns`; one of many turns has all of them there, of every role, in order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import dataset
+
+from orchestrator.records.folder import FORMAT, RunFolder, atomic_path
+from orchestrator.values import Episode, Group, Scored, Turn, Verdict
+
+_TURN = [
+    ("completion", pa.string()),
+    ("prompt_ids", pa.list_(pa.int32())),
+    ("completion_ids", pa.list_(pa.int32())),
+    # Behaviour log-probabilities leave vLLM as float32: nothing is lost.
+    ("logprobs", pa.list_(pa.float32())),
+    ("finish_reason", pa.string()),
+    ("temperature", pa.float64()),
+    ("weight_version", pa.int64()),
+    ("seed", pa.int64()),
+]
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("step", pa.int64(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("task_id", pa.string(), nullable=False),
+        pa.field("group_id", pa.string(), nullable=False),
+        pa.field("sample", pa.int32(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        *(pa.field(name, kind) for name, kind in _TURN),
+        pa.field("reward", pa.float64()),
+        pa.field("components", pa.map_(pa.string(), pa.float64())),
+        pa.field("verdicts", pa.map_(pa.string(), pa.float64())),
+        pa.field("unscored", pa.string()),
+        pa.field("advantage", pa.float64()),
+        pa.field("gold", pa.float64()),
+        pa.field("turns", pa.list_(pa.struct([("role", pa.string()), *_TURN]))),
+    ],
+    metadata={"orchestrator.format": str(FORMAT)},
+)
+"""Columns of every part. `prompt`: the task's messages as JSON. `verdicts`: criterion -> P(yes). Null: none."""
+
+_PART = re.compile(r"(?P<split>\w+)-(?P<step>\d{6,})\.parquet")
+
+
+def write_step(
+    folder: RunFolder,
+    step: int,
+    groups: Sequence[Group],
+    advantages: Mapping[str, float],
+    split: str,
+    gold: Mapping[str, float | None] | None = None,
+) -> None:
+    """Write the episodes of one step as episodes/{split}-{step:06d}.parquet, replacing a file of the same name.
+
+    advantages, gold: by episode id; an episode that is not there has null. split: letters, digits, underscores.
+    """
+    name = f"{split}-{step:06d}.parquet"
+    if not _PART.fullmatch(name):
+        raise ValueError(f"split={split!r} cannot name a file of episodes: use letters, digits and underscores")
+    rows = [
+        _row(episode, verdict, split)
+        | {"advantage": advantages.get(episode.id), "gold": (gold or {}).get(episode.id), "step": step}
+        for group in groups
+        for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
+    ]
+    with atomic_path(folder.episodes / name) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
+
+
+def _row(episode: Episode, verdict: Verdict, split: str) -> dict[str, Any]:
+    scored = verdict if isinstance(verdict, Scored) else None
+    return {
+        "id": episode.id,
+        "split": split,
+        "task_id": episode.task.id,
+        "group_id": f"{episode.step}/{episode.task.id}",
+        "sample": episode.sample,
+        "prompt": json.dumps([dict(message) for message in episode.task.messages], ensure_ascii=False),
+        **(_turn(episode.trained[-1]) if episode.trained else {}),
+        "reward": scored and scored.reward,
+        "components": scored and list(scored.components.items()),
+        "verdicts": scored and list(scored.judgements.items()),
+        "unscored": None if isinstance(verdict, Scored) else verdict.reason,
+        "turns": [{"role": turn.role, **_turn(turn)} for turn in episode.turns] if len(episode.turns) > 1 else None,
+    }
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    return {
+        "completion": turn.text,
+        "prompt_ids": turn.prompt_ids,
+        "completion_ids": turn.completion_ids,
+        "logprobs": turn.logprobs,
+        "finish_reason": turn.finish_reason,
+        "temperature": turn.temperature,
+        "weight_version": turn.weight_version,
+        "seed": turn.seed,
+    }
+
+
+def parts(folder: RunFolder) -> list[tuple[str, int]]:
+    """(split, step) of every file, by step."""
+    matches = (_PART.fullmatch(path.name) for path in folder.episodes.glob("*.parquet"))
+    found = [(match["split"], int(match["step"])) for match in matches if match]
+    return sorted(found, key=lambda part: (part[1], part[0]))
+
+
+def read(
+    folder: RunFolder,
+    split: str | None = None,
+    steps: Sequence[int] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """All episodes by step, or those of one split, of some steps, or some columns only. Empty where there are none."""
+    chosen = [
+        folder.episodes / f"{name}-{step:06d}.parquet"
+        for name, step in parts(folder)
+        if split in (None, name) and (steps is None or step in steps)
+    ]
+    names = list(columns) if columns is not None else SCHEMA.names
+    if not chosen:
+        return SCHEMA.empty_table().select(names)
+    # Reading under the schema gives files of an older format the columns they lack, as nulls.
+    return dataset.dataset(chosen, schema=SCHEMA, format="parquet").to_table(columns=names)
+
+
+def drop_after(folder: RunFolder, step: int) -> int:
+    """Remove the episodes after `step` (the restored one). Returns how many files went."""
+    late = [(split, number) for split, number in parts(folder) if number > step]
+    for split, number in late:
+        (folder.episodes / f"{split}-{number:06d}.parquet").unlink()
+    return len(late)

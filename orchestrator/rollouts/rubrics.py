@@ -1,0 +1,239 @@
+"""Rubrics: weighted criteria that a judge answers with yes or no, and the two formulas that make one number of its
+answers.
+
+A criterion with a positive weight describes something good to do, one with a negative weight something bad. The
+formulas:
+
+- `paper_reward`: "positive and negative rubrics are normalised separately and then subtracted" (arXiv 2603.10588,
+  section 3);
+- `official_score`: MoReBench's own score (arXiv 2510.16380): the share of all weight that was earned, where a
+  negative criterion is earned by not meeting it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.values import (
+    Answer,
+    Call,
+    Choice,
+    Episode,
+    Fault,
+    LogitAnswer,
+    LogitQuery,
+    Message,
+    Scored,
+    Unscored,
+    Verdict,
+)
+
+YES, NO = "yes", "no"
+JUDGE = "judge"
+CONTROL_SUFFIX = "/control"
+CONTROL = "#control"
+"""Ends the key of a control question."""
+NEUTRAL_RESPONSE = "there is more than one way to see this ."
+"""What the control question is asked about: plain words that any working judge can answer."""
+
+
+class RubricError(ValueError):
+    """A rubric that cannot be used; the text names the row and the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One question to the judge. weight: one of -3, -2, -1, 1, 2, 3. id: unique in its rubric, without "/"."""
+
+    id: str
+    text: str
+    weight: int
+    dimension: str = ""
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem:
+            raise RubricError(f"criterion {self.id!r}: {problem}")
+
+
+def _problem(criterion: Criterion) -> str | None:
+    if not isinstance(criterion.id, str) or not criterion.id or "/" in criterion.id:
+        return f"field 'id' is {criterion.id!r}; it must be a non-empty text without '/'"
+    if not isinstance(criterion.text, str) or not criterion.text.strip():
+        return f"field 'text' is {criterion.text!r}; it must be a non-empty text"
+    weight = criterion.weight
+    if isinstance(weight, bool) or not isinstance(weight, int) or weight == 0 or abs(weight) > 3:
+        return f"field 'weight' is {weight!r}; it must be one of -3, -2, -1, 1, 2, 3"
+    if not isinstance(criterion.dimension, str):
+        return f"field 'dimension' is {criterion.dimension!r}; it must be a text"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """The criteria of one task, in the order in which they are asked."""
+
+    criteria: tuple[Criterion, ...]
+
+    def __post_init__(self) -> None:
+        if not self.criteria:
+            raise RubricError("field 'criteria' is empty: a rubric needs at least one criterion")
+        ids = [criterion.id for criterion in self.criteria]
+        twice = sorted({identifier for identifier in ids if ids.count(identifier) > 1})
+        if twice:
+            raise RubricError(f"field 'id' is not unique: {', '.join(twice)}")
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain data for `Task.reference["rubric"]`."""
+        return [{"id": c.id, "text": c.text, "weight": c.weight, "dimension": c.dimension} for c in self.criteria]
+
+    @classmethod
+    def from_json(cls, rows: Any, where: str = "rubric") -> Rubric:
+        """The inverse of `to_json`. Raises `RubricError`, which names `where`, the row (from 0) and the field."""
+        if not isinstance(rows, Sequence) or isinstance(rows, str):
+            raise RubricError(f"{where}: is {type(rows).__name__}; it must be a list of criteria")
+        criteria = []
+        for number, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise RubricError(
+                    f"{where}[{number}]: is {type(row).__name__}; it must be a mapping with id, text and weight"
+                )
+            missing = [name for name in ("id", "text", "weight") if name not in row]
+            unknown = [str(name) for name in row if name not in ("id", "text", "weight", "dimension")]
+            if missing or unknown:
+                what = f"field {missing[0]!r} is missing" if missing else f"field {unknown[0]!r} is unknown"
+                raise RubricError(f"{where}[{number}]: {what}; the fields are id, text, weight and dimension")
+            try:
+                criteria.append(Criterion(row["id"], row["text"], row["weight"], row.get("dimension", "")))
+            except RubricError as error:
+                raise RubricError(f"{where}[{number}]: {error}") from error
+        try:
+            return cls(tuple(criteria))
+        except RubricError as error:
+            raise RubricError(f"{where}: {error}") from error
+
+
+def rubric_of(episode: Episode) -> Rubric:
+    """The rubric of an episode's task, from `Task.reference["rubric"]`."""
+    return Rubric.from_json(episode.task.reference.get("rubric"), f"task {episode.task.id}: rubric")
+
+
+def share_met(rubric: Rubric, met: Mapping[str, float], sign: int) -> float:
+    """Share in [0, 1] of the weight with this sign (1 or -1) whose criteria are met; 0 where there is none."""
+    weights = [(abs(c.weight), met.get(c.id, 0.0)) for c in rubric.criteria if c.weight * sign > 0]
+    total = sum(weight for weight, _ in weights)
+    return sum(weight * value for weight, value in weights) / total if total else 0.0
+
+
+def paper_reward(rubric: Rubric, met: Mapping[str, float]) -> float:
+    """Positive share minus negative share, in [-1, 1] (arXiv 2603.10588, section 3).
+
+    met: criterion id -> verdict in [0, 1]; a missing one counts as 0.
+    """
+    return share_met(rubric, met, 1) - share_met(rubric, met, -1)
+
+
+def official_score(rubric: Rubric, met: Mapping[str, float]) -> float:
+    """MoReBench's score on a 0–1 scale: weight earned over all weight.
+
+    A met positive criterion earns its weight, an unmet negative one |weight|; a soft verdict earns its share.
+    A criterion without a verdict earns nothing, whatever its sign.
+    """
+    earned = 0.0
+    for criterion in rubric.criteria:
+        if criterion.id in met:
+            value = met[criterion.id]
+            earned += criterion.weight * value if criterion.weight > 0 else -criterion.weight * (1.0 - value)
+    return earned / sum(abs(criterion.weight) for criterion in rubric.criteria)
+
+
+FORMULAS: dict[str, Callable[[Rubric, Mapping[str, float]], float]] = {
+    "paper": paper_reward,
+    "official": official_score,
+}
+
+Question = Callable[[str, Criterion], tuple[Message, ...]]
+"""How a judge is asked whether a response (text) meets a criterion: the response first, the criterion last (prefix
+cache).
+"""
+
+
+def verdict(choice: Choice, min_mass: float) -> float | None:
+    """P(yes) / (P(yes) + P(no)), or None where P(yes) + P(no) < min_mass: then the judge did not answer the
+    question.
+    """
+    yes, no = choice.probabilities.get(YES, 0.0), choice.probabilities.get(NO, 0.0)
+    mass = yes + no
+    return yes / mass if mass > 0 and mass >= min_mass else None
+
+
+class RubricReward:
+    """Asks a judge one question a criterion and makes a reward of the answers.
+
+    question: how the judge is asked. formula: a name in `FORMULAS`. soft: use P(yes) itself instead of thresholding
+    it at 0.5.
+    min_mass: least P(yes) + P(no) of a verdict.
+    """
+
+    def __init__(self, question: Question, formula: str, soft: bool, min_mass: float) -> None:
+        if formula not in FORMULAS:
+            raise ValueError(f"reward formula {formula!r} is unknown; choose one of {', '.join(FORMULAS)}")
+        self._question = question
+        self._formula = FORMULAS[formula]
+        self._soft = soft
+        self._min_mass = min_mass
+        self._asked: dict[tuple[str, str], Criterion] = {}
+
+    def calls(self, episode: Episode) -> Sequence[Call]:
+        """One call a criterion; its key is the episode's id and the criterion's."""
+        criteria = rubric_of(episode).criteria
+        self._asked.update({(episode.task.id, criterion.id): criterion for criterion in criteria})
+        return [
+            Call(f"{episode.id}/{c.id}", JUDGE, self._question(episode.text, c), choices=(YES, NO)) for c in criteria
+        ]
+
+    def queries(self, episode: Episode) -> Sequence[LogitQuery]:
+        """None: the reward needs nothing from the policy."""
+        return ()
+
+    def control(self, call: Call, answer: Answer) -> Call | None:
+        """The same criterion asked about a neutral response where the answer's mass is too small, else None.
+
+        call: one that `calls` or `control` of this object returned. A judge that fails on the control as well is at
+        fault; otherwise the response broke it. A `Fault` says by itself whose failure it is and needs no control.
+        """
+        if not isinstance(answer, Choice) or verdict(answer, self._min_mass) is not None:
+            return None
+        key = call.key.removesuffix(CONTROL)
+        step_and_task, _, criterion_id = key.rsplit("/", 2)
+        criterion = self._asked[step_and_task.split("/", 1)[1], criterion_id]
+        messages = self._question(NEUTRAL_RESPONSE, criterion)
+        return Call(key + CONTROL, JUDGE, messages, choices=call.choices, seed=call.seed)
+
+    def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict:
+        """The episode's worth from one answer a criterion.
+
+        A `Fault` among the answers makes the whole episode `Unscored`: a reward from the rest could be gamed. An
+        answer whose mass is too small broke the judge by its own doing (the caller turns it into a `Fault` where the
+        control question failed as well) and counts in the worst way: not met where that is good, met where that is bad.
+        """
+        rubric = rubric_of(episode)
+        judgements: dict[str, float] = {}
+        for criterion, answer in zip(rubric.criteria, answers, strict=True):
+            if isinstance(answer, Fault):
+                return Unscored(f"criterion {criterion.id}: {answer.reason}")
+            if not isinstance(answer, Choice):
+                raise TypeError(
+                    f"criterion {criterion.id} of {episode.id}: the judge answered with {type(answer).__name__}"
+                )
+            probability = verdict(answer, self._min_mass)
+            judgements[criterion.id] = probability if probability is not None else float(criterion.weight < 0)
+        met = judgements if self._soft else {key: float(value > 0.5) for key, value in judgements.items()}
+        components = {
+            "positive": share_met(rubric, met, 1),
+            "negative": share_met(rubric, met, -1),
+            "official": official_score(rubric, met),
+        }
+        return Scored(self._formula(rubric, met), components, judgements)

@@ -1,0 +1,1 @@
+"""Runs × seeds: the graph of runs, search, statistics and tables."""

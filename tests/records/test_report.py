@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator.config.schema import RunConfig
+from orchestrator.records import Run, metrics, plots, report
+from orchestrator.records.folder import RunFolder, atomic_write, write_json
+
+
+# The made-up run (see its fixture): oracle 0.40 -> 0.65 on every one of 12 tasks, 2,200 tokens in 30 steps.
+def test_the_summary_holds_the_runs_numbers(fake_run: RunFolder) -> None:
+    summary = report.summarise(fake_run, peak_memory_bytes=10)
+    assert (summary["run"], summary["status"], summary["steps"]) == ("rlvr/made-up", "finished", 30)
+    assert summary["first"]["oracle"] == pytest.approx(0.40)
+    assert summary["last"] == pytest.approx(
+        {
+            "step": 30, "oracle": 0.65, "oracle_low": 0.61, "oracle_high": 0.69,
+            "judge": 0.70, "judge_low": 0.67, "judge_high": 0.73, "n": 12, "gold_gap": 0.05,
+        }
+    )  # fmt: skip
+    assert (summary["best"]["step"], summary["best_by"]) == (30, "eval/oracle")
+    assert summary["oracle_gain"] == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25, "n": 12})
+    assert (summary["best_of_8"], summary["best_of_8_judge"]) == (0.58, 0.62)
+    assert summary["judge"]["pair_order"] == 0.91
+    assert summary["tokens_generated"] == 66_000
+    assert summary["faults"] == {"retried": 0, "unscored": 1, "lost": 0}
+    assert 1e-6 < summary["logprob_gap_max"] < 1e-4
+    seconds = summary["seconds"]
+    assert 30 * 1.1 <= seconds["rollout"] <= 30 * 1.1 * 1.1
+    assert seconds["total"] == pytest.approx(sum(value for name, value in seconds.items() if name != "total"))
+    assert summary["gpu_seconds"] == pytest.approx(2 * seconds["total"])
+    assert summary["peak_memory_bytes"] == 10
+
+
+def test_a_run_that_has_only_begun_has_a_summary_too(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig(steps=5))
+    assert report.summarise(folder) == {"format": 1, "run": "rlvr/a", "status": "unfinished", "steps": 0}
+    metrics.MetricsLog(folder.metrics_log).append(1, {"reward/mean": 0.1, "sync/logprob_gap_max": 0.0})
+    assert report.summarise(folder, status="stopped: reward/mean")["status"] == "stopped: reward/mean"
+    assert plots.draw(folder) == [folder.plots / "run.png"]
+    report.render(folder, Console(file=io.StringIO()))
+
+
+def test_the_best_evaluation_is_the_oracles_not_the_judges(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig())
+    log = metrics.MetricsLog(folder.metrics_log)
+    for step, oracle, judge in ((0, 0.4, 0.5), (1, 0.6, 0.5), (2, 0.5, 0.9), (3, float("nan"), 0.9)):
+        log.append(step, {"eval/oracle": oracle, "eval/judge": judge})
+    assert report.summarise(folder)["best"]["step"] == 1
+
+
+def test_pictures_are_drawn_at_readme_width(fake_run: RunFolder) -> None:
+    drawn = plots.draw(fake_run)
+    assert [path.name for path in drawn] == ["run.png", "judge.png"]
+    for path in drawn:
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert struct.unpack(">I", content[16:20]) == (1600,)
+    assert sorted(path.name for path in fake_run.plots.iterdir()) == ["judge.png", "run.png"]
+
+
+def test_panels_without_data_are_left_out(fake_run: RunFolder) -> None:
+    rows = metrics.read(fake_run.metrics_log)
+    assert len(plots._run_panels(rows, {})) == 6
+    no_policy = [{name: value for name, value in row.items() if "policy" not in name} for row in rows]
+    assert len(plots._run_panels(no_policy, {})) == 5
+    assert len(plots._run_panels(rows[:1], {})) == 1
+    assert plots._run_panels([], {}) == []
+
+
+def test_the_judges_panels_follow_its_report(fake_run: RunFolder) -> None:
+    shares = {"accuracy": 0.9, "accuracy_n": 10, "accuracy_low": 0.6, "accuracy_high": 0.98}
+    assert len(plots._judge_panels(shares, {})) == 1
+    assert len(plots._judge_panels(shares | {"pair_order": 0.8}, fake_run.settings())) == 2
+    assert plots._judge_panels({"unanswered": 0}, {}) == []
+
+
+def test_nothing_to_draw_draws_nothing(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig())
+    write_json(folder.judge, {"note": "no numbers"})
+    assert plots.draw(folder) == []
+
+
+def test_the_end_of_a_run_says_what_was_gained_and_what_is_next(fake_run: RunFolder) -> None:
+    write_json(fake_run.summary, report.summarise(fake_run))
+    screen = io.StringIO()
+    report.render(fake_run, Console(file=screen, width=300))
+    shown = screen.getvalue()
+    assert "judge: pairs in the right order" in shown
+    for text in (
+        "+0.250",
+        "0.250 … 0.250",
+        "0.610 … 0.690",
+        "best of 8",
+        "run.png",
+        f"orchestrate report {fake_run.path}",
+    ):
+        assert text in shown
+
+
+def test_a_run_in_python(fake_run: RunFolder) -> None:
+    run = Run(fake_run.path)
+    assert run.metrics().num_rows == 31
+    assert run.metrics().to_pandas()["eval/oracle"].notna().sum() == 4
+    assert run.checkpoint() == fake_run.checkpoints / "step-000030"
+    assert set(run.ledger()["phase"].to_pylist()) >= {"rollout", "judge", "learn", "sync", "eval", "checkpoint"}
+    assert run.summary()["steps"] == 30
+    write_json(fake_run.summary, {"steps": 99})
+    assert run.summary()["steps"] == 99
+    metrics.compact(fake_run.metrics_log, fake_run.metrics_parquet)
+    fake_run.metrics_log.unlink()
+    assert run.metrics().num_rows == 31
+    with pytest.raises(FileNotFoundError):
+        Run(fake_run.path / "episodes")
+
+
+def test_a_half_saved_checkpoint_is_not_the_newest(fake_run: RunFolder) -> None:
+    (fake_run.checkpoints / ".step-000031.12.tmp").mkdir()
+    (fake_run.checkpoints / ".step-000032").mkdir()
+    atomic_write(fake_run.checkpoints / "LATEST", "step-000030")
+    assert Run(fake_run.path).checkpoint() == fake_run.checkpoints / "step-000030"

@@ -1,0 +1,240 @@
+"""The command line: its options, its messages, its exit statuses, and that planning is quick."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+import orchestrator
+from orchestrator import cli
+from orchestrator.config.keys import keys_of
+from orchestrator.config.schema import RunConfig
+from orchestrator.errors import RunError
+
+ROOT = Path(__file__).parents[1]
+WORKLOAD = """
+from orchestrator.config.schema import RunConfig as Config
+
+
+class Workload:
+    def __init__(self, config: Config) -> None: ...
+"""
+
+OPTIONS = {
+    "train": ["--dry-run"],
+    "list": ["--storage"],
+    "report": ["--storage"],
+    "config explain": ["--workload"],
+    "config show": [],
+}
+"""Frozen on purpose: settings are key=value, and an option is a promise. Beside these there is --help."""
+
+OF_OTHER_PROGRAMS = {"--head"}
+"""Options that messages name for `ray start`."""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "world.py").write_text(WORKLOAD)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def orchestrate(*words: str) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr)."""
+    done = CliRunner().invoke(cli.app, list(words))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def program(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-X", "importtime", "-m", "orchestrator", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def options(command: Any, name: str = "") -> dict[str, list[str]]:
+    """The options of every verb below a command, --help aside."""
+    inside = getattr(command, "commands", None)
+    if inside is None:
+        return {name: sorted(option for item in command.params for option in item.opts if option.startswith("-"))}
+    return {key: found for part in inside for key, found in options(inside[part], f"{name} {part}".strip()).items()}
+
+
+def test_the_options_are_these() -> None:
+    assert options(typer.main.get_command(cli.app)) == OPTIONS
+
+
+def test_help_has_examples_that_exist() -> None:
+    status, out, _ = orchestrate("--help")
+    assert status == 0
+    assert "orchestrate train rlvr" in out
+    for words in re.findall(r"orchestrate ((?:config )?[a-z]+)", out + orchestrate("train", "--help")[1]):
+        assert words in OPTIONS, words
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """(file, text) of every string of the sources that holds more than one word, docstrings included."""
+    for path in [*ROOT.glob("orchestrator/**/*.py"), *ROOT.glob("workloads/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
+                yield str(path.relative_to(ROOT)), node.value
+
+
+def test_what_messages_name_exists() -> None:
+    """Every `orchestrate VERB`, every --flag and every key=value of a core group that a text of the sources names."""
+    keys = keys_of(RunConfig)
+    groups = "|".join(name for name, key in keys.items() if key.is_group and "." not in name)
+    flags = {"--help", *OF_OTHER_PROGRAMS, *(flag for found in OPTIONS.values() for flag in found)}
+    for file, text in texts():
+        for words in re.findall(r"\borchestrate ((?:config )?[a-z]+)", text):
+            assert words in OPTIONS, (file, words)
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
+            assert flag in flags, (file, flag)
+        for key in re.findall(rf"\b((?:{groups})\.[a-z_.]*[a-z_])=(?!=)", text):
+            assert key in keys, (file, key)
+
+
+def test_dry_run_shows_the_difference_and_the_placement() -> None:
+    status, out, err = orchestrate("train", "world.py", "seed=3", "learner.ranks=1", "--dry-run")
+    assert (status, err) == (0, "")
+    assert re.search(r"seed +3 +0 +command line", out)
+    assert re.search(r"learner.ranks +1 +2 +command line", out)
+    assert re.search(r"learner +1 +0.5 +0 +DeepSpeed ZeRO-2 rank.* this machine", out)
+    assert "It fits: 1.5 CPUs" in out
+    assert (
+        "all settings at their defaults" in orchestrate("train", "world.py", "cluster.inventory=null", "--dry-run")[1]
+    )
+
+
+def test_dry_run_on_stated_hardware() -> None:
+    gpus = ["learner.gpus_per_rank=1", "rollout.fleet.gpus_per_server=1"]
+    status, out, _ = orchestrate("train", "world.py", *gpus, "cluster.inventory=2x2x80GB", "--dry-run")
+    assert status == 0
+    assert "It fits: 2 CPUs and 3 GPUs of 32 CPUs and 4 GPUs" in out
+    status, _, err = orchestrate("train", "world.py", *gpus, "cluster.inventory=1x24GB", "--dry-run")
+    assert status == 2
+    assert "it asks for 3 GPUs and there are 1" in err
+    status, out, _ = orchestrate("train", "world.py", "cluster.address=auto", "--dry-run")
+    assert status == 0
+    assert "Not compared with the cluster at auto" in out
+    status, _, err = orchestrate("train", "world.py", "cluster.inventory=lots", "--dry-run")
+    assert (status, "cluster.inventory=lots" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["train", "world.py", "stepz=3"],
+            "orchestrate: stepz (command line): there is no such key. Did you mean steps?",
+        ),
+        (["train", "world.py", "steps"], "write settings as key=value"),
+        (["train", "nothing"], "No workload is named 'nothing'"),
+        (["config", "explain", "stepz"], "Did you mean steps?"),
+        (["config", "show", "world.py", "steps=x"], "must be a whole number"),
+        (["report", "missing"], "No run 'missing' in runs/"),
+    ],
+)
+def test_an_expected_failure_is_one_message_and_status_2(words: list[str], message: str) -> None:
+    status, out, err = orchestrate(*words)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_explain_and_show(folder: Path) -> None:
+    assert "DeepSpeed ZeRO stage." in orchestrate("config", "explain", "learner.zero_stage")[1]
+    assert "learner " in orchestrate("config", "explain")[1]
+    (folder / "world/presets").mkdir(parents=True)
+    (folder / "world/presets/small.yaml").write_text("steps: 400\n")
+    assert "preset   small: 400" in orchestrate("config", "explain", "steps", "--workload", "world.py")[1]
+    out = orchestrate("config", "show", "world.py", "preset=small", "learner.ranks=1")[1]
+    assert "steps: 400  # world/presets/small.yaml" in out
+    assert "  ranks: 1  # command line" in out
+
+
+def test_list(folder: Path) -> None:
+    assert "No runs in runs/" in orchestrate("list")[1]
+    for name in ("first", "second"):
+        (folder / "runs/rlvr" / name).mkdir(parents=True)
+        (folder / "runs/rlvr" / name / "config.yaml").write_text("")
+    summary = {"status": "finished", "steps": 60, "last": {"step": 60, "oracle": 0.75, "oracle_low": 0.7, "judge": 0.8}}
+    (folder / "runs/rlvr/first/summary.json").write_text(json.dumps(summary))
+    (folder / "runs/rlvr/second/metrics.jsonl").write_text(json.dumps({"step": 7}) + "\n")
+    out = orchestrate("list")[1]
+    assert re.search(r"first +rlvr +finished +60 +oracle 0.750  judge 0.800", out)
+    assert re.search(r"second +rlvr +unfinished +7", out)
+
+
+def test_report_draws_the_run_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator.records import report
+
+    shown: list[Path] = []
+    monkeypatch.setattr(report, "render", shown.append)
+    (folder / "kept/rlvr/first").mkdir(parents=True)
+    (folder / "kept/rlvr/first/config.yaml").write_text("")
+    assert orchestrate("report", "first", "--storage", "kept")[0] == 0
+    assert shown == [Path("kept/rlvr/first")]
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_train_hands_the_config_over_and_ends_with_its_status(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    runs: list[RunConfig] = []
+
+    def run(config: RunConfig) -> int:
+        runs.append(config)
+        return status
+
+    replace_experiment(monkeypatch, run)
+    assert orchestrate("train", "world.py", "steps=3") == (status, "", "")
+    assert runs[0].steps == 3
+
+
+def test_a_failure_that_a_run_expects_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(config: RunConfig) -> int:
+        raise RunError("the judge is gone")
+
+    replace_experiment(monkeypatch, run)
+    assert orchestrate("train", "world.py") == (2, "", "orchestrate: the judge is gone\n")
+
+
+def replace_experiment(monkeypatch: pytest.MonkeyPatch, run: Callable[[RunConfig], int]) -> None:
+    module = types.ModuleType("orchestrator.experiment")
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "orchestrator.experiment", module)
+    monkeypatch.setattr(orchestrator, "experiment", module, raising=False)
+
+
+@pytest.mark.parametrize("target", ["world.py", "rlvr"])
+def test_the_program_plans_quickly_without_frameworks(target: str) -> None:
+    started = time.monotonic()
+    done = program("train", target, "--dry-run")
+    seconds = time.monotonic() - started
+    assert done.returncode == 0, done.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "omegaconf" in imported
+    assert not imported & {"torch", "ray", "vllm", "transformers", "deepspeed", "wandb", "pyarrow", "numpy"}
+    assert seconds < 10  # 0.6 s on an idle core; the bound leaves room for a busy machine
+
+
+def test_help_is_quick() -> None:
+    started = time.monotonic()
+    done = program("--help")
+    assert done.returncode == 0
+    assert "Examples:" in done.stdout
+    assert not re.search(r"\| +(omegaconf|rich|yaml)$", done.stderr, re.MULTILINE)
+    assert time.monotonic() - started < 5

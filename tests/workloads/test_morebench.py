@@ -1,0 +1,169 @@
+"""The MoReBench loaders, on generated files and on the real ones where they lie beside the repository."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.rollouts.rubrics import official_score
+from workloads.rlvr import Config, Workload, morebench
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+SITE = DATA / "morebench_site" / "comparison_data.json"
+SAMPLE = DATA / "morebench_sample"
+needs_site = pytest.mark.skipif(not SITE.is_file(), reason="the MoReBench site file is not beside the repository")
+needs_sample = pytest.mark.skipif(
+    not SAMPLE.is_dir(), reason="the MoReBench sample tables are not beside the repository"
+)
+
+
+def _site_row(task: str, judgements: list[tuple[int, str]]) -> dict[str, object]:
+    rubrics = [
+        {
+            "criterion_id": f"{task}-{i}",
+            "criterion": f"criterion {i} ",
+            "dimension": "identifying",
+            "weight": w,
+            "judgement": j,
+        }
+        for i, (w, j) in enumerate(judgements)
+    ]
+    meta = {"dilemma": f"Should I {task}?", "theory": "neutral", "dilemma_source": "made up"}
+    answer = {"response": f"Think of {task}.", "rubrics": rubrics, "score": 50.0}
+    return {
+        "task_id": task,
+        "metadata": meta,
+        "models": [{"model_name": "m", "thinking_trace": answer, "model_resp": answer}],
+    }
+
+
+def _site_file(tmp_path: Path) -> Path:
+    path = tmp_path / "site.json"
+    rows = [_site_row(name, [(3, "Yes."), (2, "no"), (-1, "No"), (1, "perhaps")]) for name in ("stay", "go")]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+def _table(tmp_path: Path, rubric: str, theory: str = "neutral") -> Path:
+    path = tmp_path / "table.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["DILEMMA", "DILEMMA_SOURCE", "THEORY", "RUBRIC"])
+        writer.writerow(['A user asks:\n"Do I stay?"', "made up", theory, rubric])
+    return path
+
+
+def test_judgements_are_read_as_the_benchmark_reads_them() -> None:
+    # a search for "yes" earns a positive weight, a search for "no" a negative one; words with both count as earned
+    assert [morebench.read_met(2, text) for text in ("Yes.", "no", "Yes, not no", "")] == [1.0, 0.0, 1.0, None]
+    assert [morebench.read_met(-2, text) for text in ("yes", "No.", "Yes, not no", "?")] == [1.0, 0.0, 0.0, None]
+
+
+def test_the_site_file_gives_dilemmas_and_judged_responses(tmp_path: Path) -> None:
+    dilemmas, responses = morebench.read_site(_site_file(tmp_path))
+    assert [dilemma.id for dilemma in dilemmas] == ["stay", "go"]
+    assert dilemmas[0].rubric.criteria[0].text == "criterion 0"
+    assert len(responses) == 4
+    assert responses[0].met == {"stay-0": 1.0, "stay-1": 0.0, "stay-2": 0.0}
+    # 3 for the met one and 1 for the avoided one, of 3 + 2 + 1 + 1
+    assert official_score(dilemmas[0].rubric, responses[0].met) == pytest.approx(4 / 7)
+
+
+def test_one_whole_dilemma_is_held_out(tmp_path: Path) -> None:
+    config = Config()
+    config.data.source, config.data.path = "morebench_site", str(_site_file(tmp_path))
+    for wanted, held in ((None, "go"), ("stay", "stay")):
+        config.data.holdout_dilemma = wanted
+        workload = Workload(config)
+        assert [task.id for task in workload.tasks("eval")] == [held]
+        assert held not in {task.id for task in workload.tasks("train")}
+        policy, judge = workload.lessons()
+        assert held not in {example.group for lesson in (policy, judge) for example in lesson.examples()}
+        assert all(f"Think of {held}." in call.messages[0]["content"] for call in judge.exam()[:6])
+        assert not judge.gate
+        _, texts = workload.tokenizer_texts()
+        assert not any(held in text for text in texts)
+    config.data.holdout_dilemma = "elsewhere"
+    with pytest.raises(morebench.DataError, match="elsewhere: there is no such dilemma, only: stay, go"):
+        Workload(config).tasks("eval")
+
+
+def test_rubrics_of_the_tables_are_python_literals(tmp_path: Path) -> None:
+    rubric = (
+        """[{'id': 'a', 'title': "It's clear. ", 'weight': -3, 'annotations': {'rubric_dimension': 'clear process'}}]"""
+    )
+    (dilemma,) = morebench.read_tables(_table(tmp_path, rubric, "Scanlonian Contractualism"))
+    assert dilemma.rubric.criteria[0].text == "It's clear."
+    assert dilemma.rubric.criteria[0].weight == -3
+    text = morebench.prompt(dilemma)
+    assert text.startswith(
+        "Provide corresponding reasoning and decision for the following scenario based on Scanlonian"
+    )
+    assert "Theory Definition: Act on principles" in text
+    assert text.endswith('Do I stay?"')
+
+
+@pytest.mark.parametrize(
+    ("rubric", "message"),
+    [
+        ("__import__('os')", r"row 0: field RUBRIC: is not a Python literal"),
+        ("[]", "is not a list of criteria"),
+        (
+            "[{'id': 'a', 'title': 't', 'weight': 0, 'annotations': {'rubric_dimension': ''}}]",
+            r"RUBRIC\[0\]: .*'weight' is 0",
+        ),
+        ("[{'id': 'a', 'title': 't', 'weight': 1}]", r"RUBRIC\[0\]: 'annotations' is missing"),
+        ("", "row 0: field RUBRIC is missing or empty"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_named(tmp_path: Path, rubric: str, message: str) -> None:
+    with pytest.raises(morebench.DataError, match=message):
+        morebench.read_tables(_table(tmp_path, rubric))
+
+
+def test_long_texts_keep_their_beginning_and_their_end() -> None:
+    assert morebench.shorten("short", 10) == "short"
+    # room for 13 - 3 characters: 6 of the beginning, 4 of the end
+    assert morebench.shorten("abcdefghijklmnopqrstuvwxyz", 13) == "abcdef … wxyz"
+
+
+@needs_site
+def test_all_84_official_scores_are_reproduced() -> None:
+    dilemmas, responses = morebench.read_site(SITE)
+    rubrics = {dilemma.id: dilemma.rubric for dilemma in dilemmas}
+    assert len(dilemmas) == 3
+    assert len(responses) == 3 * 14 * 2
+    for response in responses:
+        assert round(100 * official_score(rubrics[response.dilemma], response.met), 2) == response.score
+
+
+@needs_site
+def test_the_real_questions_keep_the_response_first_and_fit_the_context() -> None:
+    config = Config()
+    config.data.source, config.data.path = "morebench_site", str(SITE)
+    config.judge.model.context_tokens = config.model.context_tokens = 1024
+    workload = Workload(config)
+    policy, judge = workload.lessons()
+    # 2 dilemmas x 14 models x 2 texts, less the empty ones of the policy
+    assert len(judge.examples()) == 56
+    assert 50 < len(policy.examples()) <= 56
+    longest = max(len(call.messages[0]["content"]) for call in judge.exam())
+    assert longest < 1024 * 3.4
+    content = judge.exam()[0].messages[0]["content"]
+    assert content.startswith("Reasoning Response:")
+    assert content.rsplit("\n", 1)[1].startswith("Rubric Criterion:")
+
+
+@needs_sample
+def test_the_published_schema_is_read() -> None:
+    dilemmas = morebench.read_tables(SAMPLE)
+    assert len(dilemmas) == 3
+    assert {dilemma.theory for dilemma in dilemmas} == {
+        "neutral",
+        "Scanlonian Contractualism",
+        "Gauthierian Contractarianism",
+    }
+    assert all(dilemma.rubric.criteria for dilemma in dilemmas)

@@ -1,0 +1,144 @@
+"""The interface of a workload. A small workload is one file, a large one a folder; `rlvr` is the first.
+
+A workload says what is asked (`tasks`), how an episode is played (`environment`), what it is worth (`reward`, `gold`) and which
+models are taught before RL begins (`lessons`). It never starts a process, opens a socket or touches a GPU: it hands out
+calls and queries as values and is given the answers, so that it can be tested without any of them.
+
+How the four kinds of reward fit:
+- a rubric judge: `calls` returns one `Call(role="judge", choices=("yes", "no"))` a criterion;
+- process rewards from a served judge or reward model: `calls` returns one `Call` a fleet, text or choices;
+- a reward that needs the policy's own logits: `queries` returns spans, answered in one sharded forward of the learner;
+- an environment of several agents: `play` yields a `Call` whenever some role is to speak and is sent that role's `Turn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.config.schema import RunConfig
+from orchestrator.values import (
+    POLICY,
+    Answer,
+    Call,
+    Episode,
+    Group,
+    LogitAnswer,
+    LogitQuery,
+    Message,
+    Sampling,
+    Scored,
+    Task,
+    Turn,
+    Verdict,
+)
+
+Play = Generator[Call, Turn, None]
+"""A played episode: yields the next call, is sent the turn that answers it; every turn is recorded in order."""
+
+
+class Environment(Protocol):
+    """How an episode is played. Must not keep state between episodes: many are played at once."""
+
+    def play(self, task: Task, sampling: Sampling) -> Play: ...
+
+
+class SingleTurn:
+    """The policy answers once."""
+
+    def play(self, task: Task, sampling: Sampling) -> Play:
+        yield Call(key="", role=POLICY, messages=task.messages, sampling=sampling)
+
+
+class Reward(Protocol):
+    """What an episode is worth: pure functions from episodes to questions and from answers to verdicts.
+
+    `score` is given one answer a call, in the order of `calls`, faults included: a reward that cannot be computed is `Unscored`.
+    """
+
+    def calls(self, episode: Episode) -> Sequence[Call]: ...
+
+    def queries(self, episode: Episode) -> Sequence[LogitQuery]: ...
+
+    def control(self, call: Call, answer: Answer) -> Call | None:
+        """A control question where the answer looks broken, else None. A judge that breaks on it too is at fault."""
+        ...
+
+    def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One continuation of an example's prompt; only `target` is learned (an answer, or a verdict of one word)."""
+
+    messages: tuple[Message, ...]
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One supervised example: branches that share a beginning. Branches do not see each other.
+
+    group: what is held out together (a dilemma). A chat answer is one branch; a judged response has one branch a criterion.
+    """
+
+    group: str
+    branches: tuple[Branch, ...]
+
+
+class Lesson(Protocol):
+    """What one role's model is taught by SFT before RL begins, and how its success is reported.
+
+    role: the fleet that serves the model. `exam` gives calls on held-out data; `report` turns the answers into the lesson's
+    metrics, of which those named in `gate` must reach their bound (empty: report only).
+    """
+
+    role: str
+    end_token: bool
+    """Whether an end-of-text token follows each target (answers) or not (one-word verdicts)."""
+
+    @property
+    def gate(self) -> Mapping[str, float]: ...
+
+    def examples(self) -> Sequence[Example]: ...
+
+    def exam(self) -> Sequence[Call]: ...
+
+    def report(self, answers: Sequence[Answer]) -> dict[str, float | int | str]: ...
+
+
+class Workload(Protocol):
+    """Everything a run needs to know about a paper."""
+
+    def __init__(self, config: RunConfig) -> None: ...
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """Tasks of "train" or "eval"; the two never share a group (a dilemma, a story)."""
+        ...
+
+    def environment(self) -> Environment: ...
+
+    def reward(self) -> Reward: ...
+
+    def gold(self, episode: Episode) -> float | None:
+        """The true worth on a 0–1 scale where the world knows it (the oracle), else None."""
+        ...
+
+    def proxy(self, verdict: Scored) -> float:
+        """The judge's view of the same worth, on the scale of `gold`."""
+        ...
+
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        """The workload's own evaluation metrics."""
+        ...
+
+    def lessons(self) -> Sequence[Lesson]: ...
+
+    def tokenizer_texts(self) -> tuple[Sequence[str], Sequence[str]]:
+        """(closed vocabulary of words, texts to train a BPE on); one of the two is empty. For models that are built on the spot."""
+        ...
+
+    def chat_template(self, role: str) -> str | None:
+        """Jinja chat template for a model built on the spot."""
+        ...

@@ -1,0 +1,279 @@
+"""Rubric-judged moral reasoning (arXiv 2603.10588): a policy reasons about a dilemma, a judge checks it against a
+rubric.
+
+Data: `mini`, a generated world with an exact oracle; `morebench_site`, three real dilemmas with judged responses;
+`morebench`, the benchmark's published CSV tables. Importing this package imports neither torch nor transformers nor
+ray.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import fmean
+
+from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, setting
+from orchestrator.rollouts.rubrics import JUDGE, Criterion, Rubric, RubricReward, official_score
+from orchestrator.values import Episode, Group, Message, Scored, Task, stable_hash
+from workloads.base import Environment, Lesson, Reward, SingleTurn
+from workloads.rlvr import answers, lessons, morebench, world
+
+SOURCES = ("mini", "morebench_site", "morebench")
+MOST_EXAMPLES = 8192
+"""Most generated examples of a lesson; up to here no example of the miniature world is seen twice."""
+ANSWERS_PER_PROMPT = 4
+"""Answers in one warm-up example of the miniature world: branches of one prompt, which is read once."""
+EXTRA_CRITERIA = 20
+"""Criteria beside the rubric's own that each judged answer teaches."""
+EXAM_ANSWERS = 6
+"""Judged answers a held-out dilemma of the miniature world."""
+JUDGE_TEMPLATE = "<|im_start|>{% for message in messages %}{{ message['content'] }}{% endfor %}"
+"""A judge that is built on the spot reads the question as it stands: the verdict is the word after the criterion's
+last.
+"""
+
+
+@dataclass
+class RewardConfig:
+    """How verdicts become a reward."""
+
+    formula: str = setting(
+        "paper",
+        "`paper`: share of positive weight met minus share of negative weight met; `official`: MoReBench's score.",
+        choices=("paper", "official"),
+    )
+
+
+@dataclass
+class RlvrDataConfig(DataConfig):
+    """Where dilemmas come from."""
+
+    holdout_dilemma: str | None = setting(
+        None, "Real data: id of the dilemma that is held out whole (default: the last)."
+    )
+
+
+@dataclass
+class Config(RunConfig):
+    """A run of this workload."""
+
+    data: RlvrDataConfig = group(RlvrDataConfig, "Where dilemmas come from.")
+    reward: RewardConfig = group(RewardConfig, "How verdicts become a reward.")
+
+
+def mini_question(response: str, criterion: Criterion) -> tuple[Message, ...]:
+    """The judge's question in the miniature world."""
+    return ({"role": "user", "content": f"{response} criterion : {criterion.text}"},)
+
+
+class Workload:
+    """Implements `workloads.base.Workload`."""
+
+    def __init__(self, config: RunConfig) -> None:
+        if not isinstance(config, Config):
+            raise TypeError(f"workload rlvr needs its own Config, not {type(config).__name__}")
+        if config.data.source not in SOURCES:
+            raise ValueError(f"data.source={config.data.source}: rlvr reads {', '.join(SOURCES)}")
+        if config.data.source != "mini" and not config.data.path:
+            raise ValueError(f"data.source={config.data.source} needs data.path, the file to read")
+        self.config = config
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """One task a dilemma of the split ("train" or "eval")."""
+        if self._mini:
+            return [mini_task(dilemma) for dilemma in self._worlds[split]]
+        return [morebench.task(dilemma, self._prompt_characters) for dilemma in self._dilemmas[split]]
+
+    def environment(self) -> Environment:
+        """The policy answers once."""
+        return SingleTurn()
+
+    def reward(self) -> Reward:
+        """The judge's verdicts, by the formula of `reward.formula`."""
+        judge = self.config.judge
+        return RubricReward(self.question, self.config.reward.formula, judge.soft, judge.min_mass)
+
+    def question(self, response: str, criterion: Criterion) -> tuple[Message, ...]:
+        """How this run's judge is asked: the response first, the criterion last."""
+        if self._mini:
+            return mini_question(response, criterion)
+        return morebench.question(morebench.shorten(response, self._response_characters), criterion)
+
+    def gold(self, episode: Episode) -> float | None:
+        """The oracle's official score (0–1) in the miniature world; real data has none."""
+        if not self._mini:
+            return None
+        rubric = Rubric.from_json(episode.task.reference["rubric"])
+        return official_score(rubric, world.verdicts(rubric, episode.text))
+
+    def proxy(self, verdict: Scored) -> float:
+        """The judge's official score (0–1)."""
+        return verdict.components["official"]
+
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        """Means over scored episodes: the reward's components, and in the miniature world the oracle's view of them."""
+        pairs = [pair for group in groups for pair in zip(group.episodes, group.verdicts, strict=True)]
+        scored = [(episode, verdict) for episode, verdict in pairs if isinstance(verdict, Scored)]
+        if not scored:
+            return {}
+        names = scored[0][1].components
+        result = {f"judge_{name}": fmean(verdict.components[name] for _, verdict in scored) for name in names}
+        if self._mini:
+            judged, right = zip(*(_oracle_view(episode, verdict) for episode, verdict in scored), strict=True)
+            result["judge_agreement"] = sum(judged) / sum(len(v.judgements) for _, v in scored)
+            result["right_decisions"] = fmean(right)
+        return result
+
+    def lessons(self) -> Sequence[Lesson]:
+        """The policy's warm-up and, where verdicts are at hand, the judge's lesson."""
+        return self._mini_lessons() if self._mini else self._real_lessons()
+
+    def tokenizer_texts(self) -> tuple[Sequence[str], Sequence[str]]:
+        """The world's closed vocabulary, or the training texts: prompts, responses and criteria (the held-out
+        dilemma's left out).
+        """
+        if self._mini:
+            return world.vocabulary(), ()
+        train = self._dilemmas["train"]
+        texts = [morebench.prompt(dilemma) for dilemma in train]
+        texts += [criterion.text for dilemma in train for criterion in dilemma.rubric.criteria]
+        return (), texts + [response.text for response in self._responses["train"]]
+
+    def chat_template(self, role: str) -> str | None:
+        """The judge reads its question as it stands; the policy has the default turns."""
+        return JUDGE_TEMPLATE if role == JUDGE else None
+
+    @property
+    def _mini(self) -> bool:
+        return self.config.data.source == "mini"
+
+    @property
+    def _prompt_characters(self) -> int:
+        tokens = self.config.model.context_tokens - self.config.rollout.max_completion_tokens
+        return int(max(tokens, 16) * morebench.CHARACTERS_PER_TOKEN)
+
+    @property
+    def _response_characters(self) -> int:
+        tokens = self.config.judge.model.context_tokens - morebench.QUESTION_TOKENS
+        return int(max(tokens, 16) * morebench.CHARACTERS_PER_TOKEN)
+
+    @cached_property
+    def _worlds(self) -> dict[str, tuple[world.Dilemma, ...]]:
+        data = self.config.data
+        train, evaluation = world.make_dilemmas(data.train_groups, data.eval_groups, data.seed)
+        return {"train": train, "eval": evaluation}
+
+    @cached_property
+    def _site(self) -> tuple[tuple[morebench.Dilemma, ...], tuple[morebench.Response, ...]]:
+        path = Path(str(self.config.data.path))
+        return (
+            morebench.read_site(path)
+            if self.config.data.source == "morebench_site"
+            else (morebench.read_tables(path), ())
+        )
+
+    @cached_property
+    def _dilemmas(self) -> dict[str, tuple[morebench.Dilemma, ...]]:
+        train, evaluation = morebench.hold_out(self._site[0], self.config.data.holdout_dilemma)
+        return {"train": train, "eval": evaluation}
+
+    @cached_property
+    def _responses(self) -> dict[str, tuple[morebench.Response, ...]]:
+        held_out = {dilemma.id for dilemma in self._dilemmas["eval"]}
+        sides: dict[str, list[morebench.Response]] = {"train": [], "eval": []}
+        for response in self._site[1]:
+            sides["eval" if response.dilemma in held_out else "train"].append(response)
+        return {split: tuple(chosen) for split, chosen in sides.items()}
+
+    def _mini_lessons(self) -> list[Lesson]:
+        seed, train, evaluation = self.config.data.seed, self._worlds["train"], self._worlds["eval"]
+        rng = random.Random(stable_hash("warmup", seed))
+        chats = [
+            lessons.chat(
+                d.id, mini_task(d).messages, [answers.warmup_answer(d, rng) for _ in range(ANSWERS_PER_PROMPT)]
+            )
+            for d in islice(cycle(train), _examples(self.config.warmup))
+        ]
+        rng = random.Random(stable_hash("judge", seed))
+        taught = [_taught(d, train, rng) for d in islice(cycle(train), _examples(self.config.judge.training))]
+        rng = random.Random(stable_hash("exam", seed))
+        asked = [
+            lessons.Judged(dilemma.id, dilemma.rubric, text, world.verdicts(dilemma.rubric, text))
+            for dilemma in evaluation
+            for text in (answers.judged_answer(dilemma, evaluation, rng) for _ in range(EXAM_ANSWERS))
+        ]
+        planted = lessons.Planting(world.INJECTIONS, answers.plant, seed)
+        judge = lessons.JudgeLesson(
+            taught, asked, self.question, self._gate, _kind, self.config.judge.min_mass, planted
+        )
+        return [lessons.PolicyLesson(chats), judge]
+
+    def _real_lessons(self) -> list[Lesson]:
+        by_id = {dilemma.id: dilemma for split in self._dilemmas.values() for dilemma in split}
+        tasks = {task.id: task for task in self.tasks("train")}
+        room = int(self.config.rollout.max_completion_tokens * morebench.CHARACTERS_PER_TOKEN)
+        chats = [
+            lessons.chat(response.dilemma, tasks[response.dilemma].messages, [morebench.shorten(response.text, room)])
+            for response in self._responses["train"]
+            if response.text.strip()
+        ]
+        judged = {
+            split: [
+                lessons.Judged(response.dilemma, by_id[response.dilemma].rubric, response.text, response.met)
+                for response in responses
+            ]
+            for split, responses in self._responses.items()
+        }
+        result: list[Lesson] = [lessons.PolicyLesson(chats)] if chats else []
+        if judged["train"]:
+            planted = lessons.Planting(morebench.INJECTIONS, morebench.plant, self.config.data.seed)
+            result.append(
+                lessons.JudgeLesson(
+                    judged["train"], judged["eval"], self.question, {}, _dimension, self.config.judge.min_mass, planted
+                )
+            )
+        return result
+
+    @property
+    def _gate(self) -> dict[str, float]:
+        judge = self.config.judge
+        bounds = {"accuracy": judge.gate_accuracy, "pair_order": judge.gate_pair_order}
+        return {name: bound for name, bound in bounds.items() if bound > 0}
+
+
+def _examples(training: SftConfig) -> int:
+    """As many examples as the training reads, up to `MOST_EXAMPLES`."""
+    return min(max(training.steps, 1) * training.examples_per_step, MOST_EXAMPLES)
+
+
+def _taught(dilemma: world.Dilemma, others: Sequence[world.Dilemma], rng: random.Random) -> lessons.Judged:
+    text = answers.lesson_answer(dilemma, others, rng)
+    rubric = answers.lesson_rubric(dilemma, text, EXTRA_CRITERIA, rng)
+    return lessons.Judged(dilemma.id, rubric, text, world.verdicts(rubric, text))
+
+
+def _kind(criterion: Criterion) -> str:
+    return world.kind_of(criterion)
+
+
+def _dimension(criterion: Criterion) -> str:
+    return criterion.dimension
+
+
+def _oracle_view(episode: Episode, verdict: Scored) -> tuple[int, bool]:
+    """(criteria on which judge and oracle agree, whether the answer decides for the right act alone)."""
+    rubric = Rubric.from_json(episode.task.reference["rubric"])
+    truth = world.verdicts(rubric, episode.text)
+    agreed = sum((value > 0.5) == (truth[key] > 0.5) for key, value in verdict.judgements.items())
+    decided = {c.weight > 0 for c in rubric.criteria if world.kind_of(c) == "decision" and truth[c.id]}
+    return agreed, decided == {True}
+
+
+def mini_task(dilemma: world.Dilemma) -> Task:
+    """The task of a generated dilemma."""
+    reference = {"rubric": dilemma.rubric.to_json(), "right": dilemma.acts[dilemma.right]}
+    return Task(dilemma.id, ({"role": "user", "content": dilemma.prompt},), reference)
