@@ -71,7 +71,7 @@ class Director:
         settings = self.config.rollout.fleet if role == "policy" else self.config.judge.fleet
         return Fleet(
             role, list(handles), settings.request_deadline_s, settings.start_deadline_s, settings.max_restarts,
-            self.config.limits.exposed_wait_notice_s,
+            self.config.limits.exposed_wait_notice_s, tell=self.events.announce,
         )  # fmt: skip
 
     def wait_for_fleets(self) -> None:
@@ -121,47 +121,43 @@ class Director:
             chosen.append(tasks[order[index]])
         return chosen
 
-    def play(self, step: int) -> list[LogitQuery]:
-        """Roll out and judge one training step. Returns what the reward asks the learner."""
-        rollout = self.config.rollout
-        with self.ledger.phase("rollout"):
+    def play(self, step: int, split: str = "train") -> list[LogitQuery]:
+        """Roll out and judge one training step, or the held-out tasks. Returns what the reward asks the learner."""
+        training = split == "train"
+        tasks = self.tasks_of(step) if training else self._tasks[split]
+        samples = self.config.rollout.samples_per_prompt if training else self._eval_samples(step)
+        with self.ledger.phase("rollout" if training else "eval"):
             episodes = roll_out(
-                self.tasks_of(step), rollout.samples_per_prompt, self._environment, self._sampling, self.fleets,
-                seed=self.config.seed, step=step,
+                tasks, samples, self._environment, self._sampling, self.fleets,
+                seed=self.config.seed, step=step, purpose=split,
             )  # fmt: skip
-        with self.ledger.phase("judge"):
+        with self.ledger.phase("judge" if training else "eval"):
             answers, retried = ask(episodes, self._reward, self.fleets, self.config.judge.retries)
         self._played = (episodes, answers, retried)
         return [query for episode in episodes for query in self._reward.queries(episode)]
 
     def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | None:
         """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from."""
-        episodes, answers, retried = self._played
-        groups = self._groups(episodes, answers, logits)
+        groups, gold = self._verdicts(logits)
         selection = select(groups, self._objective)
-        self._row |= self._episode_metrics(groups, selection) | {"faults/retried": retried}
-        gold = {episode.id: self.workload.gold(episode) for episode in episodes}
+        self._row |= self._episode_metrics(groups, selection) | {"faults/retried": self._played[2]}
         episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold)
         self._check_unscored(groups)
         return make_batch(selection, self._objective) if selection.episodes else None
 
-    def evaluate(self, step: int) -> None:
-        """Score held-out tasks with the judge and, where the world knows it, with the truth."""
-        first = step == 0
-        samples = self.config.eval.best_of if first and self.config.eval.best_of else self.config.eval.samples_per_task
-        with self.ledger.phase("eval"):
-            episodes = roll_out(
-                self._tasks["eval"], samples, self._environment, self._sampling, self.fleets,
-                seed=self.config.seed, step=step, purpose="eval",
-            )  # fmt: skip
-            answers, _ = ask(episodes, self._reward, self.fleets, self.config.judge.retries)
-            groups = self._groups(episodes, answers, [])
-            gold = {episode.id: self.workload.gold(episode) for episode in episodes}
-            episode_files.write_step(self.folder, step, groups, {}, "eval", gold)
-            self._row |= evaluation_metrics(groups, gold, self.workload)
-            if first and self.config.eval.best_of:
-                self._row |= best_of_metrics(groups, gold, self.workload, samples)
-            self._row |= {f"eval/{name}": value for name, value in self.workload.metrics(groups).items()}
+    def evaluate(self, step: int, logits: Sequence[LogitAnswer]) -> None:
+        """Score the held-out episodes that were played with the judge and, where the world knows it, with the truth."""
+        groups, gold = self._verdicts(logits)
+        episode_files.write_step(self.folder, step, groups, {}, "eval", gold)
+        self._check_unscored(groups)
+        self._row |= evaluation_metrics(groups, gold, self.workload)
+        self._row |= {f"eval/{name}": value for name, value in self.workload.metrics(groups).items()}
+        if step == 0 and self.config.eval.best_of:
+            self._row |= best_of_metrics(groups, gold, self.workload, self.config.eval.best_of)
+
+    def _eval_samples(self, step: int) -> int:
+        """Best-of-n looks at the starting policy's answers, so step 0 has n of them a task."""
+        return self.config.eval.best_of if step == 0 and self.config.eval.best_of else self.config.eval.samples_per_task
 
     def close_step(self, step: int, learned: Mapping[str, float]) -> None:
         """Write the step's row: what was played, learned, evaluated, and how long each took."""
@@ -179,18 +175,18 @@ class Director:
         """Whether someone asked the run to end."""
         return (self.folder.path / STOP).exists()
 
-    def _groups(
-        self, episodes: Sequence[Episode], answers: Sequence[Any], logits: Sequence[LogitAnswer]
-    ) -> list[Group]:
-        """Verdicts of episodes that come in the order (task, sample), grouped by task."""
+    def _verdicts(self, logits: Sequence[LogitAnswer]) -> tuple[list[Group], dict[str, float | None]]:
+        """Verdicts of the episodes that were played, grouped by task, and their true worth by episode id."""
+        episodes, answers, _ = self._played
         remaining = iter(logits)
         grouped: dict[str, tuple[list[Episode], list[Verdict]]] = {}
         for episode, mine in zip(episodes, answers, strict=True):
-            asked = [next(remaining) for _ in self._reward.queries(episode)] if logits else []
+            asked = [next(remaining) for _ in self._reward.queries(episode)]
             members, verdicts = grouped.setdefault(episode.task.id, ([], []))
             members.append(episode)
             verdicts.append(self._reward.score(episode, mine, asked))
-        return [Group(tuple(members), tuple(verdicts)) for members, verdicts in grouped.values()]
+        groups = [Group(tuple(members), tuple(verdicts)) for members, verdicts in grouped.values()]
+        return groups, {episode.id: self.workload.gold(episode) for episode in episodes}
 
     def _episode_metrics(self, groups: Sequence[Group], selection: Selection) -> dict[str, float]:
         episodes = [episode for group in groups for episode in group.episodes]
@@ -233,10 +229,11 @@ def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None]
         return {}
     tasks = [episode.task.id for episode, _ in scored]
     metrics = _interval("eval/judge", [proxy for _, proxy in scored], tasks) | {"eval/n": len(set(tasks))}
-    known = [(episode.task.id, value) for episode, _ in scored if (value := gold[episode.id]) is not None]
+    known = [(episode.task.id, proxy, truth) for episode, proxy in scored if (truth := gold[episode.id]) is not None]
     if known:
-        metrics |= _interval("eval/oracle", [value for _, value in known], [task for task, _ in known])
-        metrics["judge/gold_gap"] = metrics["eval/judge"] - metrics["eval/oracle"]
+        metrics |= _interval("eval/oracle", [truth for *_, truth in known], [task for task, *_ in known])
+        # Over the same episodes, also where the truth is known of some only.
+        metrics["judge/gold_gap"] = fmean(proxy - truth for _, proxy, truth in known)
     return metrics
 
 

@@ -140,7 +140,7 @@ class Rank:
         self.sync(learner, version=0)
         if self.director:
             for role, lesson in self.lessons.items():
-                if models[role].taught:
+                if role in models and models[role].taught:
                     self.director.examine(lesson, Path(models[role].folder) / "exam.json")
 
     def sync(self, learner: PolicyLearner, version: int) -> None:
@@ -156,14 +156,14 @@ class Rank:
 
     def train(self, learner: PolicyLearner, model_folder: Path) -> None:
         """The RL loop."""
+        self.evaluate(learner, 0)
         if self.director:
-            self.director.evaluate(0)
             self.director.close_step(0, {})
         for step in range(1, self.config.steps + 1):
             learned = self.train_step(learner, step)
             last = self.from_rank_0(lambda step=step: step == self.config.steps or self.director.stop_asked())  # type: ignore[union-attr,misc]
-            if self.director and (last or step % self.config.eval.every_steps == 0):
-                self.director.evaluate(step)
+            if last or step % self.config.eval.every_steps == 0:
+                self.evaluate(learner, step)
             if last or step % self.config.checkpoint.every_steps == 0:
                 self.checkpoint(learner, step, model_folder)
             if self.director:
@@ -180,6 +180,14 @@ class Rank:
             learned = learner.update(batch) if batch is not None else {}
         self.sync(learner, version=step)
         return learned
+
+    def evaluate(self, learner: PolicyLearner, step: int) -> None:
+        """Play the held-out tasks with the weights of this step and score them."""
+        queries = self.from_rank_0(lambda: self.director.play(step, "eval"))  # type: ignore[union-attr]
+        logits = learner.answer(queries, step) if queries else []
+        if self.director:
+            with self.phase("eval"):
+                self.director.evaluate(step, logits)
 
     def checkpoint(self, learner: PolicyLearner, step: int, model_folder: Path) -> None:
         """Write everything the run needs to go on."""

@@ -80,7 +80,8 @@ class Branch:
 class Example:
     """One supervised example: branches that share a beginning. Branches do not see each other.
 
-    group: what is held out together (a dilemma). A chat answer is one branch; a judged response has one branch a criterion.
+    group: what is held out together (a dilemma). A question has a branch an answer, a judged response a branch a
+    criterion.
     """
 
     group: str
@@ -94,9 +95,13 @@ class Lesson(Protocol):
     metrics, of which those named in `gate` must reach their bound (empty: report only).
     """
 
-    role: str
-    end_token: bool
-    """Whether an end-of-text token follows each target (answers) or not (one-word verdicts)."""
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def end_token(self) -> bool:
+        """Whether an end-of-text token follows each target (answers) or not (one-word verdicts)."""
+        ...
 
     @property
     def gate(self) -> Mapping[str, float]: ...

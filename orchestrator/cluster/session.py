@@ -51,7 +51,8 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
                 logging_level="ERROR",
                 object_store_memory=OBJECT_STORE_BYTES,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    # Ray reports a node that did not come up in time as a bare Exception.
+    except Exception as error:
         raise RunError(f"cluster.address={address or 'local'}: cannot connect to Ray: {error}") from error
     try:
         yield ray

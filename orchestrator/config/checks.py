@@ -47,6 +47,12 @@ def _run(config: RunConfig) -> Iterator[str]:
         )
     if not config.storage:
         yield "storage: must name a folder, for example storage=runs."
+    if config.model.dtype == "bfloat16" and config.learner.zero_stage == 0:
+        # DeepSpeed's optimizer for this pair (FP16_UnfusedOptimizer) keeps its float32 weights where no checkpoint reaches.
+        yield (
+            "learner.zero_stage=0 with model.dtype=bfloat16: a checkpoint would lack the float32 master weights and Adam's "
+            "moments. Set learner.zero_stage=1, on one rank too."
+        )
     default_gap = LimitsConfig().logprob_gap_max
     if config.model.dtype == "bfloat16" and config.limits.logprob_gap_max == default_gap:
         yield (

@@ -80,7 +80,7 @@ class SftConfig:
     steps: int = setting(200, "Optimizer steps; 0 skips the lesson and uses the model as it is.", low=0)
     examples_per_step: int = setting(32, "Examples a step, over all ranks.", low=1)
     learning_rate: float = setting(
-        3e-3, "Peak of the learning-rate schedule (linear warm-up over 10 % of the steps, cosine to 10 %).", low=0
+        1e-3, "Peak of the learning-rate schedule (linear warm-up over 10 % of the steps, cosine to 10 %).", low=0
     )
     seed: int = setting(0, "Seed of the initial weights and of the order of examples.", low=0)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from orchestrator.errors import RunError
-from orchestrator.fleets.server import CONTROL_GROUP, Acknowledgement, ServerSpec, VllmServer
+from orchestrator.fleets.server import CONTROL_GROUP, Acknowledgement, ServerSpec, StaleWeightsError, VllmServer
 from orchestrator.fleets.weights import WeightVersion
 from orchestrator.values import Answer, Call, stable_hash
 
@@ -47,7 +48,10 @@ def start_servers(specs: Sequence[ServerSpec], server_class: type = VllmServer) 
 
 @dataclass
 class Fleet:
-    """Routes, checks, restarts, re-sends. Lives in one process at a time (rank 0)."""
+    """Routes, checks, restarts, re-sends. Lives in one process at a time (rank 0).
+
+    max_restarts: of each server. tell: is given a line about every long wait and every restart.
+    """
 
     role: str
     servers: list[Any]
@@ -55,19 +59,24 @@ class Fleet:
     start_deadline_s: float
     max_restarts: int
     notice_s: float = 30.0
+    tell: Callable[[str], None] = log.warning
     version: int = 0
-    restarts: int = 0
+    _lost: Counter[int] = field(default_factory=Counter)
     _published: WeightVersion | None = None
     _statistics: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def restarts(self) -> int:
+        """Restarts of all servers so far."""
+        return self._lost.total()
+
     def wait_ready(self) -> list[dict[str, Any]]:
         """Block until every server answers. Raises RunError naming the server that did not start."""
-        return [
-            self._wait(
-                server.ping.options(concurrency_group=CONTROL_GROUP).remote(), index, self.start_deadline_s, "start"
-            )
-            for index, server in enumerate(self.servers)
-        ]
+        pings = [server.ping.options(concurrency_group=CONTROL_GROUP).remote() for server in self.servers]
+        try:
+            return [self._wait(ping, index, self.start_deadline_s, "start") for index, ping in enumerate(pings)]
+        except ServerLost as lost:
+            raise RunError(str(lost)) from lost
 
     def push(self, weights: WeightVersion) -> None:
         """Give every server the new weights; returns when each has acknowledged exactly these."""
@@ -123,35 +132,38 @@ class Fleet:
         """Bring a lost server back, with the current weights. Raises RunError when it was lost too often."""
         import ray
 
-        self.restarts += 1
-        if self.restarts > self.max_restarts:
+        if self._lost[index] >= self.max_restarts:
             raise RunError(
-                f"{lost} It was restarted {self.max_restarts} times ({self.role} fleet, max_restarts): giving up."
+                f"{lost} It was restarted {self.max_restarts} times (max_restarts of the {self.role} fleet): giving up."
             ) from lost
-        log.warning("%s Restarting it and sending its batch again.", lost)
-        server = self.servers[index]
-        if lost.hung:
-            ray.kill(server, no_restart=False)
+        if lost.dead:
+            raise RunError(f"{lost} Ray does not restart it again.") from lost
+        self._lost[index] += 1
+        self.tell(f"{lost} Bringing it back and giving it its work again.")
+        if lost.unanswered is not None:
+            ray.kill(self.servers[index], no_restart=False)
+            # Until the old process is gone it goes on answering health checks.
+            ray.wait([lost.unanswered], timeout=self.start_deadline_s)
         deadline = time.monotonic() + self.start_deadline_s
         while True:
             try:
-                self._wait(
-                    server.ping.options(concurrency_group=CONTROL_GROUP).remote(),
-                    index,
-                    deadline - time.monotonic(),
-                    "restart",
-                )
-                break
+                return self._restore(index, deadline)
             except ServerLost as again:
-                # A restarting actor refuses calls for a moment; only time tells it from a dead one.
+                # A restarting actor refuses calls for a moment.
                 if time.monotonic() > deadline or again.dead:
                     raise RunError(f"{self.role}-{index} did not come back: {again}") from again
                 time.sleep(0.5)
+
+    def _restore(self, index: int, deadline: float) -> Acknowledgement | None:
+        """Wait for a restarted server and give it the current weights, where any were published."""
+        server = self.servers[index]
+        ping = server.ping.options(concurrency_group=CONTROL_GROUP).remote()
+        self._wait(ping, index, deadline - time.monotonic(), "restart")
         if self._published is None:
             return None
-        reference = server.update_weights.remote(self._published.version, self._published.references)
+        update = server.update_weights.remote(self._published.version, self._published.references)
         acknowledged: Acknowledgement = self._wait(
-            reference, index, self.request_deadline_s, "take over weights after a restart"
+            update, index, self.request_deadline_s, "take over weights after a restart"
         )
         self._check(acknowledged, self._published)
         return acknowledged
@@ -162,14 +174,15 @@ class Fleet:
             weights.fingerprint,
         ):
             raise RunError(
-                f"sync/weight_version: {self.role} fleet: {acknowledged} is not what was published (version "
-                f"{weights.version}, fingerprint {weights.fingerprint}). The rollout was not started: samples would come from other weights than those trained."
+                f"sync/weight_version: {self.role} fleet: {acknowledged} is not what was published (version {weights.version}, "
+                f"fingerprint {weights.fingerprint}). The rollout was not started: samples would come from other weights than "
+                "those trained."
             )
 
     def _wait(self, reference: Any, index: int, deadline_s: float, doing: str) -> Any:
         """The call's result. Says every `notice_s` what it waits for; raises ServerLost when the server died or hung."""
         import ray
-        from ray.exceptions import GetTimeoutError, RayActorError
+        from ray.exceptions import ActorDiedError, GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 
         server = f"{self.role}-{index}"
         started = time.monotonic()
@@ -180,17 +193,26 @@ class Fleet:
             except GetTimeoutError:
                 waited = time.monotonic() - started
                 if waited >= deadline_s:
-                    raise ServerLost(f"{server} did not {doing} within {deadline_s:.0f} s.", hung=True) from None
-                log.info("waiting for %s to %s: %.0f s of at most %.0f s", server, doing, waited, deadline_s)
-            except RayActorError as error:
+                    raise ServerLost(
+                        f"{server} did not {doing} within {deadline_s:.0f} s.", unanswered=reference
+                    ) from None
+                self.tell(f"waiting for {server} to {doing}: {waited:.0f} s of at most {deadline_s:.0f} s")
+            except RayTaskError as error:
+                reason = f"{type(error.cause).__name__}: {error.cause}"
+                # A server that died while nobody waited for it comes back without the weights that it was given.
+                if isinstance(error.cause, StaleWeightsError) and self._published is not None:
+                    raise ServerLost(f"{server} was restarted ({error.cause}).") from error
+                raise RunError(f"{server} failed while it should {doing}: {reason}") from error
+            except (RayActorError, ObjectLostError) as error:
+                cause = str(error).strip().splitlines()[-1]
                 raise ServerLost(
-                    f"{server} died while it should {doing}: {error}", dead="max_restarts" in str(error)
+                    f"{server} died while it should {doing}: {cause}", dead=isinstance(error, ActorDiedError)
                 ) from error
 
 
 class ServerLost(Exception):
-    """A server that died or hung. dead: Ray will not restart it again."""
+    """A server that died or hung. unanswered: the call that it hangs in. dead: Ray will not restart it again."""
 
-    def __init__(self, message: str, *, hung: bool = False, dead: bool = False) -> None:
+    def __init__(self, message: str, *, unanswered: Any = None, dead: bool = False) -> None:
         super().__init__(message)
-        self.hung, self.dead = hung, dead
+        self.unanswered, self.dead = unanswered, dead

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -16,14 +17,25 @@ TOP_LOGPROBS = 20
 
 
 class RemoteFleet:
-    """Chat completions of one served model. Log-probabilities are asked for where a call names choices."""
+    """Chat completions of one served model. Log-probabilities are asked for where a call names choices.
 
-    def __init__(self, url: str, model: str | None, api_key_env: str, deadline_s: float, concurrency: int = 32) -> None:
+    deadline_s: of one attempt. max_retries: further attempts at what a server refuses for the moment (429, 5xx, timeouts).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None,
+        api_key_env: str,
+        deadline_s: float,
+        concurrency: int = 32,
+        max_retries: int = 2,
+    ) -> None:
         import openai
 
         self.url = url
         key = os.environ.get(api_key_env) or "none"
-        self._client = openai.OpenAI(base_url=url, api_key=key, timeout=deadline_s, max_retries=2)
+        self._client = openai.OpenAI(base_url=url, api_key=key, timeout=deadline_s, max_retries=max_retries)
         self._concurrency = concurrency
         self._faults = 0
         self._model = model or self._first_model()
@@ -32,12 +44,12 @@ class RemoteFleet:
         import openai
 
         try:
-            models = self._client.models.list().data
-        except openai.OpenAIError as error:
+            models = getattr(self._client.models.list(), "data", None)
+        except (openai.OpenAIError, json.JSONDecodeError) as error:
             raise RunError(
                 f"judge.name={self.url}: no answer from {self.url}/models ({error}). Is the server up, does the URL end in /v1?"
             ) from error
-        if not models:
+        if not isinstance(models, list) or not models:
             raise RunError(f"judge.name={self.url}: the server lists no model. Name one with judge.served_name=…")
         return models[0].id
 
@@ -59,7 +71,7 @@ class RemoteFleet:
             if call.choices:
                 return self._choose(call)
             return self._generate(call)
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, json.JSONDecodeError, UnreadableReplyError) as error:
             return Fault(f"{self.url}: {type(error).__name__}: {error}")
 
     def _choose(self, call: Call) -> Answer:
@@ -71,8 +83,9 @@ class RemoteFleet:
             logprobs=True,
             top_logprobs=TOP_LOGPROBS,
         )
-        logprobs = reply.choices[0].logprobs
-        if logprobs is None or not logprobs.content:
+        # A server that knows no log-probabilities may leave the field out.
+        logprobs = getattr(_only_choice(reply), "logprobs", None)
+        if logprobs is None or not logprobs.content or not logprobs.content[0].top_logprobs:
             return Fault(f"{self.url}: the server returned no log-probabilities; a judge by URL must support logprobs")
         masses = dict.fromkeys(call.choices, 0.0)
         for candidate in logprobs.content[0].top_logprobs:
@@ -91,7 +104,7 @@ class RemoteFleet:
             stop=list(call.sampling.stop) or None,
             seed=call.seed,
         )
-        choice = reply.choices[0]
+        choice = _only_choice(reply)
         text = choice.message.content or ""
         # Ids and log-probabilities stay empty: a remote model is never trained.
         return Turn(
@@ -105,6 +118,21 @@ class RemoteFleet:
             0,
             call.seed,
         )
+
+
+class UnreadableReplyError(Exception):
+    """A reply with status 200 that is not a chat completion (a proxy's page, another interface)."""
+
+
+def _only_choice(reply: Any) -> Any:
+    """The completion in a reply. The client does not check what a server sends."""
+    from openai.types.chat.chat_completion import Choice as Completion
+
+    choices = getattr(reply, "choices", None)
+    completion = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(completion, Completion) or getattr(completion, "message", None) is None:
+        raise UnreadableReplyError(f"not a chat completion: {str(reply)[:200]!r}")
+    return completion
 
 
 def _messages(call: Call) -> Any:

@@ -35,6 +35,10 @@ class ServerSpec:
         return f"{self.role}-{self.index}"
 
 
+class StaleWeightsError(RuntimeError):
+    """A server was asked to answer with weights that it does not hold: it was restarted since they were pushed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """A server's word that it runs on these weights."""
@@ -126,6 +130,8 @@ class VllmServer:
                 digest.add(bucket)
                 yield from bucket.items()
 
+        # Weights that arrived in part must never be sampled from.
+        self._version = -1
         self._engine.collective_rpc("receive_weights", args=(list(tensors()),))
         self._engine.reset_prefix_cache()
         self._version = version
@@ -134,7 +140,7 @@ class VllmServer:
     def complete(self, calls: Sequence[Call], version: int) -> tuple[list[Answer], dict[str, float]]:
         """Answer a batch of calls with the weights of `version`. Returns answers in order, and the batch's statistics."""
         if version != self._version:
-            raise RuntimeError(f"{self._spec.name} holds weights {self._version}, asked for {version}")
+            raise StaleWeightsError(f"{self._spec.name} holds weights {self._version}, asked for {version}")
         started = time.monotonic()
         # Cached prefixes move log-probabilities in the last bits; a batch must not depend on the one before it.
         self._engine.reset_prefix_cache()

@@ -36,7 +36,7 @@ class Fingerprint:
 
 
 def publish(version: int, buckets: Iterable[Mapping[str, Any]]) -> WeightVersion:
-    """Put buckets of torch tensors into the object store, one object a bucket."""
+    """Put buckets of torch tensors (or NumPy arrays) into the object store, one object a bucket."""
     import ray
 
     digest = Fingerprint()
@@ -49,7 +49,11 @@ def publish(version: int, buckets: Iterable[Mapping[str, Any]]) -> WeightVersion
 
 
 def to_array(tensor: Any) -> Any:
-    """NumPy view of a CPU tensor. NumPy has no bfloat16: such tensors travel as float32, which holds them exactly."""
+    """NumPy view of a CPU tensor; an array stays as it is. NumPy has no bfloat16: such tensors travel as float32, which
+    holds them exactly.
+    """
     import torch
 
+    if not isinstance(tensor, torch.Tensor):
+        return tensor
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()

@@ -75,7 +75,9 @@ def write(
     _sync(marker)
     marker.rename(checkpoints / LATEST)
     _sync(checkpoints)
-    for old in sorted(checkpoints.glob("step-*"))[:-keep]:
+    # A run that went back to an older step finds later ones of its former course here; the newest is what was just written.
+    others = sorted(path for path in checkpoints.glob("step-*") if path != final)
+    for old in others[: max(0, len(others) - keep + 1)]:
         shutil.rmtree(old)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from orchestrator.config.schema import LearnerConfig
+from orchestrator.errors import RunError
 from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.rows import Microbatch
 
@@ -31,9 +32,15 @@ def start_deepspeed() -> None:
 
 def deepspeed_config(learner: LearnerConfig, learning_rate: float, dtype: str) -> dict[str, Any]:
     """The DeepSpeed JSON. Gradients accumulate until `step`, whatever the number of microbatches."""
-    adam = {"lr": learning_rate, "betas": [0.9, learner.adam_beta2], "eps": 1e-8, "weight_decay": learner.weight_decay}
-    if not learner.gpus_per_rank:
-        adam["torch_adam"] = True
+    adam = {
+        "lr": learning_rate,
+        "betas": [0.9, learner.adam_beta2],
+        "eps": 1e-8,
+        "weight_decay": learner.weight_decay,
+        # DeepSpeed's own Adam would be compiled at the first run, with g++ or nvcc; PyTorch's is there already.
+        "torch_adam": True,
+    }
+    accumulation = {"grad_accum_dtype": "fp32"} if learner.zero_stage >= 2 else {}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
@@ -43,6 +50,8 @@ def deepspeed_config(learner: LearnerConfig, learning_rate: float, dtype: str) -
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": dtype == "bfloat16"},
         "optimizer": {"type": "AdamW", "params": adam},
+        # Microbatch gradients of a bfloat16 model would otherwise be summed in bfloat16.
+        "data_types": accumulation,
         "steps_per_print": 10**9,
     }
 
@@ -63,6 +72,7 @@ class Engine:
         )
         self.module: nn.Module = self._deepspeed.module
         self.device: torch.device = self._deepspeed.device
+        self._has_moments = False
 
     def score(
         self,
@@ -103,6 +113,7 @@ class Engine:
             gradients = [parameter.grad for _, parameter in self.parameters() if parameter.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
         self._deepspeed.step()
+        self._has_moments = True
         return float(norm if norm is not None else self._deepspeed.get_global_grad_norm())
 
     def total(self, value: torch.Tensor) -> float:
@@ -135,11 +146,84 @@ class Engine:
                 tensors = {"master": parameter, **{key: slots[key] for key in ADAM_STATES if key in slots}}
             else:
                 tensors = {"master": utils.safe_get_full_fp32_param(parameter)}
-                tensors |= {key: utils.safe_get_full_optimizer_state(parameter, key) for key in ADAM_STATES}
+                if self._has_moments:
+                    tensors |= {key: utils.safe_get_full_optimizer_state(parameter, key) for key in ADAM_STATES}
             yield (
                 name,
                 {key: tensor.detach().cpu().float().clone() for key, tensor in tensors.items() if tensor is not None},
             )
+
+    def load_state(self, tensors: Iterable[tuple[str, dict[str, torch.Tensor]]], optimizer_steps: int) -> None:
+        """The inverse of `state`: take over master weights, moments and Adam's step count, from any ranks and ZeRO stage.
+
+        tensors: as `state` yields them, in any order, each read once; whole on every rank. optimizer_steps: steps taken when
+        they were saved; 0 means that there are no moments. Raises RunError where names, slots or shapes are not the model's.
+        """
+        if optimizer_steps:
+            self._create_moments(optimizer_steps)
+        expected = {"master", *ADAM_STATES} if optimizer_steps else {"master"}
+        missing = dict(self.parameters())
+        for name, slots in tensors:
+            parameter = missing.pop(name, None)
+            if parameter is None or slots.keys() != expected:
+                raise RunError(
+                    f"saved state of {name!r} with {sorted(slots)}: expected {sorted(expected)}, once, of a parameter of the "
+                    "model. The checkpoint belongs to another model or is damaged."
+                )
+            shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+            if any(tuple(tensor.shape) != shape for tensor in slots.values()):
+                raise RunError(
+                    f"saved state of {name!r} is not of shape {shape}: the checkpoint belongs to another model."
+                )
+            self._load_parameter(parameter, slots)
+        if missing:
+            raise RunError(
+                f"the saved state lacks {sorted(missing)}: the checkpoint belongs to another model or is damaged."
+            )
+
+    def _create_moments(self, steps: int) -> None:
+        """Adam's state as it is after `steps` steps, moments still 0: optimizers create theirs in the first step only."""
+        optimizer, adam = self._deepspeed.optimizer, self._deepspeed.basic_optimizer
+        masters: Sequence[torch.Tensor]
+        if self.stage == 0:
+            masters = [parameter for _, parameter in self.parameters()]
+        elif self.stage == 3:
+            masters = optimizer.fp32_partitioned_groups_flat
+        else:
+            masters = optimizer.single_partition_of_fp32_groups
+        for master in masters:
+            # torch counts steps in a tensor, DeepSpeed's fused Adam in a plain number.
+            count = torch.tensor(float(steps)) if isinstance(adam, torch.optim.Adam) else steps
+            adam.state[master] = {"step": count, **{key: torch.zeros_like(master) for key in ADAM_STATES}}
+        if self.stage in (1, 2):
+            # Names the moments' parts by parameter; DeepSpeed does it after its first step.
+            optimizer._lazy_init_hp_params_optimizer_state()
+        self._has_moments = True
+
+    @torch.no_grad()
+    def _load_parameter(self, parameter: Any, slots: dict[str, torch.Tensor]) -> None:
+        import deepspeed
+        from deepspeed import utils
+
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self.stage == 3):
+            parameter.copy_(slots["master"])
+        for key, tensor in slots.items():
+            if self.stage == 0:
+                if key != "master":
+                    self._deepspeed.optimizer.state[parameter][key].copy_(tensor)
+            elif self.stage == 3:
+                # DeepSpeed's own writer of whole tensors fails where the ranks do not divide the elements.
+                size = parameter.ds_tensor.numel()
+                padded = nn.functional.pad(tensor.flatten(), (0, size * self.ranks - tensor.numel()))
+                local = padded.narrow(0, size * dist.get_rank(), size)
+                if key == "master":
+                    utils.safe_set_local_fp32_param(parameter, local)
+                else:
+                    utils.safe_set_local_optimizer_state(parameter, local, key)
+            elif key == "master":
+                utils.safe_set_full_fp32_param(parameter, tensor)
+            else:
+                utils.safe_set_full_optimizer_state(parameter, tensor, key)
 
 
 def size_of(parameter: nn.Parameter) -> int:

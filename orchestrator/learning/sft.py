@@ -23,12 +23,14 @@ def row_of(example: Any, tokenizer: Any, end_token: bool, context_tokens: int) -
 
     example: `workloads.base.Example`. Branches share the longest common beginning of their prompts.
     """
-    prompts, targets = [], []
-    for branch in example.branches:
-        encoding = tokenizer.apply_chat_template(list(branch.messages), add_generation_prompt=True, return_dict=True)
-        prompts.append(tuple(encoding["input_ids"]))
-        target = tuple(tokenizer.encode(branch.target, add_special_tokens=False))
-        targets.append((*target, tokenizer.eos_token_id) if end_token else target)
+    messages = [list(branch.messages) for branch in example.branches]
+    prompts = [
+        tuple(ids)
+        for ids in tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+    ]
+    ending = (tokenizer.eos_token_id,) if end_token else ()
+    texts = [branch.target for branch in example.branches]
+    targets = [(*ids, *ending) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     longest = max(len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True))
     if longest > context_tokens:
         raise ValueError(

@@ -6,6 +6,7 @@ repeated.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,10 +39,13 @@ def roll_out(
     """Play every task `samples` times. Episodes come in the order (task, sample). A call's seed is a function of the run's
     seed, the step, the task, the sample and the turn alone."""
     players = []
+    # A task that comes twice in a step (an epoch ends in it) goes on counting, so that no two calls share a key.
+    attempts: Counter[str] = Counter()
     for task in tasks:
-        for sample in range(samples):
+        for _ in range(samples):
             play = environment.play(task, sampling)
-            players.append(_Player(task, sample, play, next(play)))
+            players.append(_Player(task, attempts[task.id], play, next(play)))
+            attempts[task.id] += 1
     while waiting := [player for player in players if player.next_call is not None]:
         calls = [_addressed(player, seed, step, purpose) for player in waiting]
         for player, turn in zip(waiting, _ask(calls, fleets), strict=True):

@@ -174,16 +174,19 @@ class RubricReward:
 
     question: how the judge is asked. formula: a name in `FORMULAS`. soft: use P(yes) itself instead of thresholding
     it at 0.5.
-    min_mass: least P(yes) + P(no) of a verdict.
+    min_mass: least P(yes) + P(no) of a verdict. cut_off_penalty: subtracted where the answer did not end by itself.
     """
 
-    def __init__(self, question: Question, formula: str, soft: bool, min_mass: float) -> None:
+    def __init__(
+        self, question: Question, formula: str, soft: bool, min_mass: float, cut_off_penalty: float = 0.0
+    ) -> None:
         if formula not in FORMULAS:
             raise ValueError(f"reward formula {formula!r} is unknown; choose one of {', '.join(FORMULAS)}")
         self._question = question
         self._formula = FORMULAS[formula]
         self._soft = soft
         self._min_mass = min_mass
+        self._cut_off_penalty = cut_off_penalty
         self._asked: dict[tuple[str, str], Criterion] = {}
 
     def calls(self, episode: Episode) -> Sequence[Call]:
@@ -235,5 +238,7 @@ class RubricReward:
             "positive": share_met(rubric, met, 1),
             "negative": share_met(rubric, met, -1),
             "official": official_score(rubric, met),
+            "cut_off": float(episode.trained[-1].finish_reason == "length"),
         }
-        return Scored(self._formula(rubric, met), components, judgements)
+        reward = self._formula(rubric, met) - self._cut_off_penalty * components["cut_off"]
+        return Scored(reward, components, judgements)

@@ -43,6 +43,7 @@ IMPOSSIBLE = {
     "no such run": ["judge=run:missing"],
     "the judge's name in the wrong place": ["judge.model=hf:Qwen/Qwen3-0.6B"],
     "more minibatches than episodes": ["algorithm.minibatches=65"],
+    "bfloat16 without ZeRO": ["model.dtype=bfloat16", "limits.logprob_gap_max=0.5", "learner.zero_stage=0"],
     "float32's bound for bfloat16": ["model.dtype=bfloat16"],
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.rollouts.rubrics import (
@@ -116,7 +118,7 @@ def test_verdicts_are_thresholded_unless_soft() -> None:
     assert isinstance(hard, Scored)
     # met: a and c
     assert hard.reward == pytest.approx(3 / 4 - 2 / 5)
-    assert hard.components == pytest.approx({"positive": 3 / 4, "negative": 2 / 5, "official": 6 / 9})
+    assert hard.components == pytest.approx({"positive": 3 / 4, "negative": 2 / 5, "official": 6 / 9, "cut_off": 0})
     assert hard.judgements == pytest.approx({"a": 0.8, "b": 0.4, "c": 0.6, "d": 0.1})
     soft = _reward(soft=True).score(_episode(), _says(0.8, 0.4, 0.6, 0.1), ())
     assert isinstance(soft, Scored)
@@ -159,3 +161,17 @@ def test_wrong_use_is_an_error() -> None:
         _reward("mean")
     with pytest.raises(ValueError, match="zip"):
         _reward().score(_episode(), _says(1), ())
+
+
+def test_an_answer_that_was_cut_off_pays_for_it_where_that_is_asked() -> None:
+    """Criteria a and c are met: 3/4 - 2/5, less the penalty of 0.5."""
+    whole = _episode()
+    cut = replace(whole, turns=(replace(whole.turns[0], finish_reason="length"),))
+    strict = RubricReward(_question, "paper", False, 0.5, cut_off_penalty=0.5)
+    rewards = []
+    for reward, episode in ((strict, whole), (strict, cut), (_reward(), cut)):
+        scored = reward.score(episode, _says(0.8, 0.4, 0.6, 0.1), ())
+        assert isinstance(scored, Scored)
+        assert scored.components["cut_off"] == float(episode is cut)
+        rewards.append(scored.reward)
+    assert rewards == pytest.approx([0.35, -0.15, 0.35])

@@ -23,8 +23,8 @@ from workloads.base import Environment, Lesson, Reward, SingleTurn
 from workloads.rlvr import answers, lessons, morebench, world
 
 SOURCES = ("mini", "morebench_site", "morebench")
-MOST_EXAMPLES = 8192
-"""Most generated examples of a lesson; up to here no example of the miniature world is seen twice."""
+MOST_EXAMPLES = 3072
+"""Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
 ANSWERS_PER_PROMPT = 4
 """Answers in one warm-up example of the miniature world: branches of one prompt, which is read once."""
 EXTRA_CRITERIA = 20
@@ -45,6 +45,12 @@ class RewardConfig:
         "paper",
         "`paper`: share of positive weight met minus share of negative weight met; `official`: MoReBench's score.",
         choices=("paper", "official"),
+    )
+    cut_off_penalty: float = setting(
+        0.5,
+        "Subtracted from the reward of an answer that was cut off at rollout.max_completion_tokens: otherwise a rubric, "
+        "which rewards coverage, teaches answers that never end.",
+        low=0,
     )
 
 
@@ -94,8 +100,8 @@ class Workload:
 
     def reward(self) -> Reward:
         """The judge's verdicts, by the formula of `reward.formula`."""
-        judge = self.config.judge
-        return RubricReward(self.question, self.config.reward.formula, judge.soft, judge.min_mass)
+        judge, reward = self.config.judge, self.config.reward
+        return RubricReward(self.question, reward.formula, judge.soft, judge.min_mass, reward.cut_off_penalty)
 
     def question(self, response: str, criterion: Criterion) -> tuple[Message, ...]:
         """How this run's judge is asked: the response first, the criterion last."""
@@ -206,7 +212,7 @@ class Workload:
             for dilemma in evaluation
             for text in (answers.judged_answer(dilemma, evaluation, rng) for _ in range(EXAM_ANSWERS))
         ]
-        planted = lessons.Planting(world.INJECTIONS, answers.plant, seed)
+        planted = lessons.Planting(world.INJECTIONS, answers.plant, seed, every=3)
         judge = lessons.JudgeLesson(
             taught, asked, self.question, self._gate, _kind, self.config.judge.min_mass, planted
         )

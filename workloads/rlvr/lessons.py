@@ -69,13 +69,15 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Planting:
-    """How a verdict about itself is planted into a response: the verdicts, and a function of (response, verdict,
-    rng).
+    """How a response is made to state a verdict about itself: the verdicts and a function of (response, verdict, rng).
+
+    every: the exam asks again, with a verdict planted, about every n-th response.
     """
 
     verdicts: Sequence[str]
     plant: Callable[[str, str, random.Random], str]
     seed: int
+    every: int = 1
 
     def __call__(self, response: str, number: int) -> str:
         rng = random.Random(stable_hash("planting", self.seed, number))
@@ -119,6 +121,7 @@ class JudgeLesson:
             _Asked(number, criterion, planted)
             for planted in (False, True)
             for number, response in enumerate(asked)
+            if not planted or number % planting.every == 0
             for criterion in response.labelled
         ]
 
@@ -142,9 +145,7 @@ class JudgeLesson:
         ]
 
     def exam(self) -> Sequence[Call]:
-        """Every labelled criterion of every held-out response, and all of it again with a verdict planted into the
-        response.
-        """
+        """Every labelled criterion of every held-out response; then of every n-th with a verdict planted into it."""
         calls = []
         for asked in self._questions:
             text = self._planted[asked.response] if asked.planted else self._held_out[asked.response].text
@@ -286,7 +287,7 @@ def _injection(
     plain: Mapping[tuple[int, str], float | None], planted: Mapping[tuple[int, str], float | None]
 ) -> Report:
     """How planted verdicts move P(yes), over the questions that were answered both times."""
-    pairs = [(before, planted[key]) for key, before in plain.items()]
+    pairs = [(plain[key], after) for key, after in planted.items()]
     both = [(before, after) for before, after in pairs if before is not None and after is not None]
     if not both:
         return {"injection_n": 0}

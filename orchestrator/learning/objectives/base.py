@@ -48,7 +48,9 @@ def group_standardised(rewards_E: torch.Tensor, group_E: torch.Tensor) -> torch.
     for group in group_E.unique():
         member_E = group_E == group
         rewards = rewards_E[member_E]
-        advantages_E[member_E] = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
+        # The mean of equal numbers may differ from them in the last bit, which the division would make 1e-10 of.
+        centred = rewards - rewards.mean() if rewards.min() < rewards.max() else torch.zeros_like(rewards)
+        advantages_E[member_E] = centred / (rewards.std() + 1e-6)
     return advantages_E
 
 

@@ -1,0 +1,116 @@
+"""A server that obeys the protocol of `orchestrator.fleets.fleet`, without vLLM, and goes wrong on order."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.schema import FleetConfig, ModelConfig
+from orchestrator.fleets.server import Acknowledgement, ServerSpec, StaleWeightsError
+from orchestrator.values import Answer, Call, Choice, Turn, stable_hash
+
+TROUBLES = "troubles.json"
+HANG_S = 600.0
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What goes wrong at one server. kind: die, hang, raise or slow in a batch, of which `at` is the first (from 1, counted
+    since `arrange` over all processes of the server) and `times` how many in a row; old_version or other_fingerprint in the
+    acknowledgement of the weights `at`; raise_starting when a process starts.
+    """
+
+    server: str
+    kind: str
+    at: int = 1
+    times: int = 1
+
+
+def arrange(folder: Path, *troubles: Trouble) -> None:
+    """What is to go wrong from now on with the servers of this folder; their journals begin anew."""
+    for old in folder.glob("*.log"):
+        old.unlink()
+    (folder / TROUBLES).write_text(json.dumps([asdict(trouble) for trouble in troubles]))
+
+
+def specs(folder: Path, count: int, max_restarts: int) -> list[ServerSpec]:
+    """Specs of fake servers whose troubles and journals lie in `folder`. max_restarts: of Ray, not of the fleet."""
+    fleet = FleetConfig(cpus_per_server=0, max_restarts=max_restarts)
+    return [ServerSpec("policy", index, str(folder), False, ModelConfig(), fleet) for index in range(count)]
+
+
+def journal(folder: Path, server: str) -> list[str]:
+    """What a server did since `arrange`, over all its processes."""
+    path = folder / f"{server}.log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def answer_to(call: Call, version: int) -> Answer:
+    """A function of the call's key and seed and of the weights, as a real server's answer is."""
+    if call.choices:
+        return Choice({word: stable_hash(call.key, word) % 1000 / 2000 for word in call.choices})
+    assert call.sampling is not None
+    ids = tuple(stable_hash(call.key, call.seed, version, position) % 50 for position in range(4))
+    text = " ".join(str(token) for token in ids)
+    return Turn(call.role, (1,), ids, (-0.5,) * 4, text, "stop", call.sampling.temperature, version, call.seed)
+
+
+class FakeServer:
+    """Wrapped by `start_servers` as `VllmServer` is."""
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self._name, self._folder = spec.name, Path(spec.folder)
+        self._version = 0 if spec.trained else -1
+        self._note("start")
+        if self._due("raise_starting", 1):
+            raise FileNotFoundError("no model folder")
+
+    def ping(self) -> dict[str, Any]:
+        return {"server": self._name, "version": self._version, "pid": os.getpid()}
+
+    def update_weights(self, version: int, references: Sequence[Any]) -> Acknowledgement:
+        import ray
+
+        from orchestrator.fleets.weights import Fingerprint
+
+        digest = Fingerprint()
+        for reference in references:
+            digest.add(ray.get(reference))
+        self._note(f"update {version}")
+        if self._due("old_version", version):
+            return Acknowledgement(self._name, self._version, digest.hexdigest())
+        self._version = version
+        fingerprint = "0" * 32 if self._due("other_fingerprint", version) else digest.hexdigest()
+        return Acknowledgement(self._name, version, fingerprint)
+
+    def complete(self, calls: Sequence[Call], version: int) -> tuple[list[Answer], dict[str, float]]:
+        if version != self._version:
+            raise StaleWeightsError(f"{self._name} holds weights {self._version}, asked for {version}")
+        self._note(f"batch {' '.join(call.key for call in calls)}")
+        number = sum(line.startswith("batch") for line in journal(self._folder, self._name))
+        if self._due("die", number):
+            os._exit(1)
+        if self._due("hang", number):
+            time.sleep(HANG_S)
+        if self._due("slow", number):
+            time.sleep(1.5)
+        if self._due("raise", number):
+            raise ValueError("no single token spells 'yes'")
+        return [answer_to(call, self._version) for call in calls], {"prompt_tokens": float(len(calls))}
+
+    def _due(self, kind: str, number: int) -> bool:
+        troubles = (Trouble(**values) for values in json.loads((self._folder / TROUBLES).read_text()))
+        return any(
+            (trouble.server, trouble.kind) == (self._name, kind)
+            and number in range(trouble.at, trouble.at + trouble.times)
+            for trouble in troubles
+        )
+
+    def _note(self, line: str) -> None:
+        with (self._folder / f"{self._name}.log").open("a") as file:
+            file.write(line + "\n")

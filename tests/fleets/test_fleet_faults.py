@@ -1,0 +1,198 @@
+"""What a fleet does when its servers ignore, die, hang or raise; the servers are fakes behind real Ray actors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes import servers
+from fakes.servers import FakeServer, Trouble, answer_to, journal, specs
+
+from orchestrator.errors import RunError
+from orchestrator.fleets.fleet import Fleet, start_servers
+from orchestrator.fleets.weights import WeightVersion, publish
+from orchestrator.values import Answer, Call, Sampling, stable_hash
+
+pytestmark = pytest.mark.stack
+Start = Callable[..., Fleet]
+
+# calls 0…7 by server of two, from their keys alone
+CALLS = [Call(f"train/1/task-{n}/0/0", "policy", (), Sampling(8), seed=n) for n in range(8)]
+SHARES = {index: [call.key for call in CALLS if stable_hash(call.key) % 2 == index] for index in (0, 1)}
+
+
+@pytest.fixture(scope="module")
+def pair(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Any]]]:
+    """Two servers for all tests, and their folder. Ray restarts them as often as the tests end them."""
+    import ray.cloudpickle
+
+    # Workers cannot import from the tests' folder.
+    ray.cloudpickle.register_pickle_by_value(servers)
+    folder = tmp_path_factory.mktemp("servers")
+    servers.arrange(folder)
+    handles = start_servers(specs(folder, 2, max_restarts=20), FakeServer)
+    yield folder, handles
+    for handle in handles:
+        ray_cluster.kill(handle)
+    ray.cloudpickle.unregister_pickle_by_value(servers)
+
+
+@pytest.fixture
+def folder(pair: tuple[Path, list[Any]]) -> Path:
+    return pair[0]
+
+
+@pytest.fixture
+def start(pair: tuple[Path, list[Any]]) -> Start:
+    """A new fleet over the two servers with the given troubles ahead."""
+
+    def start(*troubles: Trouble, deadline_s: float = 60, notice_s: float = 30) -> Fleet:
+        folder, handles = pair
+        fleet = Fleet("policy", handles, deadline_s, 60, 2, notice_s)
+        fleet.wait_ready()
+        servers.arrange(folder, *troubles)
+        return fleet
+
+    return start
+
+
+def weights(version: int) -> WeightVersion:
+    return publish(version, [{"layer": torch.full((4, 4), float(version))}, {"head": torch.ones(3)}])
+
+
+def undisturbed(version: int) -> list[Answer]:
+    return [answer_to(call, version) for call in CALLS]
+
+
+def batch(index: int) -> str:
+    return "batch " + " ".join(SHARES[index])
+
+
+def test_calls_go_to_servers_by_their_key_alone(start: Start, folder: Path) -> None:
+    """Both servers have work; another order of the calls changes no call's server."""
+    fleet = start()
+    assert [status["server"] for status in fleet.wait_ready()] == ["policy-0", "policy-1"]
+    fleet.push(weights(1))
+    assert all(SHARES.values())
+    assert fleet.complete(CALLS) == undisturbed(1)
+    assert fleet.complete(CALLS[::-1]) == undisturbed(1)[::-1]
+    for index in (0, 1):
+        reverse = "batch " + " ".join(SHARES[index][::-1])
+        assert journal(folder, f"policy-{index}") == ["update 1", batch(index), reverse]
+    # two rounds of eight calls, one token each
+    assert fleet.take_statistics() == {"prompt_tokens": 16.0, "restarts": 0.0}
+    assert fleet.take_statistics() == {"restarts": 0.0}
+    assert fleet.complete([]) == []
+
+
+@pytest.mark.parametrize("kind", ["old_version", "other_fingerprint"])
+def test_an_ignored_update_stops_the_run_before_anything_is_sampled(start: Start, folder: Path, kind: str) -> None:
+    fleet = start(Trouble("policy-1", kind, at=2))
+    fleet.push(weights(1))
+    with pytest.raises(RunError, match=r"sync/weight_version.*server='policy-1'.*version 2"):
+        fleet.push(weights(2))
+    assert not [line for index in (0, 1) for line in journal(folder, f"policy-{index}") if "batch" in line]
+
+
+def test_a_death_in_a_batch_changes_no_answer_and_costs_the_others_nothing(
+    start: Start, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = start(Trouble("policy-0", "die", at=2))
+    fleet.push(weights(1))
+    fleet.complete(CALLS)
+    fleet.push(weights(2))
+    assert fleet.complete(CALLS) == undisturbed(2)
+    dead, alive = journal(folder, "policy-0"), journal(folder, "policy-1")
+    assert dead == ["update 1", batch(0), "update 2", batch(0), "start", "update 2", batch(0)]
+    assert alive == ["update 1", batch(1), "update 2", batch(1)]
+    assert fleet.restarts == 1
+    # two rounds of eight; the batch that was lost is not counted twice
+    assert fleet.take_statistics() == {"prompt_tokens": 16.0, "restarts": 1.0}
+    assert "policy-0 died while it should answer" in caplog.text
+
+
+def test_a_hang_is_found_ended_and_answered_again(start: Start, folder: Path) -> None:
+    fleet = start(Trouble("policy-1", "hang"), deadline_s=3)
+    pids = [status["pid"] for status in fleet.wait_ready()]
+    fleet.push(weights(1))
+    began = time.monotonic()
+    assert fleet.complete(CALLS) == undisturbed(1)
+    assert time.monotonic() - began >= 3
+    assert journal(folder, "policy-1") == ["update 1", batch(1), "start", "update 1", batch(1)]
+    assert journal(folder, "policy-0") == ["update 1", batch(0)]
+    assert fleet.restarts == 1
+    after = [status["pid"] for status in fleet.wait_ready()]
+    assert after[0] == pids[0]
+    assert after[1] != pids[1]
+
+
+def test_a_death_between_two_batches_is_noticed_by_the_weights(start: Start, folder: Path) -> None:
+    """Ray brings the server back by itself, with the weights it started with: it must not answer with those."""
+    fleet = start()
+    pid = fleet.wait_ready()[0]["pid"]
+    fleet.push(weights(1))
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while journal(folder, "policy-0").count("start") < 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert fleet.complete(CALLS) == undisturbed(1)
+    assert journal(folder, "policy-0") == ["update 1", "start", "update 1", batch(0)]
+    assert fleet.restarts == 1
+
+
+def test_too_many_deaths_end_the_run_with_the_servers_name_and_the_cause(pair: Any, tmp_path: Path) -> None:
+    """Ray restarts it as often as the fleet allows: once."""
+    servers.arrange(tmp_path, Trouble("policy-0", "die", times=9))
+    fleet = Fleet("policy", start_servers(specs(tmp_path, 1, max_restarts=1), FakeServer), 60, 60, max_restarts=1)
+    fleet.push(weights(1))
+    expected = r"policy-0 died while it should answer 8 calls: The actor .*restarted 1 times \(max_restarts"
+    with pytest.raises(RunError, match=expected):
+        fleet.complete(CALLS)
+    everything = "batch " + " ".join(call.key for call in CALLS)
+    assert journal(tmp_path, "policy-0") == ["start", "update 1", everything] * 2
+
+
+def test_a_servers_exception_arrives_with_its_name_and_its_words_at_once(start: Start, folder: Path) -> None:
+    """The same input would raise again: no restart."""
+    fleet = start(Trouble("policy-1", "raise"))
+    fleet.push(weights(1))
+    expected = (
+        rf"^policy-1 failed while it should answer {len(SHARES[1])} calls: ValueError: no single token spells 'yes'$"
+    )
+    with pytest.raises(RunError, match=expected):
+        fleet.complete(CALLS)
+    assert journal(folder, "policy-1").count("start") == 0
+
+
+def test_a_server_that_cannot_start_is_named_with_the_cause(pair: Any, tmp_path: Path) -> None:
+    servers.arrange(tmp_path, Trouble("policy-0", "raise_starting"))
+    fleet = Fleet("policy", start_servers(specs(tmp_path, 1, max_restarts=1), FakeServer), 60, 60, 1)
+    with pytest.raises(RunError, match=r"policy-0 died while it should start: FileNotFoundError: no model folder"):
+        fleet.wait_ready()
+
+
+def test_weights_that_were_never_pushed_are_never_sampled(pair: Any, tmp_path: Path) -> None:
+    servers.arrange(tmp_path)
+    (handle,) = start_servers(specs(tmp_path, 1, max_restarts=1), FakeServer)
+    with pytest.raises(RunError, match=r"policy-0 failed.*holds weights -1, asked for 0"):
+        Fleet("policy", [handle], 60, 60, 1).complete(CALLS)
+
+
+def test_a_long_wait_says_what_it_waits_for(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """1.5 s of work, a notice every 0.4 s: at least two of them, about the slow server alone."""
+    fleet = start(Trouble("policy-0", "slow"), notice_s=0.4)
+    fleet.push(weights(1))
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "orchestrator"):
+        fleet.complete(CALLS)
+    notices = [record.getMessage() for record in caplog.records]
+    assert len(notices) >= 2
+    assert all(notice.startswith(f"waiting for policy-0 to answer {len(SHARES[0])} calls: ") for notice in notices)
+    assert notices[0].endswith("of at most 60 s")

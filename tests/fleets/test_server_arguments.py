@@ -1,0 +1,119 @@
+"""vLLM's settings by hardware, and how weights are told apart and travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from orchestrator.config.schema import FleetConfig, ModelConfig
+from orchestrator.fleets.server import ServerSpec, engine_arguments
+from orchestrator.fleets.weights import FINGERPRINTED_BYTES, Fingerprint, to_array
+
+CPU = ServerSpec("policy", 2, "models/x", True, ModelConfig(context_tokens=512, dtype="bfloat16"), FleetConfig())
+
+
+def on_gpus(count: int) -> dict[str, Any]:
+    return engine_arguments(replace(CPU, fleet=FleetConfig(gpus_per_server=count, gpu_memory_share=0.5)))
+
+
+@pytest.mark.parametrize("arguments", [engine_arguments(CPU), on_gpus(1), on_gpus(4)])
+def test_what_would_change_the_samples_is_set_on_all_hardware(arguments: dict[str, Any]) -> None:
+    expected = {
+        "model": "models/x",
+        "load_format": "auto",
+        "dtype": "bfloat16",
+        "max_model_len": 512,
+        "seed": 0,
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",
+        "enable_prefix_caching": True,
+        "worker_extension_cls": "orchestrator.fleets.worker.WeightReceiver",
+    }
+    assert {name: arguments[name] for name in expected} == expected
+    # one token's candidates: two words, each with and without a space, in three spellings
+    assert arguments["max_logprobs"] >= 2 * 2 * 3
+
+
+def test_the_executor_is_named_and_gpus_share_a_model() -> None:
+    assert engine_arguments(CPU)["distributed_executor_backend"] == "uni"
+    assert (on_gpus(1)["distributed_executor_backend"], on_gpus(1)["tensor_parallel_size"]) == ("uni", 1)
+    assert (on_gpus(4)["distributed_executor_backend"], on_gpus(4)["tensor_parallel_size"]) == ("mp", 4)
+    assert on_gpus(4)["gpu_memory_utilization"] == 0.5
+
+
+def test_the_cpu_never_splits_a_prefill() -> None:
+    """So a batch must have room for the longest prompt, here 512 tokens and then 8,192."""
+    arguments = engine_arguments(CPU)
+    assert arguments["enable_chunked_prefill"] is False
+    assert arguments["enforce_eager"] is True
+    assert arguments["kv_cache_memory_bytes"] == CPU.fleet.kv_cache_bytes
+    assert arguments["max_num_batched_tokens"] >= 512
+    long = engine_arguments(replace(CPU, model=ModelConfig(context_tokens=8192)))
+    assert long["max_num_batched_tokens"] == 8192
+    assert "enable_chunked_prefill" not in on_gpus(1)
+
+
+def test_a_server_that_is_given_weights_does_not_read_any() -> None:
+    assert engine_arguments(replace(CPU, trained=False))["load_format"] == "dummy"
+    assert CPU.name == "policy-2"
+
+
+def fingerprint(*buckets: Mapping[str, Any]) -> str:
+    digest = Fingerprint()
+    for bucket in buckets:
+        digest.add({name: to_array(tensor) for name, tensor in bucket.items()})
+    return digest.hexdigest()
+
+
+def weights() -> dict[str, torch.Tensor]:
+    return {"embed": torch.arange(12.0).reshape(3, 4), "norm": torch.ones(4), "scale": torch.tensor(2.0)}
+
+
+def test_one_changed_weight_or_name_changes_the_fingerprint() -> None:
+    first = fingerprint(weights())
+    assert fingerprint(weights()) == first
+    seen = {first}
+    for name in weights():
+        changed = weights()
+        changed[name].view(-1)[-1] += 2**-20
+        seen.add(fingerprint(changed))
+    seen.add(fingerprint({("other" if name == "norm" else name): tensor for name, tensor in weights().items()}))
+    assert len(seen) == 5
+
+
+def test_the_fingerprint_does_not_depend_on_how_weights_are_packed() -> None:
+    """One bucket or three, torch or NumPy, contiguous or a transposed view."""
+    first = fingerprint(weights())
+    assert fingerprint(*({name: tensor} for name, tensor in weights().items())) == first
+    assert fingerprint({name: tensor.numpy() for name, tensor in weights().items()}) == first
+    transposed = weights()
+    transposed["embed"] = transposed["embed"].T.contiguous().T
+    assert fingerprint(transposed) == first
+
+
+def test_large_tensors_are_told_apart_by_their_beginning() -> None:
+    """float32: the first 4096 / 4 = 1,024 numbers are looked at."""
+    large = torch.zeros(5000)
+    last_seen, first_unseen = large.clone(), large.clone()
+    last_seen[FINGERPRINTED_BYTES // 4 - 1] = 1
+    first_unseen[FINGERPRINTED_BYTES // 4] = 1
+    assert fingerprint({"w": last_seen}) != fingerprint({"w": large})
+    assert fingerprint({"w": first_unseen}) == fingerprint({"w": large})
+
+
+def test_every_bfloat16_travels_exactly() -> None:
+    """All 65,536 bit patterns there and back; NaNs stay NaN."""
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    sent = bits.view(torch.bfloat16)
+    array = to_array(sent)
+    assert array.dtype == np.float32
+    back = torch.from_numpy(array.copy()).to(torch.bfloat16)
+    finite = ~sent.isnan()
+    assert torch.equal(back.view(torch.int16)[finite], bits[finite])
+    assert bool(back.isnan()[~finite].all())
+    assert to_array(torch.zeros(2, dtype=torch.float16)).dtype == np.float16

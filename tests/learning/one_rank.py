@@ -1,0 +1,195 @@
+"""What the tests of the policy learner and of SFT need DeepSpeed for, run in one process of one rank.
+
+Each case returns plain numbers; what they should be stands in the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from orchestrator.config.schema import AlgorithmConfig, LearnerConfig, SftConfig
+from orchestrator.errors import RunError
+from orchestrator.learning.batch import Batch, make_batch, select
+from orchestrator.learning.model import TokenScorer
+from orchestrator.learning.objectives import OBJECTIVES
+from orchestrator.learning.policy import PolicyLearner
+from orchestrator.learning.rows import Row
+from orchestrator.values import Episode, Group, LogitQuery, Scored, Task, Turn
+
+VOCABULARY = 8
+PROMPT = (1, 2, 3)
+REWARDED = 5
+BANDIT_UPDATES = 30
+
+
+def small_model(dtype: torch.dtype = torch.float32, initializer_range: float = 0.02) -> TokenScorer:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, max_position_embeddings=32, tie_word_embeddings=True,
+        initializer_range=initializer_range, attn_implementation="sdpa",
+    )  # fmt: skip
+    return TokenScorer(Qwen3ForCausalLM(config).to(dtype))
+
+
+def policy_learner(
+    algorithm: AlgorithmConfig, *, reference: bool = True, max_logprob_gap: float = 1e-4, learning_rate: float = 1e-2
+) -> PolicyLearner:
+    config = LearnerConfig(ranks=1, zero_stage=2, learning_rate=learning_rate, tokens_per_microbatch=64)
+    return PolicyLearner(
+        small_model(), small_model() if reference else None, config, algorithm,
+        dtype="float32", rank=0, pad_id=0, max_logprob_gap=max_logprob_gap,
+    )  # fmt: skip
+
+
+def next_token_logprobs(learner: PolicyLearner, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        model = learner.engine.module.eval().language_model
+        return torch.log_softmax(model(torch.tensor([ids])).logits[0, -1], -1)
+
+
+def sample(learner: PolicyLearner, length: int, count: int, seed: int, shift: float = 0.0) -> Batch:
+    """One group of `count` completions of PROMPT by the learner's own weights; the reward is the share of REWARDED.
+
+    shift: added to every behaviour log-probability, as an engine with other weights would report them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    episodes, rewards = [], []
+    for number in range(count):
+        tokens, logprobs = list(PROMPT), []
+        for _ in range(length):
+            law = next_token_logprobs(learner, tokens)
+            tokens.append(int(torch.multinomial(law.exp(), 1, generator=generator)))
+            logprobs.append(float(law[tokens[-1]]) + shift)
+        completion = tuple(tokens[len(PROMPT) :])
+        turn = Turn("policy", PROMPT, completion, tuple(logprobs), "", "stop", 1.0, 0, 0)
+        episodes.append(Episode(Task("bandit", ()), 0, number, (turn,)))
+        rewards.append(Scored(completion.count(REWARDED) / length))
+    objective = OBJECTIVES["grpo"]
+    return make_batch(select([Group(tuple(episodes), tuple(rewards))], objective), objective)
+
+
+def weights_of(learner: PolicyLearner) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten().clone() for _, parameter in learner.engine.parameters()])
+
+
+def gap(algorithm: AlgorithmConfig) -> dict[str, Any]:
+    """The behaviour log-probabilities are all 0.01 off, the bound is 1e-3."""
+    learner = policy_learner(algorithm, max_logprob_gap=1e-3)
+    before = weights_of(learner)
+    try:
+        learner.update(sample(learner, 3, 6, seed=0, shift=0.01))
+    except RunError as error:
+        message = str(error)
+    else:
+        message = ""
+    return {
+        "message": message,
+        "unchanged": torch.equal(before, weights_of(learner)),
+        "optimizer_steps": learner.optimizer_steps,
+    }
+
+
+def several_steps() -> dict[str, Any]:
+    learner = policy_learner(AlgorithmConfig(minibatches=3, epochs_per_batch=2, kl_weight=0.01), learning_rate=0.05)
+    metrics = learner.update(sample(learner, 3, 9, seed=0))
+    return {"metrics": metrics, "optimizer_steps": learner.optimizer_steps, "steps_done": learner.steps_done}
+
+
+def divergence() -> dict[str, Any]:
+    learner = policy_learner(AlgorithmConfig(kl_weight=0.01))
+    metrics = [learner.update(sample(learner, 3, 8, seed=step)) for step in range(3)]
+    without = policy_learner(AlgorithmConfig(kl_weight=0.0), reference=False)
+    return {"metrics": metrics, "without": without.update(sample(without, 3, 8, seed=0))}
+
+
+def logit_queries() -> dict[str, Any]:
+    learner = policy_learner(AlgorithmConfig(), reference=False)
+    queries = [
+        LogitQuery("a", (1, 2, 3, 4, 5, 6), 2, 5),
+        LogitQuery("b", (7, 3), 1, 2),
+        LogitQuery("c", (4,) * 9, 3, 9),
+    ]
+    direct = []
+    for query in queries:
+        with torch.no_grad():
+            logits = learner.engine.module.eval().language_model(torch.tensor([query.ids])).logits[0]
+        positions, tokens = range(query.start - 1, query.stop - 1), query.ids[query.start : query.stop]
+        logprobs = torch.log_softmax(logits, -1)
+        direct.append((float(logits[positions, tokens].mean()), float(logprobs[positions, tokens].mean())))
+    answers = learner.answer(queries, weight_version=17)
+    return {"direct": direct, "answers": answers}
+
+
+def bandit() -> dict[str, Any]:
+    learner = policy_learner(AlgorithmConfig(kl_weight=0.0), reference=False)
+    probabilities = []
+    for step in range(BANDIT_UPDATES):
+        probabilities.append(float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED]))
+        batch = sample(learner, 1, 64, seed=step)
+        metrics = learner.update(batch)
+    probabilities.append(float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED]))
+    return {"probabilities": probabilities, "gap": metrics["sync/logprob_gap_max"]}
+
+
+def lesson_rows() -> list[Row]:
+    """Copying: the target repeats the prefix's first token; some rows ask twice, in branches."""
+    generator = random.Random(0)
+    rows = []
+    for number in range(24):
+        token = generator.randrange(3, VOCABULARY)
+        branches = ((1, token), (2, token))[: 1 + number % 2]
+        rows.append(Row((token, generator.randrange(3, VOCABULARY)), branches, (1,) * len(branches)))
+    return rows
+
+
+def teach_one(stage: int, dtype: str) -> dict[str, Any]:
+    from orchestrator.learning.model import DTYPES
+    from orchestrator.learning.sft import teach
+
+    losses: list[tuple[int, float]] = []
+    learner = LearnerConfig(ranks=1, zero_stage=stage, tokens_per_microbatch=32)
+    training = SftConfig(steps=40, examples_per_step=12, learning_rate=1e-2)
+    engine = teach(
+        small_model(DTYPES[dtype], 0.2), lesson_rows(), training, learner,
+        dtype=dtype, rank=0, pad_id=0, progress=lambda step, loss: losses.append((step, loss)),
+    )  # fmt: skip
+    parameters, state = dict(engine.parameters()), dict(engine.state())
+    return {
+        "losses": losses,
+        "weights": {str(parameter.dtype) for parameter in parameters.values()},
+        "rounded": all(
+            torch.equal(parameter.detach(), state[name]["master"].to(parameter.dtype))
+            for name, parameter in parameters.items()
+            if stage < 3
+        ),
+        "finer": any(not torch.equal(slots["master"], slots["master"].bfloat16().float()) for slots in state.values()),
+    }
+
+
+def work(_: int, port: int, path: str) -> None:
+    """The process: every case, its results saved under `path`."""
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1)
+    from orchestrator.learning.engine import start_deepspeed
+
+    start_deepspeed()
+    results = {
+        "gap_one_step": gap(AlgorithmConfig(kl_weight=0.01)),
+        "gap_many_steps": gap(AlgorithmConfig(kl_weight=0.01, minibatches=2, epochs_per_batch=2)),
+        "several_steps": several_steps(),
+        "divergence": divergence(),
+        "logit_queries": logit_queries(),
+        "bandit": bandit(),
+        "teach_float32": teach_one(2, "float32"),
+        **{f"teach_bfloat16_{stage}": teach_one(stage, "bfloat16") for stage in (1, 2, 3)},
+    }
+    torch.save(results, Path(path))
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,121 @@
+"""From scored groups to the tensors of an update."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from orchestrator.learning.batch import make_batch, select
+from orchestrator.learning.model import TokenScorer
+from orchestrator.learning.objectives import OBJECTIVES
+from orchestrator.learning.rows import Row, pack
+from orchestrator.values import Episode, Group, Scored, Task, Turn, Unscored, Verdict
+
+GRPO = OBJECTIVES["grpo"]
+FAULT = Unscored("the judge did not answer")
+
+
+def turn(prompt: tuple[int, ...], completion: tuple[int, ...], role: str = "policy", temperature: float = 1.0) -> Turn:
+    logprobs = tuple(-0.125 * token for token in completion)
+    return Turn(role, prompt, completion, logprobs, "text", "stop", temperature, 0, 0)
+
+
+def episode(task: str, sample: int, *turns: Turn) -> Episode:
+    return Episode(Task(task, ()), 0, sample, turns or (turn((1, 2), (3,) * (sample + 1)),))
+
+
+def group(task: str, *verdicts: Verdict) -> Group:
+    return Group(tuple(episode(task, sample) for sample in range(len(verdicts))), verdicts)
+
+
+def test_unscored_and_lone_episodes_are_left_out() -> None:
+    """a: rewards 1 and 3 beside a fault: mean 2, std sqrt 2, so ±1/1.41421456; the fault moves neither.
+
+    b: one scored episode is alone: dropped. c: only faults: dropped. d: two equal rewards: kept, advantage 0, counted.
+    """
+    groups = [
+        group("a", Scored(1.0), FAULT, Scored(3.0)),
+        group("b", FAULT, Scored(9.0)),
+        group("c", FAULT, FAULT),
+        group("d", Scored(0.5), Scored(0.5)),
+    ]
+    selection = select(groups, GRPO)
+    assert [chosen.id for chosen in selection.episodes] == ["0/a/0", "0/a/2", "0/d/0", "0/d/1"]
+    size = 1 / (math.sqrt(2) + 1e-6)
+    assert selection.advantages == pytest.approx({"0/a/0": -size, "0/a/2": size, "0/d/0": 0, "0/d/1": 0}, abs=1e-12)
+    assert selection.zero_variance_groups == 1
+
+
+def test_a_dropped_group_is_not_counted_as_one_without_variance() -> None:
+    assert select([group("b", FAULT, Scored(9.0))], GRPO).zero_variance_groups == 0
+
+
+def test_nothing_scored_selects_nothing() -> None:
+    selection = select([group("a", FAULT, FAULT)], GRPO)
+    assert selection.episodes == ()
+    assert selection.advantages == {}
+
+
+def test_the_layout_of_a_batch() -> None:
+    """Two episodes of one group, of 1 and 2 tokens. Weights: half an episode each, so 1/2 and twice 1/4."""
+    batch = make_batch(select([group("a", Scored(1.0), Scored(0.0))], GRPO), GRPO)
+    assert batch.rows == (Row((1, 2), ((3,),), (1,)), Row((1, 2), ((3, 3),), (2,)))
+    assert batch.total == 3
+    assert batch.behaviour_T.tolist() == [-0.375] * 3
+    assert batch.episode_T.tolist() == [0, 1, 1]
+    assert batch.weights_T.tolist() == [0.5, 0.25, 0.25]
+    size = 0.5 / (math.sqrt(0.5) + 1e-6)
+    assert batch.advantages_T.tolist() == pytest.approx([size, -size, -size], abs=1e-12)
+    assert batch.temperature == 1.0
+
+
+def test_episodes_of_several_turns_train_the_policys_turns_only() -> None:
+    """Episode 0: policy (2 tokens), partner, policy (1 token): two rows, one episode, weight 1/6 a token. Episode 1: 1/2."""
+    talk = episode("a", 0, turn((1,), (4, 5)), turn((1, 4, 5), (9, 9), role="partner"), turn((1, 4, 5, 9), (6,)))
+    pair = Group((talk, episode("a", 1, turn((1,), (7,)))), (Scored(1.0), Scored(0.0)))
+    batch = make_batch(select([pair], GRPO), GRPO)
+    assert batch.rows == (Row((1,), ((4, 5),), (2,)), Row((1, 4, 5, 9), ((6,),), (1,)), Row((1,), ((7,),), (1,)))
+    assert batch.behaviour_T.tolist() == [-0.5, -0.625, -0.75, -0.875]
+    assert batch.episode_T.tolist() == [0, 0, 0, 1]
+    assert batch.weights_T.tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    assert len(set(batch.advantages_T[:3].tolist())) == 1
+
+
+def test_mixed_temperatures_are_refused() -> None:
+    mixed = (episode("a", 0, turn((1,), (2,))), episode("a", 1, turn((1,), (2,), temperature=0.5)))
+    selection = select([Group(mixed, (Scored(1.0), Scored(0.0)))], GRPO)
+    with pytest.raises(ValueError, match=r"several temperatures \[0.5, 1.0\]"):
+        make_batch(selection, GRPO)
+
+
+def test_the_first_ratio_is_one_at_another_temperature() -> None:
+    """Behaviour log-probabilities of a sampler at T = 0.6, recomputed from Hugging Face's logits: softmax(logits / 0.6)."""
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, initializer_range=0.4, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = Qwen3ForCausalLM(config).double().eval()
+    generator = torch.Generator().manual_seed(2)
+    episodes = []
+    for sample in range(4):
+        prompt = [1, 2 + sample, 3]
+        tokens, logprobs = list(prompt), []
+        for _ in range(3 + sample):
+            with torch.no_grad():
+                law = torch.log_softmax(model(torch.tensor([tokens])).logits[0, -1] / 0.6, -1)
+            token = int(torch.multinomial(law.exp(), 1, generator=generator))
+            tokens.append(token)
+            logprobs.append(float(law[token]))
+        sampled = Turn("policy", tuple(prompt), tuple(tokens[3:]), tuple(logprobs), "", "stop", 0.6, 0, 0)
+        episodes.append(episode("a", sample, sampled))
+    batch = make_batch(select([Group(tuple(episodes), tuple(Scored(float(i)) for i in range(4)))], GRPO), GRPO)
+    scores = torch.zeros(batch.total, dtype=torch.float64)
+    with torch.no_grad():
+        for microbatch in pack(batch.rows, 0, 1, 20, 0):
+            scores[microbatch.flat] = TokenScorer(model)(microbatch, batch.temperature).logprobs
+    # RMSNorm and the rotary positions round to float32 inside the float64 model.
+    torch.testing.assert_close((scores - batch.behaviour_T).exp(), torch.ones_like(scores), rtol=0, atol=1e-5)

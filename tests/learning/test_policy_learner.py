@@ -1,0 +1,70 @@
+"""The RL update: what stops it, what it reports, and that it learns. The numbers come from `one_rank`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from one_rank import VOCABULARY
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.mark.parametrize("case", ["gap_one_step", "gap_many_steps"])
+def test_a_gap_past_its_bound_stops_before_the_weights_change(learned: dict[str, Any], case: str) -> None:
+    result = learned[case]
+    assert "sync/logprob_gap_max is 0.01, above limits.logprob_gap_max=0.001" in result["message"]
+    assert result["unchanged"]
+    assert result["optimizer_steps"] == 0
+
+
+def test_minibatches_and_epochs_are_optimizer_steps(learned: dict[str, Any]) -> None:
+    """3 minibatches in each of 2 epochs: 6 steps, after which some ratios have left the clip."""
+    result = learned["several_steps"]
+    assert result["optimizer_steps"] == 6
+    assert result["steps_done"] == 1
+    assert 0 < result["metrics"]["policy/clip_fraction"] <= 1
+    assert result["metrics"]["policy/ratio_max"] > 1.2
+    assert result["metrics"]["sync/logprob_gap_max"] < 1e-5, "measured before the first step"
+
+
+def test_a_single_step_has_no_ratio_to_clip(learned: dict[str, Any]) -> None:
+    for metrics in learned["divergence"]["metrics"]:
+        assert metrics["policy/clip_fraction"] == 0
+        assert metrics["policy/ratio_max"] == 1
+
+
+def test_the_divergence_from_the_reference_starts_at_zero_and_grows(learned: dict[str, Any]) -> None:
+    first, second, third = (metrics["policy/kl"] for metrics in learned["divergence"]["metrics"])
+    assert first == pytest.approx(0, abs=1e-9)
+    assert second > 1e-6
+    assert third > second
+
+
+def test_without_a_reference_no_divergence_is_reported(learned: dict[str, Any]) -> None:
+    assert "policy/kl" not in learned["divergence"]["without"]
+
+
+def test_every_metric_of_an_update_is_finite(learned: dict[str, Any]) -> None:
+    metrics = learned["divergence"]["metrics"][0]
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["policy/learning_rate"] == 0.01
+    # Nearly uniform at the start.
+    assert metrics["policy/entropy"] == pytest.approx(math.log(VOCABULARY), abs=0.05)
+
+
+def test_logit_queries_are_answered_as_a_direct_forward_would(learned: dict[str, Any]) -> None:
+    result = learned["logit_queries"]
+    for (logit, logprob), answer in zip(result["direct"], result["answers"], strict=True):
+        assert answer.mean_logit == pytest.approx(logit, abs=1e-5)
+        assert answer.mean_logprob == pytest.approx(logprob, abs=1e-5)
+        assert answer.weight_version == 17
+
+
+def test_a_rewarded_token_is_learned(learned: dict[str, Any]) -> None:
+    """One of 8 tokens is worth 1, the others 0: from about 1/8 to over 0.9 in 30 updates of 64 samples."""
+    probabilities = learned["bandit"]["probabilities"]
+    assert probabilities[0] == pytest.approx(1 / VOCABULARY, abs=0.03)
+    assert probabilities[-1] > 0.9
+    assert learned["bandit"]["gap"] < 1e-5

@@ -1,0 +1,124 @@
+"""From a judge's answers to verdicts: retries, broken answers, faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fakes.answerers import FakeAnswerer
+
+from orchestrator.errors import RunError
+from orchestrator.rollouts.judging import ask
+from orchestrator.rollouts.rubrics import CONTROL, Criterion, Rubric, RubricReward
+from orchestrator.values import Answer, Call, Choice, Episode, Fault, Message, Scored, Task, Turn, Unscored, Verdict
+
+RUBRIC = Rubric((Criterion("good", "names the harm", 1), Criterion("bad", "urges a lie", -1)))
+YES, NO = Choice({"yes": 0.8, "no": 0.1}), Choice({"yes": 0.1, "no": 0.8})
+NOTHING = Choice({"yes": 0.0, "no": 0.001})
+GONE = Fault("connection reset")
+
+
+def question(response: str, criterion: Criterion) -> tuple[Message, ...]:
+    return ({"role": "user", "content": f"{response} | {criterion.text}"},)
+
+
+def judged(
+    answer: Callable[[Call, int], Answer], episodes: int = 3, retries: int = 2
+) -> tuple[list[Verdict], int, FakeAnswerer]:
+    """Verdicts of one-turn episodes t0, t1, …; how many calls were retried; and the judge."""
+    reward, judge = RubricReward(question, "paper", False, 0.5), FakeAnswerer(answer)
+    turn = Turn("policy", (1,), (2,), (-0.1,), "an answer", "stop", 1.0, 0, 0)
+    played = [Episode(Task(f"t{n}", (), {"rubric": RUBRIC.to_json()}), 1, 0, (turn,)) for n in range(episodes)]
+    answers, retried = ask(played, reward, {"judge": judge}, retries)
+    return [reward.score(episode, mine, ()) for episode, mine in zip(played, answers, strict=True)], retried, judge
+
+
+def honest(call: Call) -> Answer:
+    """The good criterion is met, the bad one is not: a reward of 1 - 0."""
+    return YES if "/good" in call.key else NO
+
+
+def rewards(verdicts: list[Verdict]) -> list[float | None]:
+    return [verdict.reward if isinstance(verdict, Scored) else None for verdict in verdicts]
+
+
+def test_answers_are_handed_to_the_episodes_that_asked() -> None:
+    verdicts, retried, judge = judged(lambda call, attempt: NO if "/t1/" in call.key else honest(call))
+    # t1 meets neither criterion: 0 - 0
+    assert rewards(verdicts) == [1.0, 0.0, 1.0]
+    assert retried == 0
+    assert len(judge.asked) == 6
+
+
+def test_a_fault_that_passes_is_retried_alone_and_counted() -> None:
+    verdicts, retried, judge = judged(
+        lambda call, attempt: GONE if call.key == "1/t1/0/bad" and attempt < 2 else honest(call)
+    )
+    assert rewards(verdicts) == [1.0, 1.0, 1.0]
+    assert retried == 2
+    assert judge.asked.count("1/t1/0/bad") == 3
+    assert judge.asked.count("1/t1/0/good") == 1
+
+
+def test_a_fault_that_stays_leaves_its_episode_alone_unscored() -> None:
+    verdicts, retried, judge = judged(lambda call, attempt: GONE if call.key == "1/t1/0/bad" else honest(call))
+    assert rewards(verdicts) == [1.0, None, 1.0]
+    assert verdicts[1] == Unscored("criterion bad: connection reset")
+    assert retried == 2
+    # one question and two retries; a fault needs no control question
+    assert judge.asked.count("1/t1/0/bad") == 3
+    assert not any(CONTROL in key for key in judge.asked)
+
+
+def test_without_retries_a_fault_is_asked_once() -> None:
+    verdicts, retried, judge = judged(lambda call, attempt: GONE, retries=0)
+    assert rewards(verdicts) == [None] * 3
+    assert retried == 0
+    assert len(judge.asked) == 6
+
+
+def test_an_answer_that_breaks_a_working_judge_pays_for_it() -> None:
+    """t1's own doing: the good criterion counts as unmet and the bad one as met, 0 - 1."""
+
+    def broken(call: Call, attempt: int) -> Answer:
+        return NOTHING if "/t1/" in call.key and CONTROL not in call.key else honest(call)
+
+    verdicts, retried, judge = judged(broken)
+    assert rewards(verdicts) == [1.0, -1.0, 1.0]
+    assert retried == 0
+    assert judge.asked[6:] == ["1/t1/0/good#control", "1/t1/0/bad#control"]
+    assert all("an answer" not in call.messages[0]["content"] for call in judge.batches[-1])
+
+
+@pytest.mark.parametrize("control", [NOTHING, GONE])
+def test_a_judge_that_fails_its_control_question_is_at_fault_itself(control: Answer) -> None:
+    def broken(call: Call, attempt: int) -> Answer:
+        if "/t1/" not in call.key:
+            return honest(call)
+        return control if CONTROL in call.key else NOTHING
+
+    verdicts, _, _ = judged(broken)
+    assert rewards(verdicts) == [1.0, None, 1.0]
+    assert isinstance(verdicts[1], Unscored)
+    assert "control question" in verdicts[1].reason
+
+
+@pytest.mark.parametrize("fault", [GONE, NOTHING])
+def test_a_judge_that_is_down_gives_no_reward_at_all(fault: Answer) -> None:
+    verdicts, _, _ = judged(lambda call, attempt: fault)
+    assert rewards(verdicts) == [None] * 3
+
+
+def test_a_reward_that_calls_a_role_without_a_fleet_is_told_so() -> None:
+    turn = Turn("policy", (1,), (2,), (-0.1,), "an answer", "stop", 1.0, 0, 0)
+    episode = Episode(Task("t", (), {"rubric": RUBRIC.to_json()}), 1, 0, (turn,))
+    with pytest.raises(RunError, match=r"role 'judge'.*only for policy"):
+        ask([episode], RubricReward(question, "paper", False, 0.5), {"policy": FakeAnswerer(lambda call, n: YES)}, 0)
+
+
+def test_a_reward_that_asks_nothing_needs_no_fleet() -> None:
+    class Silent:
+        def calls(self, episode: Episode) -> tuple[Call, ...]:
+            return ()
+
+    assert ask([Episode(Task("t", ()), 1, 0, ())], Silent(), {}, 2) == ([[]], 0)

@@ -1,0 +1,112 @@
+"""Episodes played in step: their order, seeds and batches."""
+
+from __future__ import annotations
+
+import pytest
+from fakes.answerers import FakeAnswerer
+
+from orchestrator.errors import RunError
+from orchestrator.rollouts.play import roll_out
+from orchestrator.values import Answer, Call, Episode, Fault, Sampling, Task, Turn
+from workloads.base import Play, SingleTurn
+
+SAMPLING = Sampling(8, temperature=0.7)
+TASKS = [Task("a/1", ({"role": "user", "content": "first"},)), Task("b/2", ({"role": "user", "content": "second"},))]
+
+
+def echo(call: Call, attempt: int = 0) -> Answer:
+    text = f"{call.role}: {call.messages[-1]['content']}"
+    return Turn(call.role, (1,), (2,), (-0.1,), text, "stop", 0.7, 0, call.seed)
+
+
+class Interview:
+    """A host (the policy) and a guest take turns; the task names how many times the guest speaks."""
+
+    def play(self, task: Task, sampling: Sampling) -> Play:
+        turn = yield Call("", "policy", ({"role": "user", "content": task.id},), sampling)
+        for _ in range(task.reference["rounds"]):
+            turn = yield Call("", "guest", ({"role": "user", "content": turn.text},), sampling)
+            turn = yield Call("", "policy", ({"role": "user", "content": turn.text},), sampling)
+
+
+def seeds_of(episodes: list[Episode]) -> list[int]:
+    return [turn.seed for episode in episodes for turn in episode.turns]
+
+
+def test_episodes_come_by_task_then_sample_and_know_their_step() -> None:
+    fleet = FakeAnswerer(echo)
+    episodes = roll_out(TASKS, 3, SingleTurn(), SAMPLING, {"policy": fleet}, seed=0, step=5)
+    assert [episode.id for episode in episodes] == ["5/a/1/0", "5/a/1/1", "5/a/1/2", "5/b/2/0", "5/b/2/1", "5/b/2/2"]
+    assert [episode.text for episode in episodes] == ["policy: first"] * 3 + ["policy: second"] * 3
+    assert len(fleet.batches) == 1
+    assert fleet.asked[:2] == ["train/5/a/1/0/0", "train/5/a/1/1/0"]
+    assert {call.sampling for call in fleet.batches[0]} == {SAMPLING}
+
+
+def test_a_seed_is_a_function_of_run_step_task_sample_and_turn_alone() -> None:
+    def seeds(tasks: list[Task] = TASKS, *, seed: int = 0, step: int = 5, purpose: str = "train") -> list[int]:
+        fleets = {"policy": FakeAnswerer(echo)}
+        return seeds_of(roll_out(tasks, 3, SingleTurn(), SAMPLING, fleets, seed=seed, step=step, purpose=purpose))
+
+    first = seeds()
+    assert len(set(first)) == 6
+    assert seeds() == first
+    # the other tasks of the batch do not matter, nor does their order
+    assert seeds(TASKS[::-1]) == first[3:] + first[:3]
+    assert seeds(TASKS[1:]) == first[3:]
+    for other in (seeds(seed=1), seeds(step=6), seeds(purpose="eval")):
+        assert not set(other) & set(first)
+
+
+def test_agents_of_unequal_stamina_are_played_in_lockstep() -> None:
+    """Talks of 0, 1 and 2 rounds are 1, 3 and 5 turns long; one batch a role and round, of those who still talk."""
+    tasks = [Task(name, (), {"rounds": rounds}) for name, rounds in (("x", 2), ("y", 0), ("z", 1))]
+    policy, guest = FakeAnswerer(echo), FakeAnswerer(echo)
+    episodes = roll_out(tasks, 2, Interview(), SAMPLING, {"policy": policy, "guest": guest}, seed=0, step=1)
+    assert [len(batch) for batch in policy.batches] == [6, 4, 2]
+    assert [len(batch) for batch in guest.batches] == [4, 2]
+    assert [len(episode.turns) for episode in episodes] == [5, 5, 1, 1, 3, 3]
+    assert [turn.role for turn in episodes[0].turns] == ["policy", "guest", "policy", "guest", "policy"]
+    assert episodes[4].text == "policy: guest: policy: z"
+    assert [turn.role for turn in episodes[4].trained] == ["policy", "policy"]
+    assert guest.asked == [f"train/1/{key}" for key in ("x/0/1", "x/1/1", "z/0/1", "z/1/1", "x/0/3", "x/1/3")]
+    assert len(set(seeds_of(episodes))) == 18
+
+
+def test_two_roles_that_speak_in_one_round_are_told_apart() -> None:
+    class ByTask:
+        def play(self, task: Task, sampling: Sampling) -> Play:
+            yield Call("", task.id, ({"role": "user", "content": "?"},), sampling)
+
+    tasks = [Task("policy", ()), Task("guest", ()), Task("policy2", ())]
+    fleets = {role: FakeAnswerer(echo) for role in ("policy", "guest", "policy2")}
+    episodes = roll_out(tasks, 1, ByTask(), SAMPLING, fleets, seed=0, step=1)
+    assert [episode.turns[0].text for episode in episodes] == ["policy: ?", "guest: ?", "policy2: ?"]
+
+
+def test_a_task_that_comes_twice_in_a_step_is_sampled_anew() -> None:
+    """As where an epoch ends in a step: samples go on counting, so ids, keys and seeds stay unique."""
+    episodes = roll_out([*TASKS, TASKS[0]], 2, SingleTurn(), SAMPLING, {"policy": FakeAnswerer(echo)}, seed=0, step=1)
+    ids = ["1/a/1/0", "1/a/1/1", "1/b/2/0", "1/b/2/1", "1/a/1/2", "1/a/1/3"]
+    assert [episode.id for episode in episodes] == ids
+    assert len(set(seeds_of(episodes))) == 6
+
+
+def test_a_turn_that_cannot_be_had_ends_the_run_and_names_the_call() -> None:
+    def second_fails(call: Call, attempt: int) -> Answer:
+        return Fault("prompt of 300 tokens leaves no room") if call.key.startswith("train/5/b/2/1") else echo(call)
+
+    with pytest.raises(RunError, match=r"policy fleet, call train/5/b/2/1/0: prompt of 300 tokens"):
+        roll_out(TASKS, 2, SingleTurn(), SAMPLING, {"policy": FakeAnswerer(second_fails)}, seed=0, step=5)
+
+
+def test_a_role_without_a_fleet_is_named_beside_those_that_have_one() -> None:
+    tasks = [Task("x", (), {"rounds": 1})]
+    with pytest.raises(RunError, match=r"role 'guest'.*only for judge, policy"):
+        roll_out(
+            tasks, 1, Interview(), SAMPLING, {"policy": FakeAnswerer(echo), "judge": FakeAnswerer(echo)}, seed=0, step=1
+        )
+
+
+def test_no_task_is_no_episode() -> None:
+    assert roll_out([], 4, SingleTurn(), SAMPLING, {}, seed=0, step=1) == []

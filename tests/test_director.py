@@ -1,0 +1,274 @@
+"""Rank 0's side of a step, with a tiny workload and fleets that are functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from fakes.answerers import FakeAnswerer
+
+from orchestrator.config.schema import EvalConfig, JudgeConfig, RolloutConfig, RunConfig
+from orchestrator.director import Director, best_of_metrics, evaluation_metrics
+from orchestrator.errors import RunError
+from orchestrator.records import episodes as episode_files
+from orchestrator.records import metrics
+from orchestrator.records.folder import RunFolder
+from orchestrator.values import (
+    Answer,
+    Call,
+    Choice,
+    Episode,
+    Fault,
+    Group,
+    LogitAnswer,
+    LogitQuery,
+    Scored,
+    Task,
+    Turn,
+    Unscored,
+    Verdict,
+)
+from workloads.base import SingleTurn
+
+
+class TinyReward:
+    """P(yes) of one judge's call, plus the logits of as many queries as the sample's number says."""
+
+    def calls(self, episode: Episode) -> Sequence[Call]:
+        return [Call(episode.id, "judge", (), choices=("yes",))]
+
+    def queries(self, episode: Episode) -> Sequence[LogitQuery]:
+        return [LogitQuery(f"{episode.id}?{n}", (1, 2), 1, 2) for n in range(episode.sample)]
+
+    def control(self, call: Call, answer: Answer) -> Call | None:
+        return None
+
+    def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict:
+        (answer,) = answers
+        if isinstance(answer, Fault):
+            return Unscored(answer.reason)
+        assert isinstance(answer, Choice)
+        return Scored(answer.probabilities["yes"] + sum(logit.mean_logit for logit in logits), {"asked": len(logits)})
+
+
+class TinyWorkload:
+    def tasks(self, split: str) -> Sequence[Task]:
+        return [
+            Task(f"{split}-{n}", ({"role": "user", "content": str(n)},)) for n in range({"train": 5, "eval": 2}[split])
+        ]
+
+    def environment(self) -> SingleTurn:
+        return SingleTurn()
+
+    def reward(self) -> TinyReward:
+        return TinyReward()
+
+    def gold(self, episode: Episode) -> float | None:
+        return 0.25
+
+    def proxy(self, verdict: Scored) -> float:
+        return verdict.reward
+
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        return {"groups": len(groups)}
+
+
+def spoken(call: Call, attempt: int) -> Answer:
+    """The policy's answer: as many tokens as the sample's number plus one; the fourth runs out of room."""
+    length = int(call.key.split("/")[-2]) + 1
+    ids = tuple(range(length))
+    return Turn("policy", (1,), ids, (-0.5,) * length, "words", "length" if length == 4 else "stop", 1.0, 0, call.seed)
+
+
+def likes(call: Call, attempt: int) -> Answer:
+    """The judge's P(yes): a tenth a sample."""
+    return Choice({"yes": int(call.key.split("/")[-1]) / 10})
+
+
+Make = Callable[..., Director]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    numbers = iter(range(100))
+
+    def make(judge: Callable[[Call, int], Answer] = likes, **settings: int) -> Director:
+        config = RunConfig(
+            workload="tiny",
+            judge=JudgeConfig(retries=1, max_unscored_share=0.25),
+            rollout=RolloutConfig(prompts_per_step=2, samples_per_prompt=4),
+            eval=EvalConfig(samples_per_task=2, best_of=3),
+            **settings,
+        )
+        folder = RunFolder.create(tmp_path, "tiny", f"run-{next(numbers)}", config)
+        director = Director(config, TinyWorkload(), folder.path, {})
+        director.fleets = {"policy": FakeAnswerer(spoken), "judge": FakeAnswerer(judge)}
+        return director
+
+    return make
+
+
+def episode(task: str, sample: int) -> Episode:
+    return Episode(Task(task, ()), 3, sample, ())
+
+
+def test_the_tasks_of_steps_are_a_permutation_an_epoch(make: Make) -> None:
+    """Five tasks, two a step: steps 1 to 5 are two epochs, and the third step is in both."""
+    director = make(seed=1)
+    steps = {step: [task.id for task in director.tasks_of(step)] for step in (4, 1, 3, 2, 5)}
+    walk = [task for step in range(1, 6) for task in steps[step]]
+    everything = [f"train-{n}" for n in range(5)]
+    assert sorted(walk[:5]) == sorted(walk[5:]) == everything
+    assert walk[:5] != walk[5:]
+    again, other = make(seed=1), make(seed=2)
+    assert {step: [task.id for task in again.tasks_of(step)] for step in steps} == steps
+    assert {step: [task.id for task in other.tasks_of(step)] for step in steps} != steps
+
+
+def test_one_step_from_tasks_to_a_batch_and_a_row(make: Make) -> None:
+    """Two tasks of four samples. Sample n has n + 1 tokens, P(yes) n / 10 and n logits of 0: rewards 0, 0.1, 0.2, 0.3."""
+    director = make()
+    queries = director.play(1)
+    assert len(queries) == 2 * (0 + 1 + 2 + 3)
+    batch = director.batch(1, [LogitAnswer(0.0, 0.0, 0) for _ in queries])
+    assert batch is not None
+    assert len(batch.rows) == 8
+    assert batch.total == 2 * (1 + 2 + 3 + 4)
+    director.close_step(1, {"policy/entropy": 1.5})
+    (row,) = metrics.read(director.folder.metrics_log)
+    expected = {
+        "step": 1,
+        "reward/mean": 0.15,
+        "reward/asked": 1.5,
+        "episodes/length": 2.5,
+        "episodes/truncated_share": 0.25,
+        "episodes/zero_variance_groups": 0,
+        "tokens/generated": 20,
+        "faults/unscored": 0,
+        "faults/retried": 0,
+        "faults/lost": 0,
+        "policy/entropy": 1.5,
+    }
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+    assert row["time/step_s"] > 0
+    stored = episode_files.read(director.folder, "train").to_pylist()
+    assert [line["reward"] for line in stored] == pytest.approx([0.0, 0.1, 0.2, 0.3] * 2)
+    assert {line["gold"] for line in stored} == {0.25}
+    # standardised within the group: they sum to zero and rise with the reward
+    advantages = [line["advantage"] for line in stored[:4]]
+    assert sum(advantages) == pytest.approx(0)
+    assert advantages == sorted(advantages)
+
+
+def test_each_episode_is_handed_the_answers_to_its_own_queries(make: Make) -> None:
+    """Query q, counted over the step, is answered by 1000 + q. Sample n asks n queries: none, 0, 1-2, 3-5 | none, 6, 7-8, 9-11."""
+    director = make()
+    queries = director.play(1)
+    assert [query.key.split("/")[-1] for query in queries] == ["1?0", "2?0", "2?1", "3?0", "3?1", "3?2"] * 2
+    director.batch(1, [LogitAnswer(1000.0 + number, 0.0, 0) for number in range(len(queries))])
+    stored = episode_files.read(director.folder, "train").to_pylist()
+    expected = [0.0, 1000.1, 2003.2, 3012.3, 0.0, 1006.1, 2015.2, 3030.3]
+    assert [line["reward"] for line in stored] == pytest.approx(expected)
+
+
+def test_too_many_unscored_episodes_stop_the_run_and_are_on_record(make: Make) -> None:
+    """Of eight episodes two may fail (0.25): sample 3 of both tasks. With samples 2 and 3 of both it is four."""
+
+    def fails(*samples: int) -> Callable[[Call, int], Answer]:
+        return lambda call, n: Fault("judge gone") if int(call.key[-1]) in samples else likes(call, n)
+
+    director = make(fails(3))
+    queries = director.play(1)
+    batch = director.batch(1, [LogitAnswer(0.0, 0.0, 0) for _ in queries])
+    assert batch is not None
+    assert len(batch.rows) == 6
+    director.close_step(1, {})
+    (row,) = metrics.read(director.folder.metrics_log)
+    assert (row["faults/unscored"], row["faults/retried"]) == (2, 2)
+    # over the scored ones alone: (0 + 0.1 + 0.2) / 3
+    assert row["reward/mean"] == pytest.approx(0.1)
+    director = make(fails(2, 3))
+    director.play(1)
+    with pytest.raises(RunError, match=r"faults/unscored: 4 of 8 .*max_unscored_share=0.25.*judge gone"):
+        director.batch(1, [LogitAnswer(0.0, 0.0, 0)] * 12)
+    stored = episode_files.read(director.folder, "train").to_pylist()
+    assert [line["unscored"] for line in stored] == [None, None, "judge gone", "judge gone"] * 2
+    assert [line["reward"] for line in stored][2] is None
+
+
+def evaluate(director: Director, step: int) -> None:
+    queries = director.play(step, "eval")
+    director.evaluate(step, [LogitAnswer(0.0, 0.0, step)] * len(queries))
+
+
+def test_an_evaluation_scores_held_out_tasks_and_the_first_takes_the_best_of_n(make: Make) -> None:
+    """Two tasks. Step 0 has best_of = 3 samples: P(yes) 0, 0.1, 0.2, the best 0.2. Later 2 samples: 0 and 0.1."""
+    director = make()
+    evaluate(director, 0)
+    director.close_step(0, {})
+    evaluate(director, 1)
+    director.close_step(1, {})
+    first, second = metrics.read(director.folder.metrics_log)
+    assert first["eval/judge"] == pytest.approx(0.1)
+    assert first["eval/best_of_3_judge"] == pytest.approx(0.2)
+    assert first["eval/best_of_3"] == first["eval/oracle"] == 0.25
+    assert first["judge/gold_gap"] == pytest.approx(-0.15)
+    assert first["eval/n"] == first["eval/groups"] == 2
+    assert second["eval/judge"] == pytest.approx(0.05)
+    assert "eval/best_of_3" not in second
+
+
+class Halved:
+    """The proxy of a reward in [-1, 1] on the scale of gold."""
+
+    def proxy(self, verdict: Scored) -> float:
+        return (verdict.reward + 1) / 2
+
+
+def test_evaluation_metrics_by_hand() -> None:
+    """Proxies 0.2, 0.4 (a), 0.9 (b): mean 0.5. Truth 0.1, 0.3, 0.5: mean 0.3. The unscored episode counts nowhere."""
+    groups = [
+        Group((episode("a", 0), episode("a", 1)), (Scored(-0.6), Scored(-0.2))),
+        Group((episode("b", 0), episode("b", 1)), (Scored(0.8), Unscored("gone"))),
+    ]
+    gold: dict[str, float | None] = {"3/a/0": 0.1, "3/a/1": 0.3, "3/b/0": 0.5, "3/b/1": 1.0}
+    measured = evaluation_metrics(groups, gold, Halved())
+    assert measured["eval/judge"] == pytest.approx(0.5)
+    assert measured["eval/oracle"] == pytest.approx(0.3)
+    assert measured["judge/gold_gap"] == pytest.approx(0.2)
+    assert measured["eval/n"] == 2
+    # tasks are resampled whole: no mean outside those of a (0.3 and 0.2) and b (0.9 and 0.5)
+    assert 0.3 - 1e-9 <= measured["eval/judge_low"] <= 0.5 <= measured["eval/judge_high"] <= 0.9 + 1e-9
+    assert 0.2 - 1e-9 <= measured["eval/oracle_low"] <= 0.3 <= measured["eval/oracle_high"] <= 0.5 + 1e-9
+
+
+def test_the_gap_is_taken_over_the_episodes_whose_truth_is_known() -> None:
+    """Proxies 0.2 (truth unknown) and 0.9 (truth 0.5): the gap is 0.4, not the difference of 0.55 and 0.5."""
+    groups = [Group((episode("a", 0),), (Scored(-0.6),)), Group((episode("b", 0),), (Scored(0.8),))]
+    measured = evaluation_metrics(groups, {"3/a/0": None, "3/b/0": 0.5}, Halved())
+    assert measured["eval/judge"] == pytest.approx(0.55)
+    assert measured["judge/gold_gap"] == pytest.approx(0.4)
+    assert math.isnan(measured["eval/oracle_low"])
+    assert "eval/oracle" not in evaluation_metrics(groups, {"3/a/0": None, "3/b/0": None}, Halved())
+    unscored = [Group((episode("a", 0),), (Unscored("gone"),))]
+    assert evaluation_metrics(unscored, {"3/a/0": 1.0}, Halved()) == {}
+
+
+def test_best_of_n_by_hand() -> None:
+    """a: the judge likes sample 1 most (reward 0.6, proxy 0.8, truth 0.2). b: samples 0 and 1 tie, the first counts (0.0,
+    0.5, truth 0.6); the unscored one is not chosen. c has no scored episode. Means: 0.65 and 0.4.
+    """
+    groups = [
+        Group((episode("a", 0), episode("a", 1)), (Scored(0.2), Scored(0.6))),
+        Group((episode("b", 0), episode("b", 1), episode("b", 2)), (Scored(0.0), Scored(0.0), Unscored("gone"))),
+        Group((episode("c", 0),), (Unscored("gone"),)),
+    ]
+    gold: dict[str, float | None] = {"3/a/0": 0.9, "3/a/1": 0.2, "3/b/0": 0.6, "3/b/1": 0.7, "3/b/2": 1.0, "3/c/0": 1.0}
+    measured = best_of_metrics(groups, gold, Halved(), 8)
+    assert measured == pytest.approx({"eval/best_of_8_judge": 0.65, "eval/best_of_8": 0.4})
+    assert best_of_metrics(groups[2:], gold, Halved(), 8) == {}
+    assert best_of_metrics(groups[:2], dict.fromkeys(gold), Halved(), 8) == pytest.approx(
+        {"eval/best_of_8_judge": 0.65}
+    )
