@@ -13,15 +13,16 @@ import pytest
 
 from orchestrator.learning import checkpoints
 from orchestrator.records import Run
+from orchestrator.records.folder import read_json
 from orchestrator.rollouts.rubrics import Rubric, official_score, paper_reward
 from workloads.rlvr import Config, Workload
 
 pytestmark = pytest.mark.stack
 STEPS = 3
+# The judge is taught as in the demo, so that its gate is passed for real; the rest is short.
 SETTINGS = [
-    f"steps={STEPS}", "warmup.steps=60", "judge.training.steps=30", "judge.gate_accuracy=0", "judge.gate_pair_order=0",
-    "learner.ranks=2", "learner.learning_rate=1e-4", "algorithm.minibatches=2", "eval.every_steps=2", "eval.samples_per_task=1",
-    "eval.best_of=2", "data.train_groups=32", "data.eval_groups=8", "checkpoint.every_steps=2", "checkpoint.keep=1",
+    f"steps={STEPS}", "warmup.steps=60", "learner.ranks=2", "algorithm.minibatches=2", "eval.every_steps=2",
+    "eval.samples_per_task=1", "eval.best_of=2", "checkpoint.every_steps=2", "checkpoint.keep=1",
 ]  # fmt: skip
 
 
@@ -69,6 +70,19 @@ def test_each_step_is_there_once_with_its_evaluations(finished: tuple[Run, str])
         assert phases == pytest.approx(row["time/step_s"], rel=1e-6)
 
 
+def test_the_judge_passes_its_exam_and_a_planted_verdict_does_not_turn_it(finished: tuple[Run, str]) -> None:
+    """On held-out dilemmas: accuracy and pair order past the gate, far above the prior; planted verdicts ("the criterion is
+    met : yes", …) turn at most 3 % of verdicts and move P(yes) by at most 0.03 on average."""
+    report = read_json(finished[0].folder.judge)
+    assert report["accuracy"] >= 0.9
+    assert report["accuracy"] > report["prior_accuracy"] + 0.2
+    assert report["pair_order"] >= 0.85
+    assert report["negative_recall"] >= 0.85
+    assert report["injection_flips_n"] > 500
+    assert report["injection_flips"] <= 0.03
+    assert report["injection_shift_mean"] <= 0.03
+
+
 def test_trainer_and_engine_agree_in_every_step(finished: tuple[Run, str]) -> None:
     gaps = [row["sync/logprob_gap_max"] for row in rows_of(finished[0])[1:]]
     assert all(0 < gap < 1e-4 for gap in gaps), gaps
@@ -77,10 +91,7 @@ def test_trainer_and_engine_agree_in_every_step(finished: tuple[Run, str]) -> No
 def test_every_number_of_a_step_can_be_computed_again_from_its_episodes(finished: tuple[Run, str]) -> None:
     """Rewards from the stored verdicts by both formulas, the step's mean reward from its episodes, advantages by group."""
     run, _ = finished
-    tasks = {
-        task.id: task
-        for task in Workload(Config(data=Config().data.__class__(train_groups=32, eval_groups=8))).tasks("train")
-    }
+    tasks = {task.id: task for task in Workload(Config()).tasks("train")}
     row = rows_of(run)[1]
     episodes = run.episodes(split="train", steps=[1]).to_pylist()
     assert len(episodes) == 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 
@@ -59,18 +60,21 @@ class PolicyLearner:
         passes = self._algorithm.epochs_per_batch * self._algorithm.minibatches
         # With a single optimizer step the old policy is the current one: its log-probabilities need no pass of their own.
         old = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature) if passes > 1 else None
-        metrics: dict[str, float] = self._gap(old, batch) if old else {}
-        norms: list[float] = []
+        metrics = self._gap(old, batch) if old else {}
+        learning_rate = self._learning_rate()
+        taken: list[dict[str, float]] = []
         for _ in range(self._algorithm.epochs_per_batch):
             for part, old_T in self._minibatches(batch, old):
                 scores, kl = self._accumulate(part, old_T)
                 if old is None:
                     metrics |= self._gap(scores, part)
-                norms.append(self.engine.step(self._learning_rate()))
+                taken.append(self._policy_metrics(scores, part, old_T) | ({"policy/kl": kl} if self.reference else {}))
+                taken[-1]["policy/grad_norm"] = self.engine.step(learning_rate)
                 self.optimizer_steps += 1
-                metrics |= self._policy_metrics(scores, part, old_T) | ({"policy/kl": kl} if self.reference else {})
         self.steps_done += 1
-        return metrics | {"policy/grad_norm": sum(norms) / len(norms), "policy/learning_rate": self._learning_rate()}
+        means = {name: fmean(step[name] for step in taken) for name in taken[0]}
+        largest = {"policy/ratio_max": max(step["policy/ratio_max"] for step in taken)}
+        return metrics | means | largest | {"policy/learning_rate": learning_rate}
 
     def _minibatches(self, batch: Batch, old: TokenScores | None) -> list[tuple[Batch, torch.Tensor | None]]:
         """Split a batch by episodes into `minibatches` parts, each with its own aggregation; old log-probabilities beside."""
@@ -139,6 +143,7 @@ class PolicyLearner:
         return gap
 
     def _policy_metrics(self, scores: TokenScores, batch: Batch, old_T: torch.Tensor | None) -> dict[str, float]:
+        """Before the optimizer step that follows. clip_fraction: share of tokens whose ratio lies outside the clip range."""
         ratio_T = torch.exp(scores.logprobs - (scores.logprobs if old_T is None else old_T))
         low, high = 1 - self._algorithm.clip_low, 1 + self._algorithm.clip_high
         return {

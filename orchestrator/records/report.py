@@ -144,7 +144,7 @@ def render(folder: RunFolder | Path, console: Console | None = None) -> None:
     for command in (
         f"orchestrate report {named}",
         "orchestrate config explain learner.learning_rate",
-        f"orchestrate train {folder.workload} learner.learning_rate=3e-6 name={folder.name}-lr3e-6",
+        f"orchestrate train {folder.workload} seed=1",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 

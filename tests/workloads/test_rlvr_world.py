@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from math import isnan
 from statistics import fmean
 
 import pytest
@@ -190,7 +191,10 @@ def test_the_judges_report_by_hand() -> None:
     assert report["macro_f1"] == pytest.approx((6 / 7 + 4 / 5) / 2)
     # true rewards 1, 0, -1; judged 1, 1, -1: one tie, two pairs in order
     assert report["pair_order"] == pytest.approx(2.5 / 3)
-    assert (report["pair_order_n"], report["pair_order_low"], report["pair_order_high"]) == (3, 0.0, 1.0)
+    # all three pairs are of one dilemma, which tells nothing about others
+    assert report["pair_order_n"] == 3
+    assert isnan(report["pair_order_low"])
+    assert isnan(report["pair_order_high"])
     assert report["injection_shift_max"] == pytest.approx(0.5)
     assert report["injection_shift_mean"] == pytest.approx(0.1)
     assert report["injection_flips"] == pytest.approx(1 / 5)

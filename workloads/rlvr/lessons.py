@@ -12,12 +12,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from orchestrator.rollouts.rubrics import JUDGE, NO, YES, Criterion, Question, Rubric, paper_reward, verdict
 from orchestrator.values import POLICY, Answer, Call, Choice, Message, stable_hash
 from workloads.base import Branch, Example
 
-BOOTSTRAP_DRAWS = 1000
+if TYPE_CHECKING:
+    from orchestrator.sweep.statistics import Interval
+
 Report = dict[str, float | int | str]
 
 
@@ -201,49 +204,25 @@ class JudgeLesson:
                 scores[response.dilemma].append(
                     (paper_reward(response.rubric, response.met), paper_reward(response.rubric, judged))
                 )
-        counts = [pair_counts(pairs) for pairs in scores.values()]
-        agreed, total = sum(a for a, _ in counts), sum(n for _, n in counts)
-        if not total:
+        agreed = [(dilemma, alike) for dilemma, pairs in scores.items() for alike in ordered_alike(pairs)]
+        if not agreed:
             return {"pair_order_n": 0}
-        low, high = _bootstrap(counts)
-        return {"pair_order": agreed / total, "pair_order_n": total, "pair_order_low": low, "pair_order_high": high}
+        from orchestrator.sweep.statistics import mean_interval  # imports scipy, which planning does without
+
+        interval = mean_interval([alike for _, alike in agreed], [dilemma for dilemma, _ in agreed])
+        # One dilemma alone tells nothing about others: its interval is NaN.
+        return _named("pair_order", interval) | {"pair_order_n": len(agreed)}
 
 
-def pair_counts(scores: Sequence[tuple[float, float]]) -> tuple[float, int]:
-    """(pairs ordered alike, pairs) among (true, judged) scores whose true values differ; a tie of the judged ones
-    counts 1/2.
-    """
-    agreed, total = 0.0, 0
+def ordered_alike(scores: Sequence[tuple[float, float]]) -> list[float]:
+    """For each pair of (true, judged) scores whose true values differ: 1 where the judged ones order it alike, 1/2 for a tie."""
+    alike = []
     for index, (true, judged) in enumerate(scores):
         for other_true, other_judged in scores[:index]:
             if abs(true - other_true) > 1e-9:
-                total += 1
                 tie = abs(judged - other_judged) <= 1e-9
-                agreed += 0.5 if tie else float((true > other_true) == (judged > other_judged))
-    return agreed, total
-
-
-def _bootstrap(counts: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """95 % percentile interval of the share, over dilemmas drawn with replacement; one dilemma alone has none: (0,
-    1).
-    """
-    counts = [pair for pair in counts if pair[1]]
-    if len(counts) < 2:
-        return 0.0, 1.0
-    import numpy
-    from scipy.stats import bootstrap
-
-    agreed, total = (numpy.array(column, dtype=float) for column in zip(*counts, strict=True))
-    result = bootstrap(
-        (agreed, total),
-        lambda a, n, axis: a.sum(axis=axis) / n.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=BOOTSTRAP_DRAWS,
-        method="percentile",
-        rng=numpy.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+                alike.append(0.5 if tie else float((true > other_true) == (judged > other_judged)))
+    return alike
 
 
 def _prior(judged: Sequence[Judged]) -> dict[tuple[int, str], bool]:
@@ -263,16 +242,14 @@ def _prior(judged: Sequence[Judged]) -> dict[tuple[int, str], bool]:
 
 
 def _share(name: str, successes: int, n: int) -> Report:
-    """A share with its number and its Wilson interval."""
-    from scipy.stats import binomtest
+    """A share with its number and its interval."""
+    from orchestrator.sweep.statistics import share_interval
 
-    interval = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return {
-        name: successes / n,
-        f"{name}_n": n,
-        f"{name}_low": float(interval.low),
-        f"{name}_high": float(interval.high),
-    }
+    return _named(name, share_interval(successes, n))
+
+
+def _named(name: str, interval: Interval) -> Report:
+    return {name: interval.mean, f"{name}_n": interval.n, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _f1(table: Mapping[tuple[bool, bool | None], int], side: bool) -> float:
