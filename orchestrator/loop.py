@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,7 @@ from orchestrator.learning.starting import StartingModel, publish_folder
 from orchestrator.records.folder import read_json
 
 T = TypeVar("T")
+P = ParamSpec("P")
 BUCKET_BYTES = 256 * 2**20
 
 
@@ -161,7 +162,7 @@ class Rank:
             self.director.close_step(0, {})
         for step in range(1, self.config.steps + 1):
             learned = self.train_step(learner, step)
-            last = self.from_rank_0(lambda step=step: step == self.config.steps or self.director.stop_asked())  # type: ignore[union-attr,misc]
+            last = step == self.config.steps or self.from_rank_0(Director.stop_asked)
             if last or step % self.config.eval.every_steps == 0:
                 self.evaluate(learner, step)
             if last or step % self.config.checkpoint.every_steps == 0:
@@ -173,17 +174,17 @@ class Rank:
 
     def train_step(self, learner: PolicyLearner, step: int) -> dict[str, float]:
         """One step: episodes, verdicts, update, sync. Returns the learner's metrics."""
-        queries = self.from_rank_0(lambda: self.director.play(step))  # type: ignore[union-attr]
+        queries = self.from_rank_0(Director.play, step)
         with self.phase("learn"):
             logits = learner.answer(queries, step - 1) if queries else []
-            batch = self.from_rank_0(lambda: self.director.batch(step, logits))  # type: ignore[union-attr]
+            batch = self.from_rank_0(Director.batch, step, logits)
             learned = learner.update(batch) if batch is not None else {}
         self.sync(learner, version=step)
         return learned
 
     def evaluate(self, learner: PolicyLearner, step: int) -> None:
         """Play the held-out tasks with the weights of this step and score them."""
-        queries = self.from_rank_0(lambda: self.director.play(step, "eval"))  # type: ignore[union-attr]
+        queries = self.from_rank_0(Director.play, step, "eval")
         logits = learner.answer(queries, step) if queries else []
         if self.director:
             with self.phase("eval"):
@@ -221,9 +222,9 @@ class Rank:
 
     # --- helpers ---
 
-    def from_rank_0(self, produce: Callable[[], T]) -> T:
-        """What rank 0 produces, on every rank."""
-        box: list[Any] = [produce() if self.director else None]
+    def from_rank_0(self, method: Callable[Concatenate[Director, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the director's method returns on rank 0, on every rank."""
+        box: list[Any] = [method(self.director, *args, **kwargs) if self.director else None]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 

@@ -163,9 +163,9 @@ class Display:
 
     def step(self, row: Mapping[str, float]) -> None:
         """Show the row of a finished step."""
-        # Evaluations are rare: the last one stays in the table until the next.
-        last_evaluation = {name: value for name, value in self._row.items() if name.startswith("eval/")}
-        self._row = last_evaluation | dict(row)
+        # Evaluations are rare: the last one stays in the table until the next; its seconds do not.
+        lasting = {name: value for name, value in self._row.items() if not name.startswith("time/")}
+        self._row = lasting | dict(row)
         if row["step"] > 0 and "time/step_s" in row:
             self._durations.append(row["time/step_s"])
         if not self._terminal:
