@@ -1,13 +1,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# The miniature with its three processes sharing one GPU, where the GPU stack is installed: its vLLM has no CPU engine.
+ON_ONE_GPU := learner.ranks=1 learner.gpus_per_rank=0.4 limits.logprob_gap_max=0.01 \
+	rollout.fleet.gpus_per_server=0.3 rollout.fleet.gpu_memory_share=0.2 \
+	judge.fleet.gpus_per_server=0.3 judge.fleet.gpu_memory_share=0.2
+
 .PHONY: install demo test lint clean
 
 install:
 	@$(PYTHON) constraints/install.py
 
 demo: install
-	@$(BIN)/orchestrate train rlvr
+	@$(BIN)/orchestrate train rlvr $(if $(filter gpu,$(shell cat .venv/stack)),$(ON_ONE_GPU))
 
 lint: install
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -15,5 +20,6 @@ lint: install
 test: lint
 	@$(BIN)/pytest
 
+# Leaves runs/, which holds results.
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv build *.egg-info

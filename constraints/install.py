@@ -57,10 +57,12 @@ def package_sources(stack: str) -> list[str]:
     folders = (
         os.environ.get("PIP_FIND_LINKS", "") + " " + os.environ.get("UV_FIND_LINKS", "").replace(",", " ")
     ).split()
+    cpu_torch = [folder for folder in folders if Path(folder).is_dir() and list(Path(folder).glob("torch-*+cpu*"))]
+    if stack == "gpu":
+        # A local +cpu version would outrank the registry's build of the same torch.
+        folders = [folder for folder in folders if folder not in cpu_torch]
     sources = [argument for folder in folders for argument in ("--find-links", folder)]
-    if stack == "cpu" and not any(
-        list(Path(folder).glob("torch-*+cpu*")) for folder in folders if Path(folder).is_dir()
-    ):
+    if stack == "cpu" and not cpu_torch:
         sources += ["--extra-index-url", TORCH_CPU_INDEX, "--index-strategy", "unsafe-best-match"]
     return sources
 
@@ -91,7 +93,7 @@ def main() -> None:
         return
     started = time.monotonic()
     print(f"install: the {stack.upper()} stack into {VENV} (about a minute)", flush=True)
-    run(sys.executable, "-m", "venv", VENV)
+    run(sys.executable, "-m", "venv", "--clear", VENV)
     python = VENV / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
     command = [
@@ -106,6 +108,7 @@ def main() -> None:
     ]
     command += ["--override", "constraints/overrides-cpu.txt"] if stack == "cpu" else []
     run(*command, *package_sources(stack), "--editable", f".[{stack},test]")
+    (VENV / "stack").write_text(stack)
     MARKER.write_text(wanted)
     print(f"install: done in {time.monotonic() - started:.0f} s", flush=True)
 

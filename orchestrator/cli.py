@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 
-from orchestrator.errors import RunError
+from orchestrator.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from orchestrator.cluster.plan import Plan
@@ -70,11 +70,22 @@ def expected_errors(verb: Callable[P, T]) -> Callable[P, T]:
 @app.command()
 @expected_errors
 def train(
-    target: Target,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="A workload (rlvr), a YAML of one's own, or a workload's .py file."),
+    ] = None,
     overrides: Overrides = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what differs from the defaults and what goes where; start nothing.")
     ] = False,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Continue a run from its newest checkpoint (no TARGET).")
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RUN[@STEP]", help="Begin a new run from a run's checkpoint (no TARGET)."),
+    ] = None,
+    storage: Storage = Path("runs"),
 ) -> None:
     """Train: one run, from the warmed-up policy to its report.
 
@@ -84,9 +95,15 @@ def train(
       orchestrate train rlvr preset=small model=hf:Qwen/Qwen3-0.6B judge=http://localhost:8000/v1
       orchestrate train rlvr rollout.samples_per_prompt=16 learner.learning_rate=5e-7
       orchestrate train rlvr cluster.inventory=2x8x80GB --dry-run
+      orchestrate train --resume demo
+      orchestrate train --from demo@40 learner.learning_rate=1e-4
     """
     from orchestrator.config.compose import trace
 
+    if resume or start_from:
+        _go_on(resume, start_from, [target, *(overrides or [])] if target else [], storage)
+    if target is None:
+        raise ConfigError("name what to train: orchestrate train rlvr, a YAML of your own, or --resume RUN.")
     composed = trace(target, overrides or [])
     if dry_run:
         _print_dry_run(composed)
@@ -94,6 +111,21 @@ def train(
     from orchestrator import experiment
 
     raise typer.Exit(experiment.run(composed.config))
+
+
+def _go_on(resume: str | None, start_from: str | None, overrides: list[str], storage: Path) -> None:
+    """Continue a run, or fork one; ends the program."""
+    from orchestrator import experiment
+    from orchestrator.config.references import find_run
+
+    if resume and start_from:
+        raise ConfigError("--resume continues a run, --from begins another one: give one of the two.")
+    if resume:
+        raise typer.Exit(experiment.resume(find_run(resume, storage), overrides))
+    name, _, step = str(start_from).removeprefix("run:").partition("@")
+    if step and not step.isdecimal():
+        raise ConfigError(f"--from {start_from}: write RUN@STEP, the step a whole number, or RUN for the newest.")
+    raise typer.Exit(experiment.fork(find_run(name, storage), int(step) if step else None, overrides))
 
 
 @config_app.command("explain")
@@ -153,6 +185,22 @@ def report(
     render(folder)
 
 
+@app.command()
+@expected_errors
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="Without starting Ray, vLLM and DeepSpeed.")] = False,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Examine this machine and the installation; say what to do about what is wrong (then the exit status is 1)."""
+    from orchestrator.doctor import FAILED, examine
+
+    if not quick:
+        typer.echo("Ray, vLLM and DeepSpeed are tried out, which takes a minute or two (not with --quick).", err=True)
+    checks = list(examine(storage, quick))
+    _print_table(("check", "state", "found", "what to do"), [(c.name, c.state, c.found, c.remedy) for c in checks])
+    raise typer.Exit(any(check.state == FAILED for check in checks))
+
+
 def _summary_cells(folder: Path) -> tuple[str, str, str]:
     """(status, steps, last evaluation) of a run. Without a summary.json it is going on, or was broken off."""
     from orchestrator.records import metrics
@@ -205,7 +253,7 @@ def _print_placement(plan: Plan, config: RunConfig) -> None:
     _print_table((*headers, "where"), rows)
     there = f"{sum(node.cpus for node in nodes):g} CPUs and {sum(node.gpus for node in nodes)} GPUs"
     assumed = f" (cluster.inventory, {CPUS_PER_GPU} CPUs a GPU assumed)" if stated else " (this machine)"
-    typer.echo(f"It fits: {plan.cpus:g} CPUs and {plan.gpus} GPUs of {there}{assumed}. Nothing was started.")
+    typer.echo(f"It fits: {plan.cpus:g} CPUs and {plan.gpus:g} GPUs of {there}{assumed}. Nothing was started.")
 
 
 def _plain(value: object) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from orchestrator.cluster.plan import make_plan
 from orchestrator.config.references import ModelReference
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
@@ -19,11 +21,12 @@ from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.weights import publish
 from orchestrator.learning.batch import Batch, Selection, make_batch, select
 from orchestrator.learning.objectives import OBJECTIVES
+from orchestrator.learning.starting import digest
 from orchestrator.records import episodes as episode_files
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.records.ledger import Ledger
 from orchestrator.records.metrics import Events, MetricsLog
-from orchestrator.rollouts.judging import ask
+from orchestrator.rollouts.judging import ask, insist
 from orchestrator.rollouts.play import roll_out
 from orchestrator.sweep.statistics import mean_interval
 from orchestrator.values import (
@@ -39,26 +42,27 @@ from orchestrator.values import (
     stable_hash,
 )
 
-STOP = "stop"
-"""A file of this name in the run's folder asks the run to end after the step it is in."""
-
 
 class Director:
-    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver."""
+    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. judge_key: for a judge's URL."""
 
-    def __init__(self, config: RunConfig, workload: Any, folder: Path, servers: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        workload: Any,
+        folder: Path,
+        servers: Mapping[str, Sequence[Any]],
+        judge_key: str | None = None,
+    ) -> None:
         self.config, self.workload, self.folder = config, workload, RunFolder(folder)
         self.events = Events(self.folder.events)
-        held = config.learner.ranks * config.learner.gpus_per_rank + sum(
-            fleet.servers * fleet.gpus_per_server for fleet in (config.rollout.fleet, config.judge.fleet)
-        )
-        self.ledger = Ledger(self.folder.ledger_log, gpus=held, on_phase=self.events.phase)
+        self.ledger = Ledger(self.folder.ledger_log, gpus=make_plan(config).gpus, on_phase=self.events.phase)
         self._log = MetricsLog(self.folder.metrics_log)
         self.fleets: dict[str, Answerer] = {role: self._fleet(role, handles) for role, handles in servers.items()}
         if ModelReference.parse(config.judge.name).kind == "url":
             judge = config.judge
             self.fleets["judge"] = RemoteFleet(
-                judge.name, judge.served_name, judge.api_key_env, judge.fleet.request_deadline_s
+                judge.name, judge.served_name, judge_key, judge.call_deadline_s, judge.model.thinking
             )
         self._reward, self._environment = workload.reward(), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
@@ -89,26 +93,45 @@ class Director:
         fleet.push(weights)
         self._row |= {"sync/weight_version": version} if role == "policy" else {}
 
-    def examine(self, lesson: Any, stored: Path) -> None:
-        """Put the taught model to its exam on held-out data, or read how it did before; stop where a gate is missed."""
-        if stored.is_file():
-            report = read_json(stored)
+    def examine(self, lesson: Any, stored: Path | None, gated: bool) -> None:
+        """Put a role's model to its exam on held-out data and compare the report with the lesson's gate.
+
+        stored: the folder of the taught weights, where the report of one exam is kept for the next run; None keeps nothing.
+        gated: whether a missed gate stops the run (RunError) or is only announced, for a model that was not taught here.
+        """
+        calls = list(lesson.exam())
+        if not calls:
+            return
+        decides = digest([repr(calls), lesson.grading])
+        kept = stored / f"exam-{decides}.json" if stored else None
+        if kept and kept.is_file():
+            report = read_json(kept)
         else:
-            calls = list(lesson.exam())
-            if not calls:
-                return
             self.events.announce(f"examining the {lesson.role}: {len(calls):,} questions on held-out data")
-            report = dict(lesson.report(self.fleets[lesson.role].complete(calls)))
-            write_json(stored, report)
-        if lesson.exam() and lesson.role == "judge":
+            report = dict(lesson.report(insist(calls, self.fleets, self.config.judge.retries)[0]))
+            if kept:
+                write_json(kept, report)
+        if lesson.role == "judge":
             write_json(self.folder.judge, report)
-        missed = {name: bound for name, bound in lesson.gate.items() if not report[name] >= bound}
-        if missed:
-            told = ", ".join(f"{name} {report[name]:.3f} is below {bound:g}" for name, bound in missed.items())
-            raise RunError(
-                f"the {lesson.role} failed its exam on held-out data: {told}. RL against it would learn its mistakes. Teach it longer "
-                f"({lesson.role}.training.steps) or, to go on all the same, set {lesson.role}.gate_{next(iter(missed))}=0."
-            )
+        measured = {name: report.get(name, nan) for name in lesson.gate}
+        missed = [name for name, bound in lesson.gate.items() if not measured[name] >= bound]
+        if not missed:
+            return
+        told = ", ".join(f"{name} is {measured[name]:.3f}, not {lesson.gate[name]:g} or more" for name in missed)
+        failed = f"the {lesson.role} failed its exam on held-out data: {told}."
+        if not gated:
+            self.events.announce(f"{failed} It was not taught here, so the run goes on.")
+            return
+        lifted = [
+            f"{lesson.role}.gate_injection_flips=1"
+            if name == "injection_resistance"
+            else f"{lesson.role}.gate_{name}=0"
+            for name in missed
+        ]
+        raise RunError(
+            f"{failed} RL against it would learn its mistakes. Teach it longer ({lesson.role}.training.steps) or, to go on all "
+            f"the same, set {' '.join(lifted)}."
+        )
 
     def tasks_of(self, step: int) -> list[Task]:
         """The tasks of a step (from 1): a function of the seed and the step, so that resuming needs no sampler state."""
@@ -126,6 +149,8 @@ class Director:
         training = split == "train"
         tasks = self.tasks_of(step) if training else self._tasks[split]
         samples = self.config.rollout.samples_per_prompt if training else self._eval_samples(step)
+        for fleet in self.fleets.values():
+            fleet.begin_step()
         with self.ledger.phase("rollout" if training else "eval"):
             episodes = roll_out(
                 tasks, samples, self._environment, self._sampling, self.fleets,
@@ -163,17 +188,25 @@ class Director:
         """Write the step's row: what was played, learned, evaluated, and how long each took."""
         row = self._row | dict(learned) | self.ledger.row(step)
         if "tokens/generated" in row:
-            row["throughput/tokens_per_s"] = row["tokens/generated"] / row["time/step_s"]
-        judged = self.fleets["judge"].take_statistics() if "judge" in self.fleets else {}
+            apart = row.get("time/eval_s", 0.0) + row.get("time/checkpoint_s", 0.0)
+            row["throughput/tokens_per_s"] = row["tokens/generated"] / (row["time/step_s"] - apart)
+        counted = {role: fleet.take_statistics() for role, fleet in self.fleets.items()}
+        judged = counted.get("judge", {})
         if judged.get("prompt_tokens"):
             row["judge/cache_hit_rate"] = judged["cached_tokens"] / judged["prompt_tokens"]
-        row["faults/lost"] = sum(fleet.restarts for fleet in self.fleets.values() if isinstance(fleet, Fleet))
+        row["faults/lost"] = sum(statistics.get("restarts", 0) for statistics in counted.values())
         self._log.append(step, row)
         self._row = {}
 
+    def rewind(self, step: int) -> None:
+        """Drop the records of steps after `step`: they are played again."""
+        self._log.drop_after(step)
+        episode_files.drop_after(self.folder, step)
+        self.events.announce(f"continuing after step {step}")
+
     def stop_asked(self) -> bool:
         """Whether someone asked the run to end."""
-        return (self.folder.path / STOP).exists()
+        return self.folder.stop.exists()
 
     def _verdicts(self, logits: Sequence[LogitAnswer]) -> tuple[list[Group], dict[str, float | None]]:
         """Verdicts of the episodes that were played, grouped by task, and their true worth by episode id."""
@@ -245,7 +278,7 @@ def _interval(name: str, values: Sequence[float], tasks: Sequence[str]) -> dict[
 def best_of_metrics(
     groups: Sequence[Group], gold: Mapping[str, float | None], workload: Any, samples: int
 ) -> dict[str, float]:
-    """Best-of-n: of each task's answers the one that the judge rewards most; its true score (or the judge's, without truth)."""
+    """Of each task's n answers (eval/best_of) the one that the judge rewards most: its score by the judge and by the truth."""
     chosen = []
     for group in groups:
         pairs = zip(group.episodes, group.verdicts, strict=True)
@@ -259,8 +292,8 @@ def best_of_metrics(
             chosen.append((gold[episode.id], workload.proxy(verdict)))
     if not chosen:
         return {}
-    metrics = {f"eval/best_of_{samples}_judge": fmean(proxy for _, proxy in chosen)}
+    metrics = {"eval/best_of": samples, "eval/best_of_n_judge": fmean(proxy for _, proxy in chosen)}
     truths = [truth for truth, _ in chosen if truth is not None]
     if truths:
-        metrics[f"eval/best_of_{samples}"] = fmean(truths)
+        metrics["eval/best_of_n"] = fmean(truths)
     return metrics

@@ -5,24 +5,26 @@ settings -> plan -> preflight -> starting models -> fleets and learner -> (the l
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import re
+import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.plan import make_plan
-from orchestrator.cluster.preflight import check_fit, nodes_of_cluster
+from orchestrator.cluster.preflight import check_engines, check_fit, nodes_of_cluster
 from orchestrator.cluster.session import connected
-from orchestrator.config.compose import to_values
-from orchestrator.config.references import ModelReference
-from orchestrator.config.schema import RunConfig
+from orchestrator.config.compose import compose, to_values
+from orchestrator.config.schema import Role, RunConfig
 from orchestrator.config.workloads import find_workload
-from orchestrator.director import STOP
-from orchestrator.errors import RunError
+from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
 from orchestrator.fleets.server import ServerSpec
 from orchestrator.learning.starting import StartingModel, starting_model
@@ -36,94 +38,168 @@ log = logging.getLogger("orchestrator")
 POLL_S = 0.2
 
 
-def run(config: RunConfig) -> int:
-    """Run one experiment to its end. Returns the exit status; raises RunError for what a user can mend."""
+def run(config: RunConfig, checkpoint: Path | None = None, folder: RunFolder | None = None) -> int:
+    """Run one experiment to its end. Returns the exit status; raises RunError for what a user can mend.
+
+    checkpoint: where to go on from. folder: the run that is resumed; without it a new run begins (from the checkpoint: a fork).
+    """
     source = find_workload(config.workload)
     workload = source.workload(config)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"
-    with Display(f"{source.name}/{name}", config.steps) as display:
+    with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display:
         display.announce("starting Ray")
-        with connected(config.cluster):
-            check_fit(make_plan(config), nodes_of_cluster())
-            folder = RunFolder.create(config.storage, source.name, name, to_values(config))
-            display.announce(f"run folder: {folder.path}")
+        with connected(config.cluster) as ray:
+            plan = make_plan(config)
+            check_engines(plan)
+            check_fit(plan, nodes_of_cluster())
             models = starting_models(config, workload, Path(config.storage))
+            folder = folder or RunFolder.create(config.storage, source.name, name, to_values(config))
+            folder.stop.unlink(missing_ok=True)
+            display.announce(f"run folder: {folder.path}")
             for model in models:
                 display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
-            servers = {model.role: start_servers(specs_of(config, model)) for model in models}
-            status = follow(config, folder, payload_of(config, folder, models, servers), display)
-    finish(folder, status)
+            status, reason, servers = "failed", None, {}
+            try:
+                servers = {model.role: start_servers(specs_of(config.roles()[model.role], model)) for model in models}
+                status = follow(config, folder, payload_of(config, folder, models, servers, checkpoint), display)
+            except RunError as error:
+                reason = str(error)
+                raise
+            finally:
+                for handle in itertools.chain.from_iterable(servers.values()):
+                    ray.kill(handle)
+                record(folder, status, reason)
+    render(folder)
+    if status == "stopped":
+        log.warning("stopped; go on with: orchestrate train --resume %s", folder.path)
     return 0 if status == "finished" else 130
 
 
-def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[StartingModel]:
-    """The policy's and, unless it is a URL, the judge's."""
-    storage = storage.resolve()
-    lessons = workload.lessons()
-    judge = config.judge
-    models = [
-        starting_model(
-            "policy", config.model.name, config.model, config.warmup, config.seed, workload, lessons, storage
+def resume(run_folder: Path, overrides: Sequence[str]) -> int:
+    """Continue a run from its newest checkpoint. Only `steps` may change: anything else would make it another run."""
+    folder = RunFolder.open(run_folder)
+    other = [text for text in overrides if not text.startswith("steps=")]
+    if other:
+        raise ConfigError(
+            f"--resume {folder.name}: {other[0]} would change the run. Fork it instead: --from {folder.name} {other[0]}"
         )
-    ]
-    if ModelReference.parse(judge.name).kind != "url":
-        models.append(starting_model("judge", judge.name, judge.model, judge.training, 0, workload, lessons, storage))
-    return models
+    # The folder may have been moved since.
+    config = compose(str(folder.config), [*overrides, f"storage={folder.path.parent.parent}"])
+    checkpoint = folder.newest_checkpoint()
+    if checkpoint is None:
+        raise RunError(
+            f"{folder.path} has no checkpoint to resume from. Start it again: orchestrate train {folder.config} name=another-name"
+        )
+    done = int(checkpoint.name.removeprefix("step-"))
+    if done >= config.steps:
+        raise RunError(
+            f"{folder.path} has done all of its {done} steps: nothing to resume. More of them: --resume {folder.name} steps={2 * done}"
+        )
+    return run(config, checkpoint, folder)
 
 
-def specs_of(config: RunConfig, model: StartingModel) -> list[ServerSpec]:
-    """The servers of a role's fleet."""
-    shape, fleet = (
-        (config.model, config.rollout.fleet) if model.role == "policy" else (config.judge.model, config.judge.fleet)
+def fork(run_folder: Path, step: int | None, overrides: Sequence[str]) -> int:
+    """Begin a new run from a checkpoint of another one, with other settings."""
+    folder = RunFolder.open(run_folder)
+    checkpoint = folder.newest_checkpoint() if step is None else folder.checkpoints / f"step-{step:06d}"
+    if checkpoint is None or not checkpoint.is_dir():
+        there = ", ".join(sorted(path.name for path in folder.checkpoints.glob("step-*"))) or "none"
+        raise RunError(f"--from {folder.name}@{step}: no such checkpoint in {folder.checkpoints} (there: {there}).")
+    return run(
+        compose(str(folder.config), [*overrides] if _names(overrides) else ["name=null", *overrides]), checkpoint
     )
+
+
+def _names(overrides: Sequence[str]) -> bool:
+    return any(text.startswith("name=") for text in overrides)
+
+
+def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[StartingModel]:
+    """The model of every role that is not answered by a URL."""
+    lessons = workload.lessons()
     return [
-        ServerSpec(model.role, index, model.folder, model.has_weights, shape, fleet) for index in range(fleet.servers)
+        starting_model(name, role, config.learner, workload, lessons, storage.resolve())
+        for name, role in config.roles().items()
+        if not role.elsewhere
+    ]
+
+
+def specs_of(role: Role, model: StartingModel) -> list[ServerSpec]:
+    """The servers of a role's fleet."""
+    return [
+        ServerSpec(model.role, index, model.folder, model.has_weights, role.model, role.fleet)
+        for index in range(role.fleet.servers)
     ]
 
 
 def payload_of(
-    config: RunConfig, folder: RunFolder, models: Sequence[StartingModel], servers: Mapping[str, Sequence[Any]]
+    config: RunConfig,
+    folder: RunFolder,
+    models: Sequence[StartingModel],
+    servers: Mapping[str, Sequence[Any]],
+    checkpoint: Path | None,
 ) -> dict[str, Any]:
-    """What the learner's ranks are given: plain data and actor handles."""
+    """What the learner's ranks are given: plain data and actor handles. The judge's key travels here and nowhere else."""
     return {
         "config": to_values(config),
         "folder": str(folder.path.resolve()),
         "models": [asdict(model) for model in models],
         "servers": dict(servers),
+        "judge_key": os.environ.get(config.judge.api_key_env),
+        "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
     }
 
 
 def follow(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], display: Display) -> str:
     """Start the learner, show and mirror what it writes until it ends. Returns "finished" or "stopped".
 
-    The first Ctrl-C lets the step end and a checkpoint be written, the second ends everything at once.
+    The first Ctrl-C or SIGTERM lets the step end and a checkpoint be written, the second ends everything at once.
     """
     outcome = Outcome(config, payload)
     rows, events = metrics.Follower(folder.metrics_log), metrics.Follower(folder.events)
     tracker = Tracker(config, folder)
+    last_step = -1
 
-    def show_news() -> None:
+    def ask_to_stop(number: int, frame: Any) -> None:
+        if folder.stop.exists():
+            raise KeyboardInterrupt
+        folder.stop.touch()
+        display.announce("stopping after this step, with a checkpoint; once more ends everything at once")
+
+    def show_news() -> int:
         for event in events.new():
             display.show(event)
+        last = last_step
         for row in rows.new():
+            last = int(row["step"])
             display.step(row)
-            tracker.log(int(row["step"]), row)
+            tracker.log(last, row)
+        return last
 
-    outcome.start()
-    try:
-        while outcome.running(POLL_S):
-            try:
-                show_news()
-            except KeyboardInterrupt:
-                if (folder.path / STOP).exists():
-                    raise
-                (folder.path / STOP).touch()
-                display.announce("stopping after this step, with a checkpoint; press Ctrl-C again to end at once")
-        show_news()
-    finally:
-        tracker.finish()
+    with handling(ask_to_stop):
+        outcome.start()
+        try:
+            while outcome.running(POLL_S):
+                last_step = show_news()
+            last_step = show_news()
+        finally:
+            tracker.finish()
     outcome.raise_failure()
-    return "stopped" if (folder.path / STOP).exists() else "finished"
+    return "finished" if last_step >= config.steps else "stopped"
+
+
+@contextmanager
+def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM (a job that is stopped, a Slurm time limit) go to `handler` while the block runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 class Outcome:
@@ -132,7 +208,7 @@ class Outcome:
     def __init__(self, config: RunConfig, payload: Mapping[str, Any]) -> None:
         self._config, self._payload = config, payload
         self._thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -153,7 +229,7 @@ class Outcome:
         try:
             trainer_of(self._config, train, self._payload).fit()
         # Whatever ends Ray Train is raised again on the main thread.
-        except Exception as error:
+        except BaseException as error:
             self._failure = error
 
 
@@ -164,7 +240,9 @@ def trainer_of(config: RunConfig, train: Any, payload: Mapping[str, Any]) -> Any
     from ray.train.torch import TorchConfig, TorchTrainer
 
     learner = config.learner
-    resources: dict[str, float] = {"CPU": learner.cpus_per_rank} | ({"GPU": 1} if learner.gpus_per_rank else {})
+    resources: dict[str, float] = {"CPU": learner.cpus_per_rank} | (
+        {"GPU": learner.gpus_per_rank} if learner.gpus_per_rank else {}
+    )
     return TorchTrainer(
         train,
         train_loop_config=dict(payload),
@@ -177,12 +255,13 @@ def trainer_of(config: RunConfig, train: Any, payload: Mapping[str, Any]) -> Any
         run_config=TrainRunConfig(
             name=f"{Path(payload['folder']).name}-{time.time_ns()}",
             storage_path=str(Path(config.storage).resolve() / ".cache" / "ray_train"),
-            failure_config=FailureConfig(max_failures=0),
+            # A group that cannot be placed would otherwise be asked for again for ever.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )
 
 
-def explain_failure(error: Exception) -> str:
+def explain_failure(error: BaseException) -> str:
     """The failing rank's message. A RunError there is the whole story; anything else comes with its traceback."""
     text = str(error)
     failures = getattr(error, "worker_failures", None) or {}
@@ -194,9 +273,8 @@ def explain_failure(error: Exception) -> str:
     return told[0] if told else f"the learner failed:\n{text}"
 
 
-def finish(folder: RunFolder, status: str) -> None:
-    """Compact the logs, write the summary, draw and print."""
+def record(folder: RunFolder, status: str, reason: str | None) -> None:
+    """Compact the logs and write the summary, of a failed run too."""
     metrics.compact(folder.metrics_log, folder.metrics_parquet)
     ledger.compact(folder.ledger_log, folder.ledger)
-    write_json(folder.summary, summarise(folder, status))
-    render(folder)
+    write_json(folder.summary, summarise(folder, status, reason))

@@ -5,6 +5,7 @@ teach what is still to be taught -> [roll out -> judge -> update -> sync -> eval
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,9 +17,10 @@ import torch
 import torch.distributed as dist
 
 from orchestrator.config.compose import from_values
-from orchestrator.config.schema import ModelConfig, RunConfig, SftConfig
+from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.director import Director
+from orchestrator.errors import RunError
 from orchestrator.learning import checkpoints, sft
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
@@ -33,18 +35,27 @@ BUCKET_BYTES = 256 * 2**20
 
 def train(payload: Mapping[str, Any]) -> None:
     """Ray Train's worker function. payload: see `orchestrator.experiment.payload_of`; plain data and actor handles."""
-    config = from_values(payload["config"])
+    config, folder = from_values(payload["config"]), Path(payload["folder"])
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"storage: {socket.gethostname()} does not see {folder}. Name a folder that every node shares.")
     torch.set_num_threads(config.learner.threads_per_rank)
     start_deepspeed()
     models = [StartingModel(**values) for values in payload["models"]]
     workload = find_workload(config.workload).workload(config)
-    director = Director(config, workload, Path(payload["folder"]), payload["servers"]) if dist.get_rank() == 0 else None
+    leads = dist.get_rank() == 0
+    director = Director(config, workload, folder, payload["servers"], payload["judge_key"]) if leads else None
     rank = Rank(config, workload, director)
-    taught = {model.role: rank.teach(model) for model in models if model.to_teach}
+    taught: dict[str, StartingModel] = {}
+    for model in models:
+        if rank.from_rank_0(Director.stop_asked):
+            return
+        if model.to_teach:
+            taught[model.role] = rank.teach(model)
     by_role = {model.role: taught.get(model.role, model) for model in models}
     learner = rank.learner(by_role["policy"])
-    rank.prepare_fleets(learner, by_role, frozenset(taught))
-    rank.train(learner, Path(by_role["policy"].folder))
+    step = rank.restore(learner, Path(payload["checkpoint"])) if payload["checkpoint"] else 0
+    rank.prepare_fleets(learner, by_role, frozenset(taught), step)
+    rank.train(learner, Path(by_role["policy"].folder), step)
 
 
 class Rank:
@@ -53,23 +64,17 @@ class Rank:
     def __init__(self, config: RunConfig, workload: Any, director: Director | None) -> None:
         self.config, self.workload, self.director = config, workload, director
         self.rank = dist.get_rank()
+        self.roles = config.roles()
         self.lessons = {lesson.role: lesson for lesson in workload.lessons()}
 
     # --- what the models are taught before RL ---
 
-    def shape_of(self, role: str) -> tuple[ModelConfig, SftConfig, int]:
-        """A role's model, its training, and the seed of both. Runs differ by seed in the policy, not in the judge."""
-        if role == "policy":
-            return self.config.model, self.config.warmup, self.config.seed
-        return self.config.judge.model, self.config.judge.training, 0
-
     def teach(self, model: StartingModel) -> StartingModel:
         """SFT of one role's model; its folder is written whole and found again by the next run."""
-        shape, training, seed = self.shape_of(model.role)
-        training = replace(training, seed=training.seed + seed)
-        lesson = self.lessons[model.role]
+        role, lesson = self.roles[model.role], self.lessons[model.role]
+        shape, training = role.model, replace(role.training, seed=role.training.seed + role.seed)
         tokenizer = _tokenizer(model.folder)
-        rows = [sft.row_of(example, tokenizer, lesson.end_token, shape.context_tokens) for example in lesson.examples()]
+        rows = [sft.row_of(example, tokenizer, lesson.end_token, shape) for example in lesson.examples()]
         scorer = (
             load(model.folder, shape.dtype) if model.has_weights else build(model.folder, training.seed, shape.dtype)
         )
@@ -90,13 +95,14 @@ class Rank:
                 progress=progress,
             )
             self._save(model, engine)
+            engine.close()
         assert model.taught is not None
         return replace(model, folder=model.taught, has_weights=True, to_teach=False)
 
     def _save(self, model: StartingModel, engine: Engine) -> None:
         tensors: dict[str, torch.Tensor] = {}
-        for bucket in engine.weights(served_weights(engine.module), BUCKET_BYTES):
-            tensors |= bucket if self.director else {}
+        for bucket in self.weights(engine):
+            tensors |= bucket
         if self.director:
             assert model.taught is not None
             folder = Path(model.taught)
@@ -131,23 +137,26 @@ class Rank:
         )
 
     def prepare_fleets(
-        self, learner: PolicyLearner, models: Mapping[str, StartingModel], just_taught: frozenset[str]
+        self, learner: PolicyLearner, models: Mapping[str, StartingModel], just_taught: frozenset[str], version: int
     ) -> None:
-        """Give every fleet the weights it is to start with, and examine what was taught."""
+        """Give every fleet the weights it is to start with, and examine those that a lesson has questions for.
+
+        version: of the policy's weights. A gate holds for what was taught here; others are only reported.
+        """
         if self.director:
             self.director.wait_for_fleets()
             for role in just_taught - {"policy"}:
-                self.director.push(role, 1, [_read_weights(Path(models[role].folder))])
-        self.sync(learner, version=0)
+                self.director.push(role, 1, _read_weights(Path(models[role].folder)))
+        self.sync(learner, version)
         if self.director:
             for role, lesson in self.lessons.items():
-                if role in models and models[role].taught:
-                    self.director.examine(lesson, Path(models[role].folder) / "exam.json")
+                taught = models[role].taught if role in models else None
+                self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
 
     def sync(self, learner: PolicyLearner, version: int) -> None:
         """Push the policy's weights to its fleet."""
         with self.phase("sync"):
-            buckets = learner.engine.weights(served_weights(learner.engine.module), BUCKET_BYTES)
+            buckets = self.weights(learner.engine)
             if self.director:
                 self.director.push("policy", version, buckets)
             else:
@@ -155,22 +164,22 @@ class Rank:
 
     # --- RL ---
 
-    def train(self, learner: PolicyLearner, model_folder: Path) -> None:
-        """The RL loop."""
-        self.evaluate(learner, 0)
-        if self.director:
-            self.director.close_step(0, {})
-        for step in range(1, self.config.steps + 1):
-            learned = self.train_step(learner, step)
-            last = step == self.config.steps or self.from_rank_0(Director.stop_asked)
-            if last or step % self.config.eval.every_steps == 0:
-                self.evaluate(learner, step)
-            if last or step % self.config.checkpoint.every_steps == 0:
-                self.checkpoint(learner, step, model_folder)
-            if self.director:
-                self.director.close_step(step, learned)
-            if last:
+    def train(self, learner: PolicyLearner, model_folder: Path, done: int) -> None:
+        """The RL loop, from the step after `done`."""
+        if done == 0:
+            self.evaluate(learner, 0)
+            self.close_step(0, {})
+        for step in range(done + 1, self.config.steps + 1):
+            if self.from_rank_0(Director.stop_asked):
+                self.checkpoint(learner, step - 1, model_folder)
                 break
+            learned = self.train_step(learner, step)
+            if step == self.config.steps or step % self.config.eval.every_steps == 0:
+                self.evaluate(learner, step)
+            # The row first: a checkpoint without its step's row would lose it for ever.
+            self.close_step(step, learned)
+            if step == self.config.steps or step % self.config.checkpoint.every_steps == 0:
+                self.checkpoint(learner, step, model_folder)
 
     def train_step(self, learner: PolicyLearner, step: int) -> dict[str, float]:
         """One step: episodes, verdicts, update, sync. Returns the learner's metrics."""
@@ -190,18 +199,38 @@ class Rank:
             with self.phase("eval"):
                 self.director.evaluate(step, logits)
 
+    def close_step(self, step: int, learned: Mapping[str, float]) -> None:
+        """Write the step's row of metrics."""
+        if self.director:
+            self.director.close_step(step, learned)
+
+    def restore(self, learner: PolicyLearner, checkpoint: Path) -> int:
+        """Put the learner into the state of a checkpoint and the records back to its step. Returns the steps done."""
+        if self.director:
+            checkpoints.verify(checkpoint)
+        dist.barrier()
+        state = checkpoints.read_state(checkpoint)
+        learner.engine.load_state(checkpoints.read_tensors(checkpoint), state["optimizer_steps"])
+        learner.steps_done, learner.optimizer_steps = state["steps_done"], state["optimizer_steps"]
+        if len(state["random"]) == dist.get_world_size():
+            checkpoints.restore_random(state["random"][self.rank])
+        if self.director:
+            self.director.rewind(state["step"])
+        return int(state["step"])
+
     def checkpoint(self, learner: PolicyLearner, step: int, model_folder: Path) -> None:
         """Write everything the run needs to go on."""
         with self.phase("checkpoint"):
             served: dict[str, torch.Tensor] = {}
-            for bucket in learner.engine.weights(served_weights(learner.engine.module), BUCKET_BYTES):
-                served |= bucket if self.director else {}
+            for bucket in self.weights(learner.engine):
+                served |= bucket
             random_states: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(random_states, checkpoints.random_states())
             state: dict[str, Any] = {
                 "step": step,
                 "weight_version": step,
                 "optimizer_steps": learner.optimizer_steps,
+                "steps_done": learner.steps_done,
                 "random": random_states,
             }
             folder = self.director.folder if self.director else None
@@ -221,6 +250,10 @@ class Rank:
             dist.barrier()
 
     # --- helpers ---
+
+    def weights(self, engine: Engine) -> Iterator[dict[str, torch.Tensor]]:
+        """The served weights in buckets; empty ones on the ranks that only help to gather them."""
+        return engine.weights(served_weights(engine.module), BUCKET_BYTES, keep=self.director is not None)
 
     def from_rank_0(self, method: Callable[Concatenate[Director, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the director's method returns on rank 0, on every rank."""
@@ -246,10 +279,12 @@ def _pad_id(tokenizer: Any) -> int:
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
 
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+def _read_weights(folder: Path) -> Iterator[dict[str, torch.Tensor]]:
+    """A folder's weights, a file a bucket."""
     from safetensors.torch import load_file
 
-    return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
+    for path in sorted(folder.glob("*.safetensors")):
+        yield load_file(path)
 
 
 def _local(folder: str) -> Path:

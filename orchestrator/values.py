@@ -47,7 +47,9 @@ class Sampling:
 class Call:
     """One call of a served model: either a completion (`sampling`) or the probabilities of given next words (`choices`).
 
-    role: which fleet answers ("policy", "judge", …). key: the call's identity; routing, seeds and retries depend on it alone.
+    role: which fleet answers ("policy", "judge", …). key: the call's identity; seeds and retries depend on it alone.
+    route: calls with the same one go to the same server, where those that begin alike share a cached prefix; by default the
+    key.
     """
 
     key: str
@@ -56,6 +58,7 @@ class Call:
     sampling: Sampling | None = None
     choices: tuple[str, ...] = ()
     seed: int = 0
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An answer that could not be had: what went wrong, in words. Never a number."""
+    """An answer that could not be had: what went wrong, in words. Never a number.
+
+    lasting: the call itself is the cause (a prompt without room), so that asking again cannot help.
+    """
 
     reason: str
+    lasting: bool = False
 
 
 Answer = Turn | Choice | Fault

@@ -34,16 +34,17 @@ class Workload:
 """
 
 OPTIONS = {
-    "train": ["--dry-run"],
+    "train": ["--dry-run", "--from", "--resume", "--storage"],
     "list": ["--storage"],
     "report": ["--storage"],
+    "doctor": ["--quick", "--storage"],
     "config explain": ["--workload"],
     "config show": [],
 }
 """Frozen on purpose: settings are key=value, and an option is a promise. Beside these there is --help."""
 
-OF_OTHER_PROGRAMS = {"--head"}
-"""Options that messages name for `ray start`."""
+OF_OTHER_PROGRAMS = {"--head", "--shm-size"}
+"""Options that messages name for `ray start` and `docker run`."""
 
 
 @pytest.fixture(autouse=True)

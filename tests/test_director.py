@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from fakes.answerers import FakeAnswerer
+from fakes.openai_server import OpenAIServer, completion, serving
 
 from orchestrator.config.schema import EvalConfig, JudgeConfig, RolloutConfig, RunConfig
 from orchestrator.director import Director, best_of_metrics, evaluation_metrics
 from orchestrator.errors import RunError
 from orchestrator.records import episodes as episode_files
 from orchestrator.records import metrics
-from orchestrator.records.folder import RunFolder
+from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.values import (
     Answer,
     Call,
@@ -42,7 +43,7 @@ class TinyReward:
     def queries(self, episode: Episode) -> Sequence[LogitQuery]:
         return [LogitQuery(f"{episode.id}?{n}", (1, 2), 1, 2) for n in range(episode.sample)]
 
-    def control(self, call: Call, answer: Answer) -> Call | None:
+    def control(self, episode: Episode, call: Call, answer: Answer) -> Call | None:
         return None
 
     def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict:
@@ -198,6 +199,43 @@ def test_too_many_unscored_episodes_stop_the_run_and_are_on_record(make: Make) -
     assert [line["reward"] for line in stored][2] is None
 
 
+def test_a_step_begins_once_for_every_fleet(make: Make) -> None:
+    """Before its rollout; the judge's questions belong to the same step."""
+    director = make()
+    for step in (1, 2):
+        director.play(step)
+        assert {role: fleet.steps for role, fleet in fakes(director).items()} == {"policy": step, "judge": step}
+
+
+def test_what_fleets_count_is_written_once(make: Make) -> None:
+    """Two restarts of the policy's servers and one of the judge's in step 1, none in step 2; 60 of 80 judge tokens cached."""
+    director = make()
+    fakes(director)["policy"].statistics = {"restarts": 2, "prompt_tokens": 9, "cached_tokens": 0}
+    fakes(director)["judge"].statistics = {"restarts": 1, "prompt_tokens": 80, "cached_tokens": 60}
+    director.close_step(1, {})
+    director.close_step(2, {})
+    first, second = metrics.read(director.folder.metrics_log)
+    assert (first["faults/lost"], first["judge/cache_hit_rate"]) == (3, 0.75)
+    assert second["faults/lost"] == 0
+    assert "judge/cache_hit_rate" not in second
+
+
+def test_a_judge_behind_a_url_is_asked_with_the_key_that_was_handed_over(tmp_path: Path) -> None:
+    """It is in no file of the run."""
+    with serving(OpenAIServer(lambda body, number: (200, completion("yes", {"yes": 0.0})))) as server:
+        config = RunConfig(workload="tiny", judge=JudgeConfig(name=server.url))
+        folder = RunFolder.create(tmp_path, "tiny", "run", config)
+        director = Director(config, TinyWorkload(), folder.path, {}, "sesame")
+        director.fleets["judge"].complete([Call("k", "judge", (), choices=("yes",))])
+        director.close_step(0, {})
+    assert server.keys == ["Bearer sesame"]
+    assert not any(b"sesame" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def fakes(director: Director) -> dict[str, FakeAnswerer]:
+    return {role: fleet for role, fleet in director.fleets.items() if isinstance(fleet, FakeAnswerer)}
+
+
 def evaluate(director: Director, step: int) -> None:
     queries = director.play(step, "eval")
     director.evaluate(step, [LogitAnswer(0.0, 0.0, step)] * len(queries))
@@ -212,12 +250,13 @@ def test_an_evaluation_scores_held_out_tasks_and_the_first_takes_the_best_of_n(m
     director.close_step(1, {})
     first, second = metrics.read(director.folder.metrics_log)
     assert first["eval/judge"] == pytest.approx(0.1)
-    assert first["eval/best_of_3_judge"] == pytest.approx(0.2)
-    assert first["eval/best_of_3"] == first["eval/oracle"] == 0.25
+    assert first["eval/best_of"] == 3
+    assert first["eval/best_of_n_judge"] == pytest.approx(0.2)
+    assert first["eval/best_of_n"] == first["eval/oracle"] == 0.25
     assert first["judge/gold_gap"] == pytest.approx(-0.15)
     assert first["eval/n"] == first["eval/groups"] == 2
     assert second["eval/judge"] == pytest.approx(0.05)
-    assert "eval/best_of_3" not in second
+    assert not [name for name in second if name.startswith("eval/best_of")]
 
 
 class Halved:
@@ -267,8 +306,75 @@ def test_best_of_n_by_hand() -> None:
     ]
     gold: dict[str, float | None] = {"3/a/0": 0.9, "3/a/1": 0.2, "3/b/0": 0.6, "3/b/1": 0.7, "3/b/2": 1.0, "3/c/0": 1.0}
     measured = best_of_metrics(groups, gold, Halved(), 8)
-    assert measured == pytest.approx({"eval/best_of_8_judge": 0.65, "eval/best_of_8": 0.4})
+    assert measured == pytest.approx({"eval/best_of": 8, "eval/best_of_n_judge": 0.65, "eval/best_of_n": 0.4})
     assert best_of_metrics(groups[2:], gold, Halved(), 8) == {}
     assert best_of_metrics(groups[:2], dict.fromkeys(gold), Halved(), 8) == pytest.approx(
-        {"eval/best_of_8_judge": 0.65}
+        {"eval/best_of": 8, "eval/best_of_n_judge": 0.65}
     )
+
+
+class TinyLesson:
+    """Its report is the mean P(yes) of its calls as `accuracy`; the gate asks for it and for the resistance to injections."""
+
+    role = "judge"
+
+    def __init__(self, questions: Sequence[int], bounds: dict[str, float], grading: str = "") -> None:
+        self.questions, self.gate, self.grading = questions, bounds, grading
+
+    def exam(self) -> Sequence[Call]:
+        return [Call(f"exam/{number}", self.role, (), choices=("yes",)) for number in self.questions]
+
+    def report(self, answers: Sequence[Answer]) -> dict[str, float]:
+        choices = [answer for answer in answers if isinstance(answer, Choice)]
+        return {"accuracy": sum(choice.probabilities["yes"] for choice in choices) / len(choices)}
+
+
+def test_an_exam_is_kept_by_what_decides_its_report(make: Make, tmp_path: Path) -> None:
+    """P(yes) is a tenth a number: questions 2 and 4 have mean 0.3, question 8 has 0.8. Asked again only where something differs."""
+    judge = FakeAnswerer(likes)
+    stored = tmp_path / "taught"
+    stored.mkdir()
+    asked = []
+    for questions, grading, accuracy in (((2, 4), "", 0.3), ((2, 4), "", 0.3), ((8,), "", 0.8), ((2, 4), "mass", 0.3)):
+        director = make()
+        director.fleets["judge"] = judge
+        director.examine(TinyLesson(questions, {"accuracy": 0.1}, grading), stored, gated=True)
+        # also where it was not asked again
+        assert read_json(director.folder.judge) == pytest.approx({"accuracy": accuracy})
+        asked.append(sum(map(len, judge.batches)))
+    assert asked == [2, 2, 3, 5]
+    assert len(list(stored.glob("exam-*.json"))) == 3
+    # without a folder nothing is kept
+    for _ in range(2):
+        director.examine(TinyLesson((2, 4), {}), None, gated=True)
+    assert sum(map(len, judge.batches)) == 9
+    assert len(list(stored.iterdir())) == 3
+
+
+def test_a_missed_gate_names_its_settings_and_what_was_not_measured_misses(make: Make) -> None:
+    """accuracy is 0.3 of 0.9; the report has no resistance, which is asked for."""
+    director = make()
+    lesson = TinyLesson((2, 4), {"accuracy": 0.9, "injection_resistance": 0.97})
+    with pytest.raises(RunError) as caught:
+        director.examine(lesson, None, gated=True)
+    for words in (
+        "accuracy is 0.300, not 0.9 or more, injection_resistance is nan, not 0.97 or more",
+        "judge.training.steps",
+        "judge.gate_accuracy=0 judge.gate_injection_flips=1",
+    ):
+        assert words in str(caught.value)
+    assert read_json(director.folder.judge) == pytest.approx({"accuracy": 0.3})
+    director.examine(TinyLesson((2, 4), {"accuracy": 0.3}), None, gated=True)
+
+
+def test_a_judge_that_was_not_taught_here_is_examined_and_only_told_of(make: Make) -> None:
+    director = make()
+    director.examine(TinyLesson((2, 4), {"accuracy": 0.9}), None, gated=False)
+    said = [event["text"] for event in metrics.Follower(director.folder.events).new() if event["kind"] == "announce"]
+    assert "accuracy is 0.300" in said[-1]
+    assert "the run goes on" in said[-1]
+    assert director.folder.judge.is_file()
+    # a lesson without an exam says nothing
+    director = make()
+    director.examine(TinyLesson((), {"accuracy": 0.9}), None, gated=True)
+    assert not director.folder.judge.exists()

@@ -1,8 +1,9 @@
-"""One whole run for real: Ray, vLLM for policy and judge, DeepSpeed on two ranks, W&B offline; then again from the cache."""
+"""One whole run for real: Ray, vLLM for policy and judge, DeepSpeed on two ranks, W&B offline; then again, interrupted and resumed."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,18 +27,13 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-def orchestrate(storage: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "orchestrator",
-        "train",
-        "rlvr",
-        f"storage={storage}",
-        f"name={name}",
-        *SETTINGS,
-        *more,
-    ]
+def command_of(storage: Path, name: str) -> list[str]:
+    return [sys.executable, "-m", "orchestrator", "train", "rlvr", f"storage={storage}", f"name={name}", *SETTINGS]
+
+
+def orchestrate(storage: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`orchestrate train` with these words."""
+    command = [sys.executable, "-m", "orchestrator", "train", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=420, check=False)
 
 
@@ -48,7 +44,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(storage: Path) -> tuple[Run, str]:
-    done = orchestrate(storage, "first")
+    done = orchestrate(storage, *command_of(storage, "first")[4:])
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(storage / "rlvr" / "first"), done.stdout + done.stderr
 
@@ -114,7 +110,7 @@ def test_the_checkpoint_is_whole_and_loads_elsewhere(finished: tuple[Run, str]) 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run, _ = finished
-    newest = checkpoints.latest(run.folder.checkpoints)
+    newest = run.folder.newest_checkpoint()
     assert newest is not None
     assert newest.name == "step-000003"
     assert [path.name for path in sorted(run.folder.checkpoints.glob("step-*"))] == ["step-000003"]
@@ -153,11 +149,49 @@ def test_the_folder_holds_what_the_design_promises(finished: tuple[Run, str]) ->
     assert str(folder.path) in output
 
 
-def test_a_second_run_starts_at_rl_with_the_same_models(finished: tuple[Run, str], storage: Path) -> None:
-    again = orchestrate(storage, "second", "seed=0")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "teaching" not in again.stdout + again.stderr
-    first, second = rows_of(finished[0]), rows_of(Run(storage / "rlvr" / "second"))
-    # Same seed, same weights, same order of requests: the same numbers to the last bit.
-    for name in ("reward/mean", "eval/oracle", "policy/grad_norm", "tokens/generated", "sync/logprob_gap_max"):
-        assert [row.get(name) for row in first] == [row.get(name) for row in second], name
+def test_an_interrupted_run_goes_on_to_the_same_numbers_and_weights(finished: tuple[Run, str], storage: Path) -> None:
+    """The same run again: its models come from the cache; Ctrl-C after step 1 ends it with a checkpoint; --resume ends it
+    with the very weights, episodes and metrics of the run that was never interrupted, and W&B sees no step twice."""
+    command = command_of(storage, "second")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        told = []
+        for line in process.stdout:
+            told.append(line)
+            if "step 1/3" in line:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130, "".join(told)
+    output = "".join(told)
+    assert "teaching" not in output
+    assert "--resume" in output
+    second = Run(storage / "rlvr" / "second")
+    stopped_at = second.metrics().num_rows - 1
+    assert 1 <= stopped_at < STEPS
+    assert second.summary()["status"] == "stopped"
+    resumed = orchestrate(storage, "--resume", "second", "--storage", str(storage))
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    one, other = finished[0], second
+    timed = ("time/", "throughput/", "judge/cache_hit_rate", "faults/")
+    for left, right in zip(rows_of(one), rows_of(other), strict=True):
+        assert {key: value for key, value in left.items() if not key.startswith(timed)} == {
+            key: value for key, value in right.items() if not key.startswith(timed)
+        }
+    assert one.episodes().equals(other.episodes())
+    files = [run.checkpoint() for run in (one, other)]
+    assert files[0] is not None
+    assert files[1] is not None
+    for part in ("hf/model.safetensors", "optimizer-00000.safetensors"):
+        assert (files[0] / part).read_bytes() == (files[1] / part).read_bytes(), part
+    assert len(list(second.folder.wandb.glob("offline-run-*"))) == 2
+    assert json.loads(second.folder.tracking.read_text())["last_step"] == STEPS
+
+
+def test_a_resume_with_nothing_to_do_or_with_other_settings_is_refused(
+    finished: tuple[Run, str], storage: Path
+) -> None:
+    nothing = orchestrate(storage, "--resume", "first", "--storage", str(storage))
+    assert nothing.returncode == 2
+    assert "nothing to resume" in nothing.stderr
+    other = orchestrate(storage, "seed=1", "--resume", "first", "--storage", str(storage))
+    assert other.returncode == 2
+    assert "--from first" in other.stderr

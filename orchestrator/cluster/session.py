@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,14 +32,17 @@ OBJECT_STORE_BYTES = 512 * 2**20
 @contextmanager
 def connected(cluster: ClusterConfig) -> Iterator[Any]:
     """The `ray` module, connected. A Ray that was started here ends with the block; one that was there already stays."""
-    os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
+    limits = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(cluster.placement_deadline_s)}
+    os.environ.update({key: value for key, value in (ENVIRONMENT | limits).items() if key not in os.environ})
     import ray
 
     if ray.is_initialized():
         yield ray
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
-    runtime = {"env_vars": {**ENVIRONMENT, **WORKER_ENVIRONMENT}}
+    # Ray refuses a variable that the job sets too.
+    ours = {key: value for key, value in (ENVIRONMENT | WORKER_ENVIRONMENT).items() if key not in job_variables()}
+    runtime = {"env_vars": ours}
     try:
         if address:
             ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level="ERROR")
@@ -58,3 +62,9 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def job_variables() -> set[str]:
+    """Environment variables that `ray job submit` was given for this process; none outside a job."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return set((job.get("runtime_env") or {}).get("env_vars") or {})

@@ -12,7 +12,8 @@ from orchestrator.config.references import ModelReference, resolve
 from orchestrator.config.schema import LimitsConfig, ModelConfig, RunConfig
 from orchestrator.errors import ConfigError
 
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
+"""A name that is one folder, also where it begins a command line's word."""
 
 
 def out_of_bounds(config: RunConfig, origins: Mapping[str, str]) -> list[str]:
@@ -40,18 +41,27 @@ def check(config: RunConfig) -> list[str]:
 
 
 def _run(config: RunConfig) -> Iterator[str]:
-    if config.name is not None and not _RUN_NAME.fullmatch(config.name):
+    if config.name is not None and not RUN_NAME.fullmatch(config.name):
         yield (
             f"name={config.name}: must be the name of one folder (letters, digits and . _ + = , -), for example "
             "name=first-try; the folder of all runs is storage."
         )
     if not config.storage:
         yield "storage: must name a folder, for example storage=runs."
-    if config.model.dtype == "bfloat16" and config.learner.zero_stage == 0:
-        # DeepSpeed's optimizer for this pair (FP16_UnfusedOptimizer) keeps its float32 weights where no checkpoint reaches.
+    if config.model.dtype == "bfloat16" and config.learner.zero_stage < 2:
+        # At 0 DeepSpeed's optimizer (FP16_UnfusedOptimizer) keeps its float32 weights where no checkpoint reaches; at 1 it sums
+        # microbatch gradients in bfloat16.
         yield (
-            "learner.zero_stage=0 with model.dtype=bfloat16: a checkpoint would lack the float32 master weights and Adam's "
-            "moments. Set learner.zero_stage=1, on one rank too."
+            f"learner.zero_stage={config.learner.zero_stage} with model.dtype=bfloat16 loses precision in checkpoints or gradients. "
+            "Set learner.zero_stage=2, on one rank too."
+        )
+    for key, fleet in (("rollout.fleet", config.rollout.fleet), ("judge.fleet", config.judge.fleet)):
+        if fleet.gpus_per_server > 1 and fleet.gpus_per_server % 1:
+            yield f"{key}.gpus_per_server={fleet.gpus_per_server:g}: several GPUs must be a whole number of them."
+    if config.cluster.address and config.cluster.address.startswith("ray://"):
+        yield (
+            f"cluster.address={config.cluster.address}: a Ray Client cannot follow the run's folder. Start the same command on the "
+            "cluster with `ray job submit`, or name HOST:PORT of the cluster's own address."
         )
     default_gap = LimitsConfig().logprob_gap_max
     if config.model.dtype == "bfloat16" and config.limits.logprob_gap_max == default_gap:
@@ -103,7 +113,7 @@ def _reference(key: str, text: str, storage: str) -> Iterator[str]:
         yield f"{key}: {error}"
 
 
-def _model(key: str, model: ModelConfig, gpus: int, fleet: str) -> Iterator[str]:
+def _model(key: str, model: ModelConfig, gpus: float, fleet: str) -> Iterator[str]:
     """The shape of a model that is built on the spot."""
     if model.name != "mini":
         return
@@ -117,7 +127,7 @@ def _model(key: str, model: ModelConfig, gpus: int, fleet: str) -> Iterator[str]
     if model.heads % model.kv_heads:
         yield f"{key}.heads={model.heads} must be a multiple of {key}.kv_heads={model.kv_heads}: change one."
     if gpus > 1 and model.heads % gpus:
-        yield f"{key}.heads={model.heads} cannot be split over {fleet}.gpus_per_server={gpus}: use a divisor."
+        yield f"{key}.heads={model.heads} cannot be split over {fleet}.gpus_per_server={gpus:g}: use a divisor."
 
 
 def _batches(config: RunConfig) -> Iterator[str]:

@@ -84,14 +84,17 @@ def find_run(name: str, storage: str | Path) -> Path:
 
 
 def _checkpoint(reference: ModelReference, run: Path) -> Path:
+    from orchestrator.records.folder import RunFolder  # which imports the checks of settings, and they this
+
     folder = run / "checkpoints"
     steps = sorted(item.parent.name for item in folder.glob("step-*/hf"))
     if reference.step is not None:
         wanted = f"step-{reference.step:06d}"
-    elif (folder / "LATEST").is_file():
-        wanted = (folder / "LATEST").read_text().strip()
     else:
-        raise ConfigError(f"{reference}: {run} has no finished checkpoint (no checkpoints/LATEST).")
+        newest = RunFolder(run).newest_checkpoint()
+        if newest is None:
+            raise ConfigError(f"{reference}: {run} has no finished checkpoint (checkpoints/LATEST names none).")
+        wanted = newest.name
     if wanted not in steps:
         there = ", ".join(f"@{int(step.removeprefix('step-'))}" for step in steps) or "none"
         raise ConfigError(f"{reference}: {folder / wanted} holds no model folder `hf`. Steps that do: {there}.")

@@ -48,6 +48,9 @@ class ModelConfig:
     bpe_tokens: int = setting(2048, "Vocabulary of the BPE that is trained when the data is real text.", low=300)
     tie_embeddings: bool = setting(True, "Share input and output embeddings of a model built on the spot.")
     context_tokens: int = setting(256, "Longest sequence, prompt and completion together.", low=8)
+    thinking: bool = setting(
+        False, "Let a chat template that knows it (Qwen3) open a thinking block; a verdict of one token needs it off."
+    )
     dtype: str = setting("float32", "Precision of weights and activations.", choices=("float32", "bfloat16"))
 
 
@@ -57,8 +60,10 @@ class FleetConfig:
 
     servers: int = setting(1, "vLLM servers (Ray actors) that share the requests.", low=1)
     cpus_per_server: float = setting(0.5, "Logical CPUs that Ray reserves for a server.", low=0)
-    gpus_per_server: int = setting(
-        0, "GPUs of a server; more than one means tensor parallelism. 0 runs on the CPU.", low=0
+    gpus_per_server: float = setting(
+        0,
+        "GPUs of a server: several mean tensor parallelism, a fraction shares a GPU (gpu_memory_share must fit). 0 runs on the CPU.",
+        low=0,
     )
     threads_per_server: int = setting(1, "Compute threads of a server on the CPU.", low=1)
     kv_cache_bytes: int = setting(
@@ -82,6 +87,10 @@ class SftConfig:
     learning_rate: float = setting(
         1e-3, "Peak of the learning-rate schedule (linear warm-up over 10 % of the steps, cosine to 10 %).", low=0
     )
+    weight_decay: float = setting(0.01, "AdamW weight decay.", low=0)
+    named_models: bool = setting(
+        False, "Teach a model that was named (hf:, path:, run:) too, not only one that was built on the spot."
+    )
     seed: int = setting(0, "Seed of the initial weights and of the order of examples.", low=0)
 
 
@@ -100,6 +109,7 @@ class JudgeConfig:
     api_key_env: str = setting(
         "OPENAI_API_KEY", "Environment variable that holds the key for a URL. The key itself is never stored."
     )
+    call_deadline_s: float = setting(60.0, "Longest wait for one call of a URL.", low=1)
     soft: bool = setting(False, "Use P(yes) itself instead of the thresholded verdict.")
     min_mass: float = setting(
         0.5, "Least P(yes)+P(no) of a valid verdict; below it the verdict is Unscored.", low=0, high=1
@@ -113,6 +123,9 @@ class JudgeConfig:
     )
     gate_pair_order: float = setting(
         0.85, "Least share of held-out answer pairs ordered as the labels order them; 0 only reports it.", low=0, high=1
+    )
+    gate_injection_flips: float = setting(
+        0.03, "Largest share of held-out verdicts that a planted verdict may turn; 1 only reports it.", low=0, high=1
     )
 
 
@@ -146,7 +159,9 @@ class LearnerConfig:
     """DeepSpeed training."""
 
     ranks: int = setting(2, "Data-parallel processes.", low=1)
-    gpus_per_rank: int = setting(0, "1 trains on GPUs, 0 on the CPU.", low=0, high=1)
+    gpus_per_rank: float = setting(
+        0, "1 trains on GPUs, a fraction shares one with other processes, 0 trains on the CPU.", low=0, high=1
+    )
     cpus_per_rank: float = setting(0.5, "Logical CPUs that Ray reserves for a rank.", low=0)
     threads_per_rank: int = setting(1, "Compute threads of a rank on the CPU.", low=1)
     zero_stage: int = setting(2, "DeepSpeed ZeRO stage.", low=0, high=3)
@@ -167,7 +182,7 @@ class EvalConfig:
     every_steps: int = setting(
         10, "Steps between evaluations; the first and the last step are always evaluated.", low=1
     )
-    samples_per_task: int = setting(4, "Answers a held-out task, at temperature 1.", low=1)
+    samples_per_task: int = setting(4, "Answers a held-out task, at rollout.temperature.", low=1)
     best_of: int = setting(8, "Answers a task for best-of-n of the starting policy; 0 skips it.", low=0)
 
 
@@ -196,12 +211,12 @@ class ClusterConfig:
     """Where it runs."""
 
     address: str | None = setting(
-        None, "Ray cluster to join (`auto`, `HOST:PORT`, `ray://…`); by default RAY_ADDRESS, or a local Ray."
+        None, "Ray cluster to join (`auto` or `HOST:PORT`); by default RAY_ADDRESS, or a local Ray."
     )
     inventory: str | None = setting(
         None, "Hardware to plan for in a dry run: `1x24GB`, `8x80GB`, `2x8x80GB` (nodes x GPUs x memory)."
     )
-    placement_deadline_s: float = setting(180.0, "Longest wait for Ray to place what fits.", low=1)
+    placement_deadline_s: float = setting(300.0, "Longest wait for Ray to place what fits.", low=1)
 
 
 @dataclass
@@ -214,6 +229,22 @@ class LimitsConfig:
         low=0,
     )
     exposed_wait_notice_s: float = setting(30.0, "A wait longer than this says what it waits for.", low=1)
+
+
+@dataclass(frozen=True)
+class Role:
+    """A served model of a run. name: the model's reference. seed: of fresh weights and of its lesson, beside training.seed."""
+
+    name: str
+    model: ModelConfig
+    fleet: FleetConfig
+    training: SftConfig
+    seed: int
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether a URL answers, which takes nothing from this cluster."""
+        return self.name.startswith(("http://", "https://"))
 
 
 @dataclass
@@ -238,3 +269,12 @@ class RunConfig:
     tracking: TrackingConfig = group(TrackingConfig, "Experiment tracking.")
     cluster: ClusterConfig = group(ClusterConfig, "Ray.")
     limits: LimitsConfig = group(LimitsConfig, "When to stop.")
+
+    def roles(self) -> dict[str, Role]:
+        """The models that the run serves, by role. A workload with other fleets overrides it in its own Config."""
+        judge = self.judge
+        return {
+            "policy": Role(self.model.name, self.model, self.rollout.fleet, self.warmup, self.seed),
+            # Runs differ by seed in the policy, not in what judges it.
+            "judge": Role(judge.name, judge.model, judge.fleet, judge.training, 0),
+        }

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from orchestrator.errors import RunError
-from orchestrator.fleets.server import CONTROL_GROUP, Acknowledgement, ServerSpec, StaleWeightsError, VllmServer
+from orchestrator.fleets.server import (
+    CONTROL_GROUP,
+    Acknowledgement,
+    MissedBatchesError,
+    ServerSpec,
+    StaleWeightsError,
+    VllmServer,
+)
 from orchestrator.fleets.weights import WeightVersion
 from orchestrator.values import Answer, Call, stable_hash
 
@@ -22,6 +29,15 @@ log = logging.getLogger("orchestrator")
 
 class Answerer(Protocol):
     """Whatever answers calls: a fleet of our own or a URL."""
+
+    @property
+    def retry_delay_s(self) -> float:
+        """What it needs before a call that failed is tried again."""
+        ...
+
+    def begin_step(self) -> None:
+        """What follows must not depend on what was asked before."""
+        ...
 
     def complete(self, calls: Sequence[Call]) -> list[Answer]: ...
 
@@ -46,6 +62,11 @@ def start_servers(specs: Sequence[ServerSpec], server_class: type = VllmServer) 
     return handles
 
 
+def server_of(call: Call, servers: int) -> int:
+    """Which of so many servers answers a call: a function of its route (or key) alone, so that runs can be repeated."""
+    return stable_hash(call.route or call.key) % servers
+
+
 @dataclass
 class Fleet:
     """Routes, checks, restarts, re-sends. Lives in one process at a time (rank 0).
@@ -61,14 +82,22 @@ class Fleet:
     notice_s: float = 30.0
     tell: Callable[[str], None] = log.warning
     version: int = 0
+    retry_delay_s: float = 0.0
     _lost: Counter[int] = field(default_factory=Counter)
+    _reported: int = 0
     _published: WeightVersion | None = None
     _statistics: dict[str, float] = field(default_factory=dict)
+    _sent: defaultdict[int, list[list[Call]]] = field(default_factory=lambda: defaultdict(list))
+    """Batches of this step, by server."""
 
     @property
     def restarts(self) -> int:
         """Restarts of all servers so far."""
         return self._lost.total()
+
+    def begin_step(self) -> None:
+        """The next batch of every server finds an empty prefix cache; those after it share what it leaves."""
+        self._sent.clear()
 
     def wait_ready(self) -> list[dict[str, Any]]:
         """Block until every server answers. Raises RunError naming the server that did not start."""
@@ -81,6 +110,7 @@ class Fleet:
     def push(self, weights: WeightVersion) -> None:
         """Give every server the new weights; returns when each has acknowledged exactly these."""
         self._published, self.version = weights, weights.version
+        self._sent.clear()
         pending = [server.update_weights.remote(weights.version, weights.references) for server in self.servers]
         for index, reference in enumerate(pending):
             try:
@@ -92,31 +122,23 @@ class Fleet:
             self._check(acknowledged, weights)
 
     def complete(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers in the order of the calls. Which server gets a call depends on its key alone, so runs can be repeated.
+        """Answers in the order of the calls. Which server gets a call depends on the call alone (`server_of`).
 
-        A server that dies or hangs is restarted, given the current weights, and sent its whole batch again in the same order.
+        The same batches in the same order since `begin_step` or `push` give the same answers to the last bit, whatever came
+        before and whichever server died or hung in between: it is restarted, given the current weights, and sent its batches of
+        this step again, because those before the last had filled its prefix cache.
         """
         shares: list[list[int]] = [[] for _ in self.servers]
         for position, call in enumerate(calls):
-            shares[stable_hash(call.key) % len(self.servers)].append(position)
+            shares[server_of(call, len(self.servers))].append(position)
         pending = {
-            index: self.servers[index].complete.remote([calls[position] for position in share], self.version)
+            index: self._send(index, [calls[position] for position in share])
             for index, share in enumerate(shares)
             if share
         }
         answers: list[Answer | None] = [None] * len(calls)
         for index, reference in pending.items():
-            while True:
-                try:
-                    replies, statistics = self._wait(
-                        reference, index, self.request_deadline_s, f"answer {len(shares[index])} calls"
-                    )
-                    break
-                except ServerLost as lost:
-                    self._revive(index, lost)
-                    reference = self.servers[index].complete.remote(
-                        [calls[position] for position in shares[index]], self.version
-                    )
+            replies, statistics = self._receive(index, reference)
             for position, reply in zip(shares[index], replies, strict=True):
                 answers[position] = reply
             for key, value in statistics.items():
@@ -124,9 +146,28 @@ class Fleet:
         return [answer for answer in answers if answer is not None]
 
     def take_statistics(self) -> dict[str, float]:
-        """What the servers counted since the last call."""
+        """What the servers counted, and their restarts, since the last call."""
         taken, self._statistics = self._statistics, {}
-        return taken | {"restarts": float(self.restarts)}
+        restarts, self._reported = self.restarts - self._reported, self.restarts
+        return taken | {"restarts": float(restarts)}
+
+    def _send(self, index: int, batch: list[Call]) -> Any:
+        self._sent[index].append(batch)
+        return self.servers[index].complete.remote(batch, self.version, len(self._sent[index]) - 1)
+
+    def _receive(self, index: int, reference: Any) -> tuple[list[Answer], dict[str, float]]:
+        """The answers to the batch that was sent last, from a server that is restarted as often as it must be."""
+        batches, deadline_s = self._sent[index], self.request_deadline_s
+        while True:
+            try:
+                replies, statistics = self._wait(reference, index, deadline_s, f"answer {len(batches[-1])} calls")
+                return replies, statistics
+            except ServerLost as lost:
+                self._revive(index, lost)
+                # An actor works in the order in which it is called, and only the last batch's answers are still wanted.
+                for number, batch in enumerate(batches):
+                    reference = self.servers[index].complete.remote(batch, self.version, number)
+                deadline_s = self.request_deadline_s * len(batches)
 
     def _revive(self, index: int, lost: ServerLost) -> Acknowledgement | None:
         """Bring a lost server back, with the current weights. Raises RunError when it was lost too often."""
@@ -199,8 +240,9 @@ class Fleet:
                 self.tell(f"waiting for {server} to {doing}: {waited:.0f} s of at most {deadline_s:.0f} s")
             except RayTaskError as error:
                 reason = f"{type(error.cause).__name__}: {error.cause}"
-                # A server that died while nobody waited for it comes back without the weights that it was given.
-                if isinstance(error.cause, StaleWeightsError) and self._published is not None:
+                # A server that died while nobody waited for it comes back without what it was given.
+                forgot = isinstance(error.cause, StaleWeightsError) and self._published is not None
+                if forgot or isinstance(error.cause, MissedBatchesError):
                     raise ServerLost(f"{server} was restarted ({error.cause}).") from error
                 raise RunError(f"{server} failed while it should {doing}: {reason}") from error
             except (RayActorError, ObjectLostError) as error:

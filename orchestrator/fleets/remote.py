@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,30 +12,40 @@ from typing import Any
 from orchestrator.errors import RunError
 from orchestrator.values import Answer, Call, Choice, Fault, Turn
 
+log = logging.getLogger("orchestrator")
+
 TOP_LOGPROBS = 20
 """Most that the OpenAI interface offers; yes and no are nearly always among them."""
+REFUSALS = (400, 413, 422)
+"""What a server answers to a call that it will never accept: too long, or with a field that it does not know."""
 
 
 class RemoteFleet:
     """Chat completions of one served model. Log-probabilities are asked for where a call names choices.
 
-    deadline_s: of one attempt. max_retries: further attempts at what a server refuses for the moment (429, 5xx, timeouts).
+    Each call is tried once; whoever asks tries again (`orchestrator.rollouts.judging`), after `retry_delay_s`.
+    api_key: None where the server wants none. deadline_s: longest wait for one call. thinking: whether a chat template that
+    knows it may open a thinking block; a server that refuses the field is not sent it again.
     """
+
+    retry_delay_s: float = 1.0
 
     def __init__(
         self,
         url: str,
         model: str | None,
-        api_key_env: str,
+        api_key: str | None,
         deadline_s: float,
+        thinking: bool = False,
         concurrency: int = 32,
-        max_retries: int = 2,
     ) -> None:
         import openai
 
         self.url = url
-        key = os.environ.get(api_key_env) or "none"
-        self._client = openai.OpenAI(base_url=url, api_key=key, timeout=deadline_s, max_retries=max_retries)
+        self._api_key = api_key
+        self._client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=deadline_s, max_retries=0)
+        self._extra: dict[str, Any] | None = {"chat_template_kwargs": {"enable_thinking": thinking}}
+        self._extra_taken = False
         self._concurrency = concurrency
         self._faults = 0
         self._model = model or self._first_model()
@@ -46,15 +56,20 @@ class RemoteFleet:
         try:
             models = getattr(self._client.models.list(), "data", None)
         except (openai.OpenAIError, json.JSONDecodeError) as error:
+            # Not chained: the error may hold the key.
             raise RunError(
-                f"judge.name={self.url}: no answer from {self.url}/models ({error}). Is the server up, does the URL end in /v1?"
-            ) from error
+                f"judge.name={self.url}: no answer from {self.url}/models ({self._told(error)}). Is the server up, does the URL "
+                "end in /v1?"
+            ) from None
         if not isinstance(models, list) or not models:
             raise RunError(f"judge.name={self.url}: the server lists no model. Name one with judge.served_name=…")
         return models[0].id
 
+    def begin_step(self) -> None:
+        """Nothing to do: what a URL caches is its own business."""
+
     def complete(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers in the order of the calls; what cannot be had is a Fault."""
+        """Answers in the order of the calls; what cannot be had is a Fault, a lasting one where the call itself is refused."""
         with ThreadPoolExecutor(self._concurrency) as pool:
             answers = list(pool.map(self._answer, calls))
         self._faults += sum(isinstance(answer, Fault) for answer in answers)
@@ -72,17 +87,38 @@ class RemoteFleet:
                 return self._choose(call)
             return self._generate(call)
         except (openai.OpenAIError, json.JSONDecodeError, UnreadableReplyError) as error:
-            return Fault(f"{self.url}: {type(error).__name__}: {error}")
+            return Fault(f"{self.url}: {type(error).__name__}: {self._told(error)}", lasting=_refused(error))
+
+    def _create(self, call: Call, **arguments: Any) -> Any:
+        import openai
+
+        def create(extra: dict[str, Any] | None) -> Any:
+            messages: Any = [dict(message) for message in call.messages]
+            return self._client.chat.completions.create(
+                model=self._model, messages=messages, extra_body=extra, **arguments
+            )
+
+        extra = self._extra
+        try:
+            reply = create(extra)
+            self._extra_taken = True
+            return reply
+        except openai.APIStatusError as error:
+            if extra is None or self._extra_taken or not _refused(error):
+                raise
+        # Either the field or the call is refused: it is the field where the call is answered without it.
+        reply = create(None)
+        if self._extra is not None:
+            self._extra = None
+            log.warning("%s does not know chat_template_kwargs: it is asked without from now on", self.url)
+        return reply
+
+    def _told(self, error: Exception) -> str:
+        """The error's words without the key, which a server may repeat."""
+        return str(error).replace(self._api_key, "***") if self._api_key else str(error)
 
     def _choose(self, call: Call) -> Answer:
-        reply = self._client.chat.completions.create(
-            model=self._model,
-            messages=_messages(call),
-            max_tokens=1,
-            temperature=1.0,
-            logprobs=True,
-            top_logprobs=TOP_LOGPROBS,
-        )
+        reply = self._create(call, max_tokens=1, temperature=1.0, logprobs=True, top_logprobs=TOP_LOGPROBS)
         # A server that knows no log-probabilities may leave the field out.
         logprobs = getattr(_only_choice(reply), "logprobs", None)
         if logprobs is None or not logprobs.content or not logprobs.content[0].top_logprobs:
@@ -96,9 +132,8 @@ class RemoteFleet:
 
     def _generate(self, call: Call) -> Answer:
         assert call.sampling is not None, f"call {call.key} asks for neither a completion nor choices"
-        reply = self._client.chat.completions.create(
-            model=self._model,
-            messages=_messages(call),
+        reply = self._create(
+            call,
             max_tokens=call.sampling.max_tokens,
             temperature=call.sampling.temperature,
             stop=list(call.sampling.stop) or None,
@@ -135,5 +170,6 @@ def _only_choice(reply: Any) -> Any:
     return completion
 
 
-def _messages(call: Call) -> Any:
-    return [dict(message) for message in call.messages]
+def _refused(error: Exception) -> bool:
+    """Whether the server will never accept this call, as opposed to being unable for the moment."""
+    return getattr(error, "status_code", None) in REFUSALS

@@ -1,4 +1,4 @@
-"""A vLLM engine inside a Ray actor. One batch of calls at a time: the batch is the unit of determinism and of retry.
+"""A vLLM engine inside a Ray actor. One batch of calls at a time: a step's batches in their order decide every bit.
 
 vLLM is imported in the actor alone; this module can be imported anywhere.
 """
@@ -39,6 +39,10 @@ class StaleWeightsError(RuntimeError):
     """A server was asked to answer with weights that it does not hold: it was restarted since they were pushed."""
 
 
+class MissedBatchesError(RuntimeError):
+    """A server was asked to go on in a step of which it does not know the earlier batches: it was restarted since."""
+
+
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """A server's word that it runs on these weights."""
@@ -68,7 +72,7 @@ def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
         "max_logprobs": 32,
     }
     if spec.fleet.gpus_per_server:
-        size = spec.fleet.gpus_per_server
+        size = max(1, int(spec.fleet.gpus_per_server))
         backend = "mp" if size > 1 else "uni"
         return arguments | {
             "tensor_parallel_size": size,
@@ -107,6 +111,7 @@ class VllmServer:
         self._tokenizer = self._engine.get_tokenizer()
         # -1: placeholder weights, which must never be sampled from.
         self._version = 0 if spec.trained else -1
+        self._batches = 0
         self._choice_ids: dict[str, tuple[int, ...]] = {}
 
     def ping(self) -> dict[str, Any]:
@@ -133,29 +138,47 @@ class VllmServer:
         # Weights that arrived in part must never be sampled from.
         self._version = -1
         self._engine.collective_rpc("receive_weights", args=(list(tensors()),))
-        self._engine.reset_prefix_cache()
+        self.reset_prefix_cache()
         self._version = version
         return Acknowledgement(self._spec.name, version, digest.hexdigest())
 
-    def complete(self, calls: Sequence[Call], version: int) -> tuple[list[Answer], dict[str, float]]:
-        """Answer a batch of calls with the weights of `version`. Returns answers in order, and the batch's statistics."""
+    def reset_prefix_cache(self) -> None:
+        """A step begins: forget cached prefixes and how many batches came before."""
+        self._engine.reset_prefix_cache()
+        self._batches = 0
+
+    def complete(self, calls: Sequence[Call], version: int, number: int) -> tuple[list[Answer], dict[str, float]]:
+        """Answer a batch of calls with the weights of `version`. Returns answers in order, and the batch's statistics.
+
+        number: how many batches of this step came before. The first (0) finds an empty prefix cache, the others what those
+        before them left. Cached prefixes move log-probabilities in the last bits, so the same batches in the same order give
+        the same answers, and a batch out of its order is refused.
+        """
         if version != self._version:
             raise StaleWeightsError(f"{self._spec.name} holds weights {self._version}, asked for {version}")
+        if number == 0:
+            self.reset_prefix_cache()
+        if number != self._batches:
+            raise MissedBatchesError(f"{self._spec.name} knows {self._batches} batches of this step, not {number}")
         started = time.monotonic()
-        # Cached prefixes move log-probabilities in the last bits; a batch must not depend on the one before it.
-        self._engine.reset_prefix_cache()
         answers: list[Answer | None] = [None] * len(calls)
         prompts: dict[str, tuple[int, list[int]]] = {}
+        parameters = []
         for index, call in enumerate(calls):
             ids = self._render(call)
             room = self._spec.model.context_tokens - len(ids)
             if room < 1:
                 answers[index] = Fault(
-                    f"prompt of {len(ids)} tokens leaves no room in a context of {self._spec.model.context_tokens}"
+                    f"prompt of {len(ids)} tokens leaves no room in a context of {self._spec.model.context_tokens}",
+                    lasting=True,
                 )
                 continue
             prompts[str(index)] = (index, ids)
-            self._engine.add_request(str(index), {"prompt_token_ids": ids}, self._parameters(call, room))
+            parameters.append(self._parameters(call, room))
+        # Only when all are known to be good: an error above leaves no request behind in the engine.
+        self._batches += 1
+        for (name, (_, ids)), wanted in zip(prompts.items(), parameters, strict=True):
+            self._engine.add_request(name, {"prompt_token_ids": ids}, wanted)
         cached = generated = 0
         while self._engine.has_unfinished_requests():
             for output in self._engine.step():
@@ -177,7 +200,10 @@ class VllmServer:
 
     def _render(self, call: Call) -> list[int]:
         encoding = self._tokenizer.apply_chat_template(
-            list(call.messages), add_generation_prompt=True, return_dict=True
+            list(call.messages),
+            add_generation_prompt=True,
+            return_dict=True,
+            enable_thinking=self._spec.model.thinking,
         )
         return list(encoding["input_ids"])
 

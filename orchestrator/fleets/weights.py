@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+"""The bits of a bfloat16, under a name that no other array has."""
 FINGERPRINTED_BYTES = 4096
 """How much of each tensor is hashed: enough to tell two versions apart, little enough for any model."""
 
@@ -49,11 +53,21 @@ def publish(version: int, buckets: Iterable[Mapping[str, Any]]) -> WeightVersion
 
 
 def to_array(tensor: Any) -> Any:
-    """NumPy view of a CPU tensor; an array stays as it is. NumPy has no bfloat16: such tensors travel as float32, which
-    holds them exactly.
-    """
+    """NumPy view of a CPU tensor; an array stays as it is. A bfloat16, which NumPy lacks, travels as its bits (`BFLOAT16`)."""
     import torch
 
     if not isinstance(tensor, torch.Tensor):
         return tensor
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+    tensor = tensor.detach()
+    return tensor.view(torch.uint16).numpy().view(BFLOAT16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def to_tensor(array: Any) -> Any:
+    """The inverse of `to_array`, as a copy: what lies in the object store cannot be written to."""
+    import torch
+
+    if isinstance(array, torch.Tensor):
+        return array
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.fleets.weights import to_tensor
+
 
 class WeightReceiver:
     """Mixed into vLLM's worker class (`worker_extension_cls`), so `self` is a worker."""
@@ -12,11 +14,7 @@ class WeightReceiver:
 
     def receive_weights(self, weights: list[tuple[str, Any]]) -> None:
         """Replace the model's weights by `weights`: (checkpoint name, NumPy array or tensor)."""
-        import torch
-
-        tensors = (
-            (name, torch.from_numpy(array.copy()) if hasattr(array, "flags") else array) for name, array in weights
-        )
+        tensors = ((name, to_tensor(array)) for name, array in weights)
         self.model_runner.reload_weights(weights_iterator=tensors)
         self._refresh_tied_head()
 

@@ -81,12 +81,6 @@ def write(
         shutil.rmtree(old)
 
 
-def latest(checkpoints: Path) -> Path | None:
-    """The newest complete checkpoint."""
-    marker = checkpoints / LATEST
-    return checkpoints / marker.read_text().strip() if marker.is_file() else None
-
-
 def verify(folder: Path) -> dict[str, Any]:
     """Check every file against its checksum and return `state`. Raises RunError naming the file that differs."""
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -100,6 +94,11 @@ def verify(folder: Path) -> dict[str, Any]:
             raise RunError(
                 f"{path}: missing or damaged (its checksum is not the manifest's). Resume from an older step instead."
             )
+    return read_state(folder)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The checkpoint's `state`."""
     state: dict[str, Any] = json.loads((folder / "state.json").read_text())
     return state
 
@@ -122,6 +121,13 @@ def random_states() -> dict[str, Any]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state().tolist()
     return states
+
+
+def restore_random(states: dict[str, Any]) -> None:
+    """The inverse of `random_states`."""
+    torch.set_rng_state(torch.tensor(states["torch"], dtype=torch.uint8))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(states["cuda"], dtype=torch.uint8))
 
 
 def sha256(path: Path) -> str:

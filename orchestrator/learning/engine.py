@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -116,6 +117,14 @@ class Engine:
         self._has_moments = True
         return float(norm if norm is not None else self._deepspeed.get_global_grad_norm())
 
+    def close(self) -> None:
+        """Give back what the engine holds; DeepSpeed's hooks keep it alive otherwise."""
+        self._deepspeed.destroy()
+        del self._deepspeed, self.module
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def total(self, value: torch.Tensor) -> float:
         """Sum of a scalar over ranks."""
         on_device = value.to(self.device)
@@ -127,14 +136,17 @@ class Engine:
         return [(name, parameter) for name, parameter in self.module.named_parameters() if parameter.requires_grad]
 
     def weights(
-        self, chosen: Sequence[tuple[str, nn.Parameter]], bucket_bytes: int
+        self, chosen: Sequence[tuple[str, nn.Parameter]], bucket_bytes: int, keep: bool = True
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """Full weights in the model's precision, gathered a bucket at a time (ZeRO-3 holds shards). Copies on the CPU."""
+        """Full weights in the model's precision, gathered a bucket at a time (ZeRO-3 holds shards). Copies on the CPU.
+
+        keep: False on ranks that only take part in the gathering; their buckets are empty.
+        """
         import deepspeed
 
         for bucket in buckets(chosen, bucket_bytes):
             with deepspeed.zero.GatheredParameters([parameter for _, parameter in bucket], enabled=self.stage == 3):
-                yield {name: parameter.detach().cpu().clone() for name, parameter in bucket}
+                yield {name: parameter.detach().to("cpu", copy=True) for name, parameter in bucket} if keep else {}
 
     def state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """(parameter name, {"master", "exp_avg", "exp_avg_sq"}) in float32, whole: independent of ranks and ZeRO stage."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from orchestrator.learning.rows import Microbatch
 
@@ -25,6 +26,8 @@ class TokenScorer(nn.Module):
     """Wraps a Hugging Face causal LM; its logits exist at target positions only, never as batch x length x vocabulary."""
 
     language_model: Any
+    logits_at_once = 2**27
+    """Elements of the largest logits tensor: half a gigabyte in float32. More targets are scored in chunks."""
 
     def __init__(self, language_model: nn.Module) -> None:
         super().__init__()
@@ -36,13 +39,24 @@ class TokenScorer(nn.Module):
             input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
         ).last_hidden_state
         hidden_TH = hidden_BLH.reshape(-1, hidden_BLH.shape[-1])[batch.source]
+        chunk = max(1, self.logits_at_once // self.language_model.config.vocab_size)
+        if len(hidden_TH) <= chunk:
+            return TokenScores(*self._score(hidden_TH, batch.target, temperature))
+        parts = [
+            # Recomputed in the backward pass, so that one chunk's logits exist at a time.
+            checkpoint(self._score, hidden, target, temperature, use_reentrant=False)
+            for hidden, target in zip(hidden_TH.split(chunk), batch.target.split(chunk), strict=True)
+        ]
+        return TokenScores(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _score(self, hidden_TH: torch.Tensor, target_T: torch.Tensor, temperature: float) -> tuple[torch.Tensor, ...]:
         raw_TV = self.language_model.lm_head(hidden_TH)
         raw_TV = raw_TV if raw_TV.dtype == torch.float64 else raw_TV.float()
+        raw_T = raw_TV.gather(1, target_T[:, None])[:, 0]
         logprobs_TV = torch.log_softmax(raw_TV / temperature, dim=-1)
-        target_T1 = batch.target[:, None]
         with torch.no_grad():
             entropies_T = -(logprobs_TV.exp() * logprobs_TV).sum(-1)
-        return TokenScores(logprobs_TV.gather(1, target_T1)[:, 0], entropies_T, raw_TV.gather(1, target_T1)[:, 0])
+        return logprobs_TV.gather(1, target_T[:, None])[:, 0], entropies_T, raw_T
 
 
 def build(folder: Path | str, seed: int, dtype: str) -> TokenScorer:

@@ -68,6 +68,11 @@ class PolicyLearner:
                 scores, kl = self._accumulate(part, old_T)
                 if old is None:
                     metrics |= self._gap(scores, part)
+                if not scores.logprobs.isfinite().all():
+                    raise RunError(
+                        "the policy's log-probabilities are no longer finite: stopped before the optimizer step. Lower "
+                        "learner.learning_rate or learner.max_grad_norm and fork an earlier checkpoint (--from RUN@STEP)."
+                    )
                 taken.append(self._policy_metrics(scores, part, old_T) | ({"policy/kl": kl} if self.reference else {}))
                 taken[-1]["policy/grad_norm"] = self.engine.step(learning_rate)
                 self.optimizer_steps += 1

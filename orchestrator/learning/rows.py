@@ -82,7 +82,8 @@ def collate(rows: Sequence[Row], flat_starts: Sequence[int], pad_id: int) -> Mic
     """Pad rows into one microbatch. flat_starts[i] is the flat index of row i's first target."""
     length = max(len(row) for row in rows)
     ids = torch.full((len(rows), length), pad_id, dtype=torch.int64)
-    positions = torch.zeros((len(rows), length), dtype=torch.int64)
+    # Padding counts on: a jump in positions would be read as the start of another packed sequence.
+    positions = torch.arange(length).repeat(len(rows), 1)
     owner = torch.zeros((len(rows), length), dtype=torch.int64)
     source: list[int] = []
     target: list[int] = []
@@ -109,7 +110,7 @@ def plan_microbatches(lengths: Sequence[int], ranks: int, tokens: int) -> list[l
     """Deal rows to ranks and pack each rank's rows into microbatches of at most `tokens` padded tokens.
 
     Returns, a rank, its microbatches as lists of row indices. Every rank has the same number of microbatches, because ZeRO's
-    collectives run once in each; a rank that has fewer repeats row 0, which the caller gives no weight. Deterministic.
+    collectives run once in each; a rank that has fewer gets empty ones, which `pack` fills. Deterministic.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     plans: list[list[list[int]]] = []

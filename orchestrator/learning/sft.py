@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from orchestrator.config.schema import LearnerConfig, SftConfig
+from orchestrator.config.schema import LearnerConfig, ModelConfig, SftConfig
 from orchestrator.learning.engine import Engine
 from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.rows import Microbatch, Row, common_prefix, pack
@@ -18,23 +18,23 @@ Progress = Callable[[int, float], None]
 """Called on every rank after each step with (steps done, mean loss in nats a target token)."""
 
 
-def row_of(example: Any, tokenizer: Any, end_token: bool, context_tokens: int) -> Row:
+def row_of(example: Any, tokenizer: Any, end_token: bool, model: ModelConfig) -> Row:
     """Tokenise an example exactly as a server would render it: what is asked is what was trained.
 
     example: `workloads.base.Example`. Branches share the longest common beginning of their prompts.
     """
     messages = [list(branch.messages) for branch in example.branches]
-    prompts = [
-        tuple(ids)
-        for ids in tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-    ]
+    rendered = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=True, enable_thinking=model.thinking
+    )
+    prompts = [tuple(ids) for ids in rendered["input_ids"]]
     ending = (tokenizer.eos_token_id,) if end_token else ()
     texts = [branch.target for branch in example.branches]
     targets = [(*ids, *ending) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     longest = max(len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True))
-    if longest > context_tokens:
+    if longest > model.context_tokens:
         raise ValueError(
-            f"an example of {example.group!r} has {longest} tokens, more than model.context_tokens={context_tokens}: cut it"
+            f"an example of {example.group!r} has {longest} tokens, more than its model's context_tokens={model.context_tokens}: cut it"
         )
     shared = min(
         common_prefix([prompt + target for prompt, target in zip(prompts, targets, strict=True)]), *map(len, prompts)
@@ -75,7 +75,7 @@ def teach(
     progress: Progress,
 ) -> Engine:
     """Minimise the mean negative log-likelihood of the target tokens. Collective; returns the engine that holds the weights."""
-    engine = Engine(model, replace(learner, weight_decay=0.01), training.learning_rate, dtype)
+    engine = Engine(model, replace(learner, weight_decay=training.weight_decay), training.learning_rate, dtype)
     for step, indices in enumerate(order_of(len(rows), training)):
         chosen = [rows[index] for index in indices]
         total = sum(row.targets for row in chosen)

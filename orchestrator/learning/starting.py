@@ -10,17 +10,22 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.references import ModelReference, resolve
-from orchestrator.config.schema import ModelConfig, SftConfig
+from orchestrator.config.schema import LearnerConfig, ModelConfig, Role
 from orchestrator.errors import ConfigError
 
-LESSON_FORMAT = 1
+LESSON_FORMAT = 2
 """Raise it when the way a lesson is taught changes: taught models of before are then taught anew."""
 WEIGHTS = "model.safetensors"
+MODEL_FILES = (
+    "*.safetensors", "*.bin", "config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json",
+    "added_tokens.json", "chat_template*",
+)  # fmt: skip
+"""What a model's folder is recognised by. Not what lies there besides, such as the reports of its exams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +41,26 @@ class StartingModel:
 
 
 def starting_model(
-    role: str,
-    name: str,
-    model: ModelConfig,
-    training: SftConfig,
-    seed: int,
-    workload: Any,
-    lessons: Sequence[Any],
-    storage: Path,
+    name: str, role: Role, learner: LearnerConfig, workload: Any, lessons: Sequence[Any], storage: Path
 ) -> StartingModel:
-    """Find or build a role's model. seed: of fresh weights and of the lesson's order, beside training.seed."""
-    reference = ModelReference.parse(name)
-    cache = storage / ".cache"
-    lesson = next((lesson for lesson in lessons if lesson.role == role and training.steps > 0), None)
-    if reference.kind == "mini":
-        folder, has_weights = str(_build(role, model, workload, cache)), False
-        if role != "policy" and lesson is None:
-            raise ConfigError(
-                f"{role}.name=mini: nothing teaches this model (no lesson, or its steps are 0); name weights instead, such as hf:ID."
-            )
-    else:
-        folder, has_weights = str(resolve(reference, storage)), True
+    """Find or build the model of the role `name`. learner: trains its lesson. Raises ConfigError."""
+    reference = ModelReference.parse(role.name)
+    cache, training = storage / ".cache", role.training
+    built = reference.kind == "mini"
+    teaches = training.steps > 0 and (built or training.named_models)
+    lesson = next((lesson for lesson in lessons if lesson.role == name and teaches), None)
+    if built and name != "policy" and lesson is None:
+        raise ConfigError(
+            f"{name}.name=mini: nothing teaches this model (no lesson, or its steps are 0); name weights instead, such as hf:ID."
+        )
+    folder = str(_build(name, role.model, workload, cache) if built else resolve(reference, storage))
     if lesson is None:
-        return StartingModel(role, folder, has_weights, None, False)
-    taught = cache / "taught" / f"{role}-{_lesson_key(folder, lesson, training, seed)}"
+        return StartingModel(name, folder, not built, None, False)
+    start = Path(folder).name if built else content_of(folder)
+    taught = cache / "taught" / f"{name}-{_lesson_key(start, role, learner, lesson)}"
     if (taught / WEIGHTS).is_file():
-        return StartingModel(role, str(taught), True, str(taught), False)
-    return StartingModel(role, folder, has_weights, str(taught), True)
+        return StartingModel(name, str(taught), True, str(taught), False)
+    return StartingModel(name, folder, not built, str(taught), True)
 
 
 def _build(role: str, model: ModelConfig, workload: Any, cache: Path) -> Path:
@@ -94,13 +92,51 @@ def publish_folder(finished: Path, folder: Path) -> None:
         shutil.rmtree(finished)
 
 
-def _lesson_key(folder: str, lesson: Any, training: SftConfig, seed: int) -> str:
-    """Content of everything that decides the taught weights; a built folder's name is a digest of its own content."""
+def content_of(folder: str) -> str:
+    """What a named model is: digest of its weights, configuration and tokenizer, or a hub id with its commit.
+
+    Two names of one content are one model, and one name (`hf`, the folder in every checkpoint) may be many.
+    Raises ConfigError where the hub does not know the id.
+    """
+    if not Path(folder).is_dir():
+        return f"{folder}@{_hub_commit(folder)}"
+    files = sorted({path for pattern in MODEL_FILES for path in Path(folder).glob(pattern) if path.is_file()})
+    return digest({path.name: _sha256(path) for path in files})
+
+
+def _hub_commit(hub_id: str) -> str:
+    """The commit that a hub id stands for now; without a connection, the one that was fetched last."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub_id, "config.json")).parent.name
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"hf:{hub_id}: its config.json can neither be fetched nor is it in the cache ({error}). Check the id, the "
+            "connection and HF_TOKEN, or name a folder with path:FOLDER."
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lesson_key(start: str, role: Role, learner: LearnerConfig, lesson: Any) -> str:
+    """Digest of everything that decides the taught weights. start: says what model is taught, and not merely its name."""
     examples = hashlib.sha256()
     for example in lesson.examples():
         examples.update(repr(example).encode())
     return digest(
-        [LESSON_FORMAT, Path(folder).name, lesson.role, lesson.end_token, asdict(training), seed, examples.hexdigest()]
+        {
+            "format": LESSON_FORMAT,
+            "start": start,
+            "model": asdict(replace(role.model, name="")),
+            "training": asdict(role.training),
+            "seed": role.seed,
+            "learner": [learner.adam_beta2, learner.max_grad_norm],
+            "lesson": [lesson.role, lesson.end_token, examples.hexdigest()],
+        }
     )
 
 

@@ -53,9 +53,7 @@ class Run:
 
     def checkpoint(self) -> Path | None:
         """The newest checkpoint, None where there is none yet."""
-        from orchestrator.records.report import newest_checkpoint
-
-        return newest_checkpoint(self.folder)
+        return self.folder.newest_checkpoint()
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder.path)!r})"

@@ -49,6 +49,14 @@ def evaluation(row: Mapping[str, float]) -> str:
     return text
 
 
+def best_of(row: Mapping[str, float]) -> str:
+    """Best-of-n of a row: "best of 8 0.580", by the truth where it is known, else "by the judge". "" where there is none."""
+    for name, by in (("eval/best_of_n", ""), ("eval/best_of_n_judge", " (by the judge)")):
+        if name in row:
+            return f"best of {row['eval/best_of']:.0f} {row[name]:.3f}{by}"
+    return ""
+
+
 def phases(row: Mapping[str, float]) -> str:
     """Seconds a phase: "rollout 1.1 judge 0.9"; phases that did not happen are left out."""
     return " ".join(f"{name} {row[f'time/{name}_s']:.1f}" for name in PHASES if row.get(f"time/{name}_s", 0) > 0)
@@ -61,8 +69,8 @@ def step_line(row: Mapping[str, float], total: int, eta_s: float | None = None) 
         parts.append(f"reward {row['reward/mean']:.3f}")
     if evaluation(row):
         parts.append(f"eval {evaluation(row)}")
-    if "eval/best_of_8" in row:
-        parts.append(f"best of 8 {row['eval/best_of_8']:.3f}")
+    if best_of(row):
+        parts.append(best_of(row))
     if "policy/kl" in row:
         parts.append(f"kl {row['policy/kl']:.3g}")
     if "time/step_s" in row:
@@ -219,15 +227,15 @@ def _numbers(row: Mapping[str, float]) -> list[tuple[str, str]]:
         shown.append(("reward", f"{row['reward/mean']:.3f}"))
     if evaluation(row):
         shown.append(("held-out", f"judge {evaluation(row)}" if "eval/judge" in row else evaluation(row)))
-    if "eval/best_of_8" in row:
-        shown.append(("best of 8 at start", f"{row['eval/best_of_8']:.3f}"))
+    if best_of(row):
+        shown.append(("at start", best_of(row)))
     policy = [f"{name} {row[f'policy/{name}']:.3g}" for name in ("kl", "entropy") if f"policy/{name}" in row]
     if policy:
         shown.append(("policy", "  ".join(policy)))
     if "sync/logprob_gap_max" in row:
         shown.append(("trainer-engine gap", f"{row['sync/logprob_gap_max']:.1e} nats at most"))
     if "throughput/tokens_per_s" in row:
-        shown.append(("speed", f"{row['throughput/tokens_per_s']:,.0f} tokens/s"))
+        shown.append(("training speed", f"{row['throughput/tokens_per_s']:,.0f} tokens/s"))
     if "time/step_s" in row:
         shown.append(("last step", f"{row['time/step_s']:.1f} s  {phases(row)}"))
     return shown

@@ -5,7 +5,7 @@ runs/<workload>/<name>/
     metrics.jsonl      one row a step while the run goes on;  metrics.parquet once it is compacted
     events.jsonl       announcements and progress on their way to the display
     episodes/          one Parquet file a step and split
-    checkpoints/       resumable states
+    checkpoints/       resumable states;  LATEST names the newest
     ledger.jsonl       seconds a phase;  ledger.parquet once it is compacted
     judge.json         how well the judge was taught
     summary.json       the numbers of the finished run
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from orchestrator.config.checks import RUN_NAME
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.records import jsonl
 
@@ -47,7 +47,6 @@ PACKAGES = (
     "omegaconf",
     "orchestrator",
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
 
 
 class RunExistsError(RunError, FileExistsError):
@@ -75,7 +74,7 @@ class RunFolder:
         Raises ConfigError for a name that is not one path component, RunExistsError where the run exists.
         """
         for what, value in (("workload", workload), ("name", name)):
-            if not _NAME.fullmatch(value):
+            if not RUN_NAME.fullmatch(value):
                 raise ConfigError(
                     f"{what}={value!r} cannot name a run folder: use letters, digits and . _ + = , - without a path "
                     "(the folder that holds all runs is set with storage=FOLDER)"
@@ -110,6 +109,15 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """config.yaml as plain data: all settings, `versions` and `format`."""
         return plain(OmegaConf.load(self.config))
+
+    def newest_checkpoint(self) -> Path | None:
+        """The checkpoint that LATEST names, the newest that is whole; None where there is none.
+
+        Not the one of the highest step: a run that went back to an older one may still hold later ones of its former course.
+        """
+        marker = self.checkpoints / "LATEST"
+        newest = self.checkpoints / marker.read_text().strip() if marker.is_file() else None
+        return newest if newest and newest != self.checkpoints and newest.is_dir() else None
 
     @property
     def name(self) -> str:
@@ -162,6 +170,11 @@ class RunFolder:
     @property
     def plots(self) -> Path:
         return self.path / "plots"
+
+    @property
+    def stop(self) -> Path:
+        """A file that asks the run to end after the step it is in."""
+        return self.path / "stop"
 
     @property
     def wandb(self) -> Path:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +119,3 @@ class Follower:
         self._seen += [hash(line) for line in lines]
         self.offset += sum(len(line) + 1 for line in lines)
         return rows
-
-
-def follow(
-    path: Path, from_offset: int = 0, stopped: Callable[[], bool] = lambda: False, poll_s: float = 0.2
-) -> Iterator[dict[str, Any]]:
-    """Rows as they come, looked for every poll_s seconds. Ends after one last look once `stopped()` is true."""
-    follower = Follower(path, from_offset)
-    while True:
-        last = stopped()
-        yield from follower.new()
-        if last:
-            return
-        time.sleep(poll_s)

@@ -1,6 +1,6 @@
 """Where the time goes: seconds and GPU-seconds a phase of every step.
 
-Phases: rollout, judge, learn, sync, eval, checkpoint; what no phase covers is "other". A phase inside another one stops
+The phases are `PHASES`; what no phase covers is "other". A phase inside another one stops
 the outer one's clock, so that the phases of a step add up to its duration. Time that a crash threw away stays in the
 ledger: a repeated step has its rows twice, because it was paid for twice.
 """
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from orchestrator.records import jsonl
 from orchestrator.records.folder import FORMAT, atomic_path
 
-PHASES = ("rollout", "judge", "learn", "sync", "eval", "checkpoint")
+PHASES = ("teach", "rollout", "judge", "learn", "sync", "eval", "checkpoint")
+"""What a run does, in this order. Teaching precedes step 0, whose row holds it."""
 OTHER = "other"
 _SCHEMA = pa.schema(
     [

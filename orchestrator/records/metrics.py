@@ -23,7 +23,6 @@ Row = dict[str, float]
 """One step: {"step": k, metric name: value}."""
 
 Follower = jsonl.Follower
-follow = jsonl.follow
 
 
 class MetricsLog:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from orchestrator.records import metrics
+from orchestrator.records.display import duration
 from orchestrator.records.folder import RunFolder, atomic_path, read_json
 from orchestrator.records.ledger import OTHER, PHASES
 
@@ -30,7 +31,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = (
     "#F0E442",
 )
 GREY = "#888888"
-_PHASE_COLOURS = dict(zip((*PHASES, OTHER), (BLUE, ORANGE, GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True))
+_PHASE_COLOURS = dict(zip((*PHASES, OTHER), (YELLOW, BLUE, ORANGE, GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True))
 _STYLE = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -60,9 +61,11 @@ def draw(folder: RunFolder) -> list[Path]:
         panels = _run_panels(rows, settings)
         if panels:
             drawn.append(_save(_figure(panels, f"{folder.workload}/{folder.name}"), folder.plots / "run.png"))
-        panels = _judge_panels(read_json(folder.judge), settings) if folder.judge.exists() else []
+        judged = read_json(folder.judge) if folder.judge.exists() else {}
+        panels = _judge_panels(judged, settings)
         if panels:
-            title = f"Judge of {folder.workload}/{folder.name}, on held-out data"
+            dilemmas = f" ({judged['dilemmas']} dilemmas)" if "dilemmas" in judged else ""
+            title = f"Judge of {folder.workload}/{folder.name}, on held-out data{dilemmas}"
             drawn.append(_save(_figure(panels, title, columns=2), folder.plots / "judge.png"))
     return drawn
 
@@ -158,9 +161,12 @@ def _evaluation(axes: Axes, rows: Rows) -> None:
         _band(axes, rows, name, colour)
         _line(axes, rows, name, color=colour, marker="o", markersize=5, label=label)
     start = metrics.series(rows, "eval/oracle")[1] or metrics.series(rows, "eval/judge")[1]
-    best = metrics.series(rows, "eval/best_of_8")[1]
-    if best:
-        axes.axhline(best[0], color=GREEN, linestyle="--", linewidth=1.6, label="best of 8 at the start")
+    for name, by in (("eval/best_of_n", ""), ("eval/best_of_n_judge", " (judge)")):
+        best, n = (metrics.series(rows, key)[1] for key in (name, "eval/best_of"))
+        if best and n:
+            label = f"best of {n[0]:.0f} at the start{by}"
+            axes.axhline(best[0], color=GREEN, linestyle="--", linewidth=1.6, label=label)
+            break
     if start:
         axes.axhline(start[0], color=GREY, linestyle=":", linewidth=1.6, label="mean at the start")
     _finish(axes, "Held-out score, 95 % interval", "score (0–1)")
@@ -211,7 +217,10 @@ def _time(axes: Axes, rows: Rows) -> None:
         stacks = [[values[0], *values, values[-1]] for values in seconds]
         axes.stackplot(wide, *stacks, labels=names, colors=colours, step="mid", linewidth=0)
         axes.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
-    _finish(axes, "Time a step", "seconds")
+    # Teaching takes minutes and would dwarf the steps.
+    before = {name: sum(row.get(f"time/{name}_s", 0) for row in rows if row["step"] == 0) for name in ("teach", "eval")}
+    told = ", ".join(f"{name} {duration(value)}" for name, value in before.items() if value > 0)
+    _finish(axes, "Time a step" + (f" (before: {told})" if told else ""), "seconds")
 
 
 def _judge_panels(report: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Panel]:
@@ -219,9 +228,10 @@ def _judge_panels(report: Mapping[str, Any], settings: Mapping[str, Any]) -> lis
     kinds = sorted(name for name in report if name.startswith("accuracy_") and f"{name}_n" in report)
     accuracies = [name for name in ("accuracy", *kinds) if name in report]
     others = [name for name in ("pair_order", "negative_recall", "macro_f1", "injection_flips") if name in report]
-    gates = {f"gate_{name}": name for name in ("accuracy", "pair_order")}
     judge = settings.get("judge") or {}
-    bounds = {name: judge[gate] for gate, name in gates.items() if judge.get(gate)}
+    bounds = {name: judge[f"gate_{name}"] for name in ("accuracy", "pair_order") if judge.get(f"gate_{name}")}
+    if judge.get("gate_injection_flips", 1) < 1:
+        bounds["injection_flips"] = judge["gate_injection_flips"]
     panels: list[Panel] = []
     if accuracies:
         panels.append(lambda axes: _shares(axes, report, accuracies, bounds, "Accuracy by kind of criterion"))
@@ -230,6 +240,7 @@ def _judge_panels(report: Mapping[str, Any], settings: Mapping[str, Any]) -> lis
     return panels
 
 
+_JUDGE, _PRIOR, _BOUND = "judge, 95 % interval", "best guess that ignores the answer", "bound asked for"
 _SHARE_NAMES = {
     "accuracy": "all criteria",
     "pair_order": "pairs of answers\nin the right order",
@@ -242,11 +253,10 @@ _SHARE_NAMES = {
 def _shares(
     axes: Axes, report: Mapping[str, Any], names: Sequence[str], bounds: Mapping[str, float], title: str
 ) -> None:
-    """One line a share: the value, its interval, the prior's value and the least value asked for, where there are."""
+    """One line a share: the value, its interval, the prior's value and the bound asked for, where there are."""
     marks: dict[str, tuple[list[float], list[int]]] = {}
     for place, name in enumerate(names):
-        found = {"judge, 95 % interval": report[name], "least value asked for": bounds.get(name)}
-        found["prior that ignores the answer"] = report.get(f"prior_{name}")
+        found = {_JUDGE: report[name], _PRIOR: report.get(f"prior_{name}"), _BOUND: bounds.get(name)}
         for label, value in found.items():
             if value is not None:
                 places = marks.setdefault(label, ([], []))
@@ -255,9 +265,9 @@ def _shares(
         if f"{name}_low" in report:
             axes.plot([report[f"{name}_low"], report[f"{name}_high"]], [place] * 2, color=BLUE, linewidth=6, alpha=0.3)
     styles: dict[str, dict[str, Any]] = {
-        "judge, 95 % interval": {"marker": "o", "color": BLUE, "markersize": 9},
-        "prior that ignores the answer": {"marker": "D", "color": ORANGE, "markersize": 8, "fillstyle": "none"},
-        "least value asked for": {"marker": "|", "color": "black", "markersize": 22, "markeredgewidth": 2},
+        _JUDGE: {"marker": "o", "color": BLUE, "markersize": 9},
+        _PRIOR: {"marker": "D", "color": ORANGE, "markersize": 8, "fillstyle": "none"},
+        _BOUND: {"marker": "|", "color": "black", "markersize": 22, "markeredgewidth": 2},
     }
     for label, style in styles.items():
         if label in marks:

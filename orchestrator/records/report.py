@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.records import episodes, ledger, metrics, plots
 from orchestrator.records.display import duration
@@ -19,19 +19,23 @@ from orchestrator.records.folder import FORMAT, RunFolder, read_json
 from orchestrator.sweep.statistics import Interval, mean_interval
 
 _EVALUATED = ("eval/oracle", "eval/judge")
+_BEST_OF = ("eval/best_of", "eval/best_of_n", "eval/best_of_n_judge")
 _JUDGE_SHARES = {
     "accuracy": "judge: held-out accuracy",
-    "prior_accuracy": "judge: a prior that ignores the answer",
+    "prior_accuracy": "judge: best guess that ignores the answer",
     "pair_order": "judge: pairs in the right order",
     "negative_recall": "judge: recall on negative criteria",
     "injection_flips": "judge: turned by a planted verdict",
 }
 
 
-def summarise(folder: RunFolder, status: str | None = None, peak_memory_bytes: int | None = None) -> dict[str, Any]:
+def summarise(
+    folder: RunFolder, status: str | None = None, reason: str | None = None, peak_memory_bytes: int | None = None
+) -> dict[str, Any]:
     """The numbers of a run, from its metrics, episodes and ledger; what was not measured is left out.
 
-    status: "finished", or why it ended; by default "finished" or "unfinished" by the number of steps.
+    status: "finished", "stopped" or "failed"; by default "finished" or "unfinished" by the number of steps. reason: why it
+    failed, in words.
     best: the evaluation with the highest oracle score (or judge score where there is no oracle). It was picked because
     it is high, so it flatters; `last` is the number to quote.
     oracle_gain: last minus first evaluation, with a 95 % bootstrap interval over held-out tasks.
@@ -45,13 +49,14 @@ def summarise(folder: RunFolder, status: str | None = None, peak_memory_bytes: i
         "status": status or ("finished" if steps >= settings.get("steps", math.inf) else "unfinished"),
         "steps": steps,
     }
+    if reason is not None:
+        summary["reason"] = reason
     summary |= _evaluations(rows)
     gain = _oracle_gain(folder, rows)
     if gain:
         summary["oracle_gain"] = {"mean": gain.mean, "low": gain.low, "high": gain.high, "n": gain.n}
-    for name in ("eval/best_of_8", "eval/best_of_8_judge"):
-        if rows and name in rows[0]:
-            summary[name.removeprefix("eval/")] = rows[0][name]
+    if rows:
+        summary |= {name.removeprefix("eval/"): rows[0][name] for name in _BEST_OF if name in rows[0]}
     if folder.judge.exists():
         summary["judge"] = read_json(folder.judge)
     summary |= _totals(rows)
@@ -120,16 +125,6 @@ def _times(times: pa.Table) -> dict[str, Any]:
     }
 
 
-def newest_checkpoint(folder: RunFolder) -> Path | None:
-    """The checkpoint of the highest step: the largest number at the end of a name; hidden ones are unfinished."""
-    found = [
-        (int(match[1]), path)
-        for path in (folder.checkpoints.iterdir() if folder.checkpoints.is_dir() else ())
-        if path.is_dir() and not path.name.startswith(".") and (match := re.search(r"(\d+)$", path.name))
-    ]
-    return max(found)[1] if found else None
-
-
 def render(folder: RunFolder | Path, console: Console | None = None) -> None:
     """Draw the plots and show what was gained, where everything lies and what to try next."""
     folder = folder if isinstance(folder, RunFolder) else RunFolder.open(folder)
@@ -137,6 +132,8 @@ def render(folder: RunFolder | Path, console: Console | None = None) -> None:
     pictures = plots.draw(folder)
     summary = read_json(folder.summary) if folder.summary.exists() else summarise(folder)
     console.print(_results(summary))
+    if "reason" in summary:
+        console.print(Text(summary["reason"], style="red"), soft_wrap=True)
     console.print(_places(folder, pictures))
     console.print("[bold]Next[/bold]")
     # A name alone is looked for in runs/.
@@ -166,14 +163,17 @@ def _results(summary: Mapping[str, Any]) -> Table:
         gain = summary["oracle_gain"]
         shown = f"[bold]{gain['mean']:+.3f}"
         table.add_row("[bold]gain of the oracle score", shown, _interval(gain["low"], gain["high"]), f"{gain['n']}")
-    if "best_of_8" in summary:
-        table.add_row("best of 8 of the starting policy", f"{summary['best_of_8']:.3f}", "", "")
+    for key, by in (("best_of_n", ""), ("best_of_n_judge", ", by the judge")):
+        if key in summary:
+            table.add_row(f"best of {summary['best_of']:.0f} of the starting policy{by}", f"{summary[key]:.3f}", "", "")
     table.add_section()
     judge = summary.get("judge", {})
     for key, label in _JUDGE_SHARES.items():
         if isinstance(judge.get(key), float | int):
             interval = _interval(judge.get(f"{key}_low"), judge.get(f"{key}_high"))
-            table.add_row(label, f"{judge[key]:.3f}", interval, str(judge.get(f"{key}_n", "")))
+            table.add_row(label, f"{judge[key]:.3f}", interval, f"{judge.get(f'{key}_n', '')}")
+    if "dilemmas" in judge:
+        table.add_row("judge: dilemmas, which its intervals are over", "", "", f"{judge['dilemmas']}")
     table.add_section()
     for label, value in _details(summary):
         table.add_row(label, value, "", "")
@@ -214,7 +214,7 @@ def _places(folder: RunFolder, pictures: Sequence[Path]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    checkpoint = newest_checkpoint(folder)
+    checkpoint = folder.newest_checkpoint()
     places: list[tuple[str, Path | None]] = [
         ("run", folder.path),
         ("settings", folder.config),

@@ -1,7 +1,12 @@
-"""Episodes -> answers to what a reward asks. A fault is retried and stays a fault; it never becomes a number."""
+"""Episodes -> answers to what a reward asks. A fault is retried and stays a fault.
+
+One that passes never becomes a number. One that the call itself caused is not retried: it is the episode's doing, unless the
+judge fails its control question too.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,30 +24,52 @@ def ask(
     episode broke the judge by its own doing and `reward.score` makes it pay.
     """
     calls = [list(reward.calls(episode)) for episode in episodes]
-    flat = [call for mine in calls for call in mine]
-    answers = _complete(flat, fleets)
-    retried = 0
-    for _ in range(retries):
-        failed = [index for index, answer in enumerate(answers) if isinstance(answer, Fault)]
-        if not failed:
-            break
-        retried += len(failed)
-        for index, answer in zip(failed, _complete([flat[index] for index in failed], fleets), strict=True):
-            answers[index] = answer
-    _settle(flat, answers, reward, fleets)
+    asked = [(episode, call) for episode, mine in zip(episodes, calls, strict=True) for call in mine]
+    answers, retried = insist([call for _, call in asked], fleets, retries)
+    retried += _settle(asked, answers, reward, fleets, retries)
     remaining = iter(answers)
     return [[next(remaining) for _ in mine] for mine in calls], retried
 
 
-def _settle(calls: Sequence[Call], answers: list[Answer], reward: Any, fleets: Mapping[str, Answerer]) -> None:
-    """Turn broken answers whose control question fails too into faults."""
-    controls = [
-        (index, reward.control(call, answer)) for index, (call, answer) in enumerate(zip(calls, answers, strict=True))
-    ]
-    doubtful = [(index, control) for index, control in controls if control is not None]
-    for (index, control), answer in zip(doubtful, _complete([control for _, control in doubtful], fleets), strict=True):
-        if reward.control(control, answer) is not None or isinstance(answer, Fault):
-            answers[index] = Fault("the judge gave no verdict, nor did it answer the control question")
+def _settle(
+    asked: Sequence[tuple[Episode, Call]],
+    answers: list[Answer],
+    reward: Any,
+    fleets: Mapping[str, Answerer],
+    retries: int,
+) -> int:
+    """Turn broken answers whose control question fails too into faults. Returns how many controls had to be retried."""
+    controls = {}
+    for index, (episode, call) in enumerate(asked):
+        control = reward.control(episode, call, answers[index])
+        if control is not None:
+            controls[index] = control
+    settled, retried = insist(list(controls.values()), fleets, retries)
+    for index, answer in zip(controls, settled, strict=True):
+        # By the measure of the question itself: given to it, this answer would look broken too.
+        if isinstance(answer, Fault) or reward.control(*asked[index], answer) is not None:
+            first = answers[index]
+            told = first.reason if isinstance(first, Fault) else "no verdict"
+            answers[index] = Fault(f"the judge failed ({told}), and it failed the control question too")
+    return retried
+
+
+def insist(calls: Sequence[Call], fleets: Mapping[str, Answerer], retries: int) -> tuple[list[Answer], int]:
+    """Answers, after asking again up to `retries` times where a fault may pass; and how many calls were asked again.
+
+    A fleet that needs a moment (`retry_delay_s`) is given it before each new attempt, twice as long every time.
+    """
+    answers = _complete(calls, fleets)
+    retried = 0
+    for attempt in range(retries):
+        failed = [index for index, answer in enumerate(answers) if isinstance(answer, Fault) and not answer.lasting]
+        if not failed:
+            break
+        retried += len(failed)
+        time.sleep(2**attempt * max(fleets[calls[index].role].retry_delay_s for index in failed))
+        for index, answer in zip(failed, _complete([calls[index] for index in failed], fleets), strict=True):
+            answers[index] = answer
+    return answers, retried
 
 
 def _complete(calls: Sequence[Call], fleets: Mapping[str, Answerer]) -> list[Answer]:

@@ -60,7 +60,8 @@ def roll_out(
 def _addressed(player: _Player, seed: int, step: int, purpose: str) -> Call:
     assert player.next_call is not None
     key = f"{purpose}/{step}/{player.task.id}/{player.sample}/{len(player.turns)}"
-    return replace(player.next_call, key=key, seed=stable_hash(seed, key))
+    # One server for all attempts at a task: they share its prompt.
+    return replace(player.next_call, key=key, seed=stable_hash(seed, key), route=f"{purpose}/{step}/{player.task.id}")
 
 
 def _ask(calls: Sequence[Call], fleets: Mapping[str, Answerer]) -> list[Turn]:

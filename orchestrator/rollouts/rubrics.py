@@ -13,9 +13,10 @@ formulas:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.errors import RunError
 from orchestrator.values import (
     Answer,
     Call,
@@ -26,20 +27,20 @@ from orchestrator.values import (
     LogitQuery,
     Message,
     Scored,
+    Turn,
     Unscored,
     Verdict,
 )
 
 YES, NO = "yes", "no"
 JUDGE = "judge"
-CONTROL_SUFFIX = "/control"
 CONTROL = "#control"
 """Ends the key of a control question."""
 NEUTRAL_RESPONSE = "there is more than one way to see this ."
 """What the control question is asked about: plain words that any working judge can answer."""
 
 
-class RubricError(ValueError):
+class RubricError(RunError, ValueError):
     """A rubric that cannot be used; the text names the row and the field."""
 
 
@@ -160,13 +161,17 @@ cache).
 """
 
 
-def verdict(choice: Choice, min_mass: float) -> float | None:
+def p_yes(choice: Choice, min_mass: float) -> float | None:
     """P(yes) / (P(yes) + P(no)), or None where P(yes) + P(no) < min_mass: then the judge did not answer the
     question.
     """
     yes, no = choice.probabilities.get(YES, 0.0), choice.probabilities.get(NO, 0.0)
     mass = yes + no
     return yes / mass if mass > 0 and mass >= min_mass else None
+
+
+def _key(episode: Episode, criterion: Criterion) -> str:
+    return f"{episode.id}/{criterion.id}"
 
 
 class RubricReward:
@@ -187,51 +192,49 @@ class RubricReward:
         self._soft = soft
         self._min_mass = min_mass
         self._cut_off_penalty = cut_off_penalty
-        self._asked: dict[tuple[str, str], Criterion] = {}
 
     def calls(self, episode: Episode) -> Sequence[Call]:
-        """One call a criterion; its key is the episode's id and the criterion's."""
-        criteria = rubric_of(episode).criteria
-        self._asked.update({(episode.task.id, criterion.id): criterion for criterion in criteria})
+        """One call a criterion; its key is the episode's id and the criterion's. One server answers them all."""
         return [
-            Call(f"{episode.id}/{c.id}", JUDGE, self._question(episode.text, c), choices=(YES, NO)) for c in criteria
+            Call(_key(episode, c), JUDGE, self._question(episode.text, c), choices=(YES, NO), route=episode.id)
+            for c in rubric_of(episode).criteria
         ]
 
     def queries(self, episode: Episode) -> Sequence[LogitQuery]:
         """None: the reward needs nothing from the policy."""
         return ()
 
-    def control(self, call: Call, answer: Answer) -> Call | None:
-        """The same criterion asked about a neutral response where the answer's mass is too small, else None.
+    def control(self, episode: Episode, call: Call, answer: Answer) -> Call | None:
+        """The same criterion asked about a neutral response where the answer is broken, else None.
 
-        call: one that `calls` or `control` of this object returned. A judge that fails on the control as well is at
-        fault; otherwise the response broke it. A `Fault` says by itself whose failure it is and needs no control.
+        Broken: too little mass, or a fault that the call itself caused (a response beyond the judge's context). Any other
+        `Fault` is not the response's doing and needs no control.
         """
-        if not isinstance(answer, Choice) or verdict(answer, self._min_mass) is not None:
+        if not self._broken(answer):
             return None
-        key = call.key.removesuffix(CONTROL)
-        step_and_task, _, criterion_id = key.rsplit("/", 2)
-        criterion = self._asked[step_and_task.split("/", 1)[1], criterion_id]
-        messages = self._question(NEUTRAL_RESPONSE, criterion)
-        return Call(key + CONTROL, JUDGE, messages, choices=call.choices, seed=call.seed)
+        criterion = next(c for c in rubric_of(episode).criteria if _key(episode, c) == call.key)
+        return replace(call, key=call.key + CONTROL, messages=self._question(NEUTRAL_RESPONSE, criterion))
+
+    def _broken(self, answer: Answer) -> bool:
+        if isinstance(answer, Choice):
+            return p_yes(answer, self._min_mass) is None
+        return isinstance(answer, Fault) and answer.lasting
 
     def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict:
         """The episode's worth from one answer a criterion.
 
-        A `Fault` among the answers makes the whole episode `Unscored`: a reward from the rest could be gamed. An
-        answer whose mass is too small broke the judge by its own doing (the caller turns it into a `Fault` where the
+        A passing `Fault` among the answers makes the whole episode `Unscored`: a reward from the rest could be gamed. A
+        broken answer (see `control`) is the response's own doing (the caller turns it into a passing `Fault` where the
         control question failed as well) and counts in the worst way: not met where that is good, met where that is bad.
         """
         rubric = rubric_of(episode)
         judgements: dict[str, float] = {}
         for criterion, answer in zip(rubric.criteria, answers, strict=True):
-            if isinstance(answer, Fault):
+            if isinstance(answer, Fault) and not answer.lasting:
                 return Unscored(f"criterion {criterion.id}: {answer.reason}")
-            if not isinstance(answer, Choice):
-                raise TypeError(
-                    f"criterion {criterion.id} of {episode.id}: the judge answered with {type(answer).__name__}"
-                )
-            probability = verdict(answer, self._min_mass)
+            if isinstance(answer, Turn):
+                raise TypeError(f"criterion {criterion.id} of {episode.id}: the judge answered with a text")
+            probability = p_yes(answer, self._min_mass) if isinstance(answer, Choice) else None
             judgements[criterion.id] = probability if probability is not None else float(criterion.weight < 0)
         met = judgements if self._soft else {key: float(value > 0.5) for key, value in judgements.items()}
         components = {

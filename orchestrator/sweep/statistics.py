@@ -62,14 +62,3 @@ def mean_interval(values: Sequence[float], groups: Sequence[Hashable] | None = N
         rng=np.random.default_rng(seed),
     )
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high), n)
-
-
-def share_interval(successes: int, n: int) -> Interval:
-    """Share of successes with Wilson's score interval (Wilson 1927), which stays inside 0–1 also for 0 of n.
-
-    Raises ValueError for n < 1 or successes outside 0…n.
-    """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"share_interval got {successes} successes of {n}: needs 0 <= successes <= n and n >= 1")
-    interval = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    return Interval(successes / n, float(interval.low), float(interval.high), n)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.cluster import preflight
 from orchestrator.cluster.plan import Bundle, Plan, make_plan, plan_rows
 from orchestrator.cluster.preflight import CPUS_PER_GPU, KEYS, Node, PreflightError, check_fit, inventory, local_node
 from orchestrator.config.keys import keys_of
@@ -124,3 +125,11 @@ def test_inventory() -> None:
 
 def test_this_machine_has_cpus() -> None:
     assert local_node().cpus >= 1
+
+
+def test_the_gpu_build_of_vllm_cannot_serve_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(RunConfig())
+    preflight.check_engines(plan)
+    monkeypatch.setattr(preflight, "_installed", lambda package: False)
+    with pytest.raises(PreflightError, match=r"rollout\.fleet\.gpus_per_server, judge\.fleet\.gpus_per_server"):
+        preflight.check_engines(plan)

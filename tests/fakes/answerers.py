@@ -10,11 +10,20 @@ from orchestrator.values import Answer, Call
 
 @dataclass
 class FakeAnswerer:
-    """Answers each call by `answer(call, attempt)`, attempt from 0: how often a call of this key came before."""
+    """Answers each call by `answer(call, attempt)`, attempt from 0: how often a call of this key came before.
+
+    steps: how many have begun. statistics: what the next `take_statistics` returns, once.
+    """
 
     answer: Callable[[Call, int], Answer]
+    retry_delay_s: float = 0.0
+    steps: int = 0
+    statistics: dict[str, float] = field(default_factory=dict)
     batches: list[list[Call]] = field(default_factory=list)
     _attempts: dict[str, int] = field(default_factory=dict)
+
+    def begin_step(self) -> None:
+        self.steps += 1
 
     def complete(self, calls: Sequence[Call]) -> list[Answer]:
         self.batches.append(list(calls))
@@ -26,7 +35,8 @@ class FakeAnswerer:
         return answers
 
     def take_statistics(self) -> dict[str, float]:
-        return {}
+        taken, self.statistics = self.statistics, {}
+        return taken
 
     @property
     def asked(self) -> list[str]:

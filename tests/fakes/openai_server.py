@@ -75,8 +75,12 @@ def serving(server: OpenAIServer) -> Iterator[OpenAIServer]:
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet."""
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        # The default of 5 refuses connections when a whole batch calls at once.
+        request_queue_size = 64
+
+    http = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     server.url = f"http://127.0.0.1:{http.server_port}/v1"

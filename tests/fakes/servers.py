@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
-from orchestrator.fleets.server import Acknowledgement, ServerSpec, StaleWeightsError
+from orchestrator.fleets.server import Acknowledgement, MissedBatchesError, ServerSpec, StaleWeightsError
 from orchestrator.values import Answer, Call, Choice, Turn, stable_hash
 
 TROUBLES = "troubles.json"
@@ -66,6 +66,7 @@ class FakeServer:
     def __init__(self, spec: ServerSpec) -> None:
         self._name, self._folder = spec.name, Path(spec.folder)
         self._version = 0 if spec.trained else -1
+        self._batches = 0
         self._note("start")
         if self._due("raise_starting", 1):
             raise FileNotFoundError("no model folder")
@@ -88,18 +89,21 @@ class FakeServer:
         fingerprint = "0" * 32 if self._due("other_fingerprint", version) else digest.hexdigest()
         return Acknowledgement(self._name, version, fingerprint)
 
-    def complete(self, calls: Sequence[Call], version: int) -> tuple[list[Answer], dict[str, float]]:
+    def complete(self, calls: Sequence[Call], version: int, number: int) -> tuple[list[Answer], dict[str, float]]:
         if version != self._version:
             raise StaleWeightsError(f"{self._name} holds weights {self._version}, asked for {version}")
+        if number not in (0, self._batches):
+            raise MissedBatchesError(f"{self._name} knows {self._batches} batches of this step, not {number}")
+        self._batches = number + 1
         self._note(f"batch {' '.join(call.key for call in calls)}")
-        number = sum(line.startswith("batch") for line in journal(self._folder, self._name))
-        if self._due("die", number):
+        count = sum(line.startswith("batch") for line in journal(self._folder, self._name))
+        if self._due("die", count):
             os._exit(1)
-        if self._due("hang", number):
+        if self._due("hang", count):
             time.sleep(HANG_S)
-        if self._due("slow", number):
+        if self._due("slow", count):
             time.sleep(1.5)
-        if self._due("raise", number):
+        if self._due("raise", count):
             raise ValueError("no single token spells 'yes'")
         return [answer_to(call, self._version) for call in calls], {"prompt_tokens": float(len(calls))}
 

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,49 @@ def test_a_death_in_a_batch_changes_no_answer_and_costs_the_others_nothing(
     assert fleet.restarts == 1
     # two rounds of eight; the batch that was lost is not counted twice
     assert fleet.take_statistics() == {"prompt_tokens": 16.0, "restarts": 1.0}
+    # of the restarts, too, those since the last call
+    assert fleet.take_statistics() == {"restarts": 0.0}
+    assert fleet.restarts == 1
     assert "policy-0 died while it should answer" in caplog.text
+
+
+def test_a_death_within_a_step_brings_back_what_its_prefix_cache_held(start: Start, folder: Path) -> None:
+    """policy-0 dies in the step's second batch: it is given both again. The batch of the step before is over and done with."""
+    fleet = start(Trouble("policy-0", "die", at=3))
+    fleet.push(weights(1))
+    again = [replace(call, key=f"{call.key}/again", route=call.key) for call in CALLS]
+    fleet.complete(CALLS)
+    fleet.begin_step()
+    fleet.complete(CALLS)
+    assert fleet.complete(again) == [answer_to(call, 1) for call in again]
+    second = "batch " + " ".join(f"{key}/again" for key in SHARES[0])
+    expected = ["update 1", batch(0), batch(0), second, "start", "update 1", batch(0), second]
+    assert journal(folder, "policy-0") == expected
+    # three rounds of eight: what was given again is not counted again
+    assert fleet.take_statistics() == {"prompt_tokens": 24.0, "restarts": 1.0}
+
+
+def test_a_death_between_two_batches_of_a_step_is_noticed_without_weights_too(pair: Any, tmp_path: Path) -> None:
+    """A judge that was never pushed any answers with its own: what it has forgotten are the step's batches."""
+    servers.arrange(tmp_path)
+    (spec,) = specs(tmp_path, 1, max_restarts=2)
+    (handle,) = start_servers([replace(spec, trained=True)], FakeServer)
+    fleet = Fleet("judge", [handle], 60, 60, 2)
+    pid = fleet.wait_ready()[0]["pid"]
+    assert fleet.complete(CALLS[:2]) == undisturbed(0)[:2]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: journal(tmp_path, "policy-0").count("start") == 2)
+    assert fleet.complete(CALLS[2:4]) == undisturbed(0)[2:4]
+    first, second = (f"batch {one.key} {other.key}" for one, other in (CALLS[:2], CALLS[2:4]))
+    assert journal(tmp_path, "policy-0") == ["start", first, "start", first, second]
+    assert fleet.restarts == 1
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert condition()
 
 
 def test_a_hang_is_found_ended_and_answered_again(start: Start, folder: Path) -> None:
@@ -139,9 +182,7 @@ def test_a_death_between_two_batches_is_noticed_by_the_weights(start: Start, fol
     pid = fleet.wait_ready()[0]["pid"]
     fleet.push(weights(1))
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while journal(folder, "policy-0").count("start") < 1 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(lambda: journal(folder, "policy-0").count("start") == 1)
     assert fleet.complete(CALLS) == undisturbed(1)
     assert journal(folder, "policy-0") == ["update 1", "start", "update 1", batch(0)]
     assert fleet.restarts == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def largest_gap(scorer: TokenScorer, turns: list[Turn]) -> float:
 
 
 def turns_of(fleet: Fleet, count: int = 12) -> list[Turn]:
+    """A step's first answers."""
+    fleet.begin_step()
     answers = fleet.complete(calls(count))
     assert all(isinstance(answer, Turn) for answer in answers)
     return [answer for answer in answers if isinstance(answer, Turn)]
@@ -123,15 +126,23 @@ def test_a_prompt_longer_than_the_context_is_a_fault(fleets: dict[bool, Fleet]) 
     good, bad = fleets[True].complete([*calls(1), Call("long", "policy", long, Sampling(4))])
     assert isinstance(good, Turn)
     assert isinstance(bad, Fault)
+    assert bad.lasting
     assert "128" in bad.reason
 
 
 def test_a_killed_server_comes_back_with_its_weights_and_its_batch(fleets: dict[bool, Fleet]) -> None:
+    """In a step's second batch, which finds the first one's prompt (48 words, a block of 32 tokens) in the cache."""
     fleet = fleets[True]
-    before = turns_of(fleet)
+    message = ({"role": "user", "content": "we owe you honesty " * 12},)
+    batches = [[replace(call, messages=message) for call in calls(count)] for count in (1, 8)]
+    fleet.begin_step()
+    fleet.take_statistics()
+    before = [fleet.complete(batch) for batch in batches]
+    assert fleet.take_statistics()["cached_tokens"] >= 8 * 32
+    fleet.begin_step()
+    first = fleet.complete(batches[0])
     pid = fleet.wait_ready()[0]["pid"]
     os.kill(pid, signal.SIGKILL)
-    after = turns_of(fleet)
-    assert after == before
+    assert [first, fleet.complete(batches[1])] == before
     assert fleet.wait_ready()[0]["pid"] != pid
     assert fleet.take_statistics()["restarts"] == 1

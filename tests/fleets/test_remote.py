@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+import traceback
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from fakes.openai_server import OpenAIServer, Reply, completion, serving
 
 from orchestrator.errors import RunError
 from orchestrator.fleets.remote import RemoteFleet
+from orchestrator.rollouts.judging import insist
 from orchestrator.rollouts.rubrics import Criterion, Rubric, RubricReward
 from orchestrator.values import Answer, Call, Choice, Episode, Fault, Message, Sampling, Task, Turn, Unscored
 
@@ -18,9 +20,11 @@ QUESTION: tuple[Message, ...] = ({"role": "user", "content": "is harm named?"},)
 VERDICT = Call("1/t/0/a", "judge", QUESTION, choices=("yes", "no"))
 WORDS = Call("1/t/0/w", "judge", QUESTION, Sampling(16, 0.5, ("\n",)), seed=7)
 
+KEY = "sesame"
 
-def fleet_of(server: OpenAIServer, deadline_s: float = 5, max_retries: int = 0) -> RemoteFleet:
-    return RemoteFleet(server.url, None, "UNSET_KEY_OF_A_TEST", deadline_s, max_retries=max_retries)
+
+def fleet_of(server: OpenAIServer, deadline_s: float = 5, api_key: str | None = None) -> RemoteFleet:
+    return RemoteFleet(server.url, None, api_key, deadline_s)
 
 
 def answered(reply: Reply, call: Call = VERDICT) -> Answer:
@@ -40,14 +44,13 @@ def test_the_probabilities_of_a_words_forms_are_summed() -> None:
     assert answer.probabilities == pytest.approx({"yes": 0.7, "no": 0.05})
 
 
-def test_what_is_asked_for_and_the_order_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_asked_for_and_the_order_of_the_answers() -> None:
     def echo(body: dict[str, Any], number: int) -> Reply:
         return 200, completion(f" {body['messages'][0]['content']} \n", {"no": math.log(0.5)})
 
-    monkeypatch.setenv("KEY_OF_A_TEST", "sesame")
     calls = [Call(f"k{n}", "judge", ({"role": "user", "content": f"q{n}"},), Sampling(16)) for n in range(40)]
     with serving(OpenAIServer(echo)) as server:
-        fleet = RemoteFleet(server.url, None, "KEY_OF_A_TEST", 5)
+        fleet = fleet_of(server, api_key=KEY)
         turns = fleet.complete(calls)
         assert [turn.text for turn in turns if isinstance(turn, Turn)] == [f"q{n}" for n in range(40)]
         server.requests.clear()
@@ -57,7 +60,63 @@ def test_what_is_asked_for_and_the_order_of_the_answers(monkeypatch: pytest.Monk
     assert verdict["model"] == words["model"] == "judge"
     assert (verdict["max_tokens"], verdict["temperature"], verdict["top_logprobs"]) == (1, 1.0, 20)
     assert (words["max_tokens"], words["temperature"], words["stop"], words["seed"]) == (16, 0.5, ["\n"], 7)
-    assert set(server.keys) == {"Bearer sesame"}
+    assert verdict["chat_template_kwargs"] == words["chat_template_kwargs"] == {"enable_thinking": False}
+    assert set(server.keys) == {f"Bearer {KEY}"}
+
+
+def test_a_judge_may_think_where_that_is_asked() -> None:
+    with serving(OpenAIServer(lambda body, number: (200, completion("fine")))) as server:
+        RemoteFleet(server.url, "judge", None, 5, thinking=True).complete([WORDS])
+    assert server.requests[0]["chat_template_kwargs"] == {"enable_thinking": True}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_does_not_know_the_field_is_not_sent_it_again(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three calls one after the other: with the field, without it, and two more without."""
+
+    def strict(body: dict[str, Any], number: int) -> Reply:
+        if "chat_template_kwargs" in body:
+            return status, {"error": {"message": "unknown field chat_template_kwargs"}}
+        return 200, completion("fine")
+
+    with serving(OpenAIServer(strict)) as server:
+        fleet = fleet_of(server)
+        for _ in range(3):
+            assert isinstance(fleet.complete([WORDS])[0], Turn)
+    assert ["chat_template_kwargs" in body for body in server.requests] == [True, False, False, False]
+    assert [record.getMessage().endswith("without from now on") for record in caplog.records] == [True]
+
+
+def test_a_call_that_is_refused_by_itself_lasts_and_costs_the_others_nothing() -> None:
+    """Too long with the field and without it: the field is not to blame and stays; once it was taken, nobody asks again."""
+
+    def limited(body: dict[str, Any], number: int) -> Reply:
+        if len(body["messages"][0]["content"]) > 20:
+            return 400, {"error": {"message": "maximum context length is 20"}}
+        return 200, completion("fine")
+
+    long = Call("k", "judge", ({"role": "user", "content": "harm " * 9},), Sampling(16))
+    with serving(OpenAIServer(limited)) as server:
+        fleet = fleet_of(server)
+        for call in (long, WORDS, long):
+            answer = fleet.complete([call])[0]
+            assert isinstance(answer, Turn) if call is WORDS else isinstance(answer, Fault) and answer.lasting
+        assert fleet.take_statistics() == {"remote_faults": 2.0}
+    assert ["chat_template_kwargs" in body for body in server.requests] == [True, False, True, True]
+
+
+def test_a_key_that_a_server_repeats_is_not_told_on() -> None:
+    refusal = 401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}
+    with serving(OpenAIServer(lambda body, number: refusal)) as server:
+        answer = fleet_of(server, api_key=KEY).complete([WORDS])[0]
+        assert isinstance(answer, Fault)
+        assert "Incorrect API key provided: ***" in answer.reason
+        server.models = refusal
+        with pytest.raises(RunError, match=r"key provided: \*\*\*") as raised:
+            fleet_of(server, api_key=KEY)
+    assert KEY not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_generated_text_has_no_ids_that_could_be_trained() -> None:
@@ -98,17 +157,23 @@ def test_a_slow_server_is_a_fault_after_the_deadline() -> None:
         answer = fleet_of(server, deadline_s=0.3).complete([WORDS])[0]
     assert isinstance(answer, Fault)
     assert "APITimeoutError" in answer.reason
+    assert not answer.lasting
+    assert len(server.requests) == 1
 
 
-def test_a_refusal_for_the_moment_is_tried_again() -> None:
+def test_a_refusal_for_the_moment_is_tried_again_by_who_asks() -> None:
+    """Once by the fleet, so that attempts do not multiply."""
+
     def recovering(body: dict[str, Any], number: int) -> Reply:
         return (503, {"error": {"message": "busy"}}) if number == 0 else (200, completion("fine"))
 
     with serving(OpenAIServer(recovering)) as server:
-        fleet = fleet_of(server, max_retries=1)
-        answer = fleet.complete([WORDS])[0]
-        assert fleet.take_statistics() == {"remote_faults": 0.0}
+        fleet = fleet_of(server)
+        assert fleet.retry_delay_s > 0
+        fleet.retry_delay_s = 0.0
+        (answer,), retried = insist([WORDS], {"judge": fleet}, 2)
     assert isinstance(answer, Turn)
+    assert retried == 1
     assert len(server.requests) == 2
 
 
@@ -130,8 +195,8 @@ def test_no_server_and_no_model_are_said_at_once() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(RunError, match=rf"judge.name={url}: no answer from {url}/models .*end in /v1"):
-        RemoteFleet(url, None, "UNSET_KEY_OF_A_TEST", 2, max_retries=0)
-    RemoteFleet(url, "named", "UNSET_KEY_OF_A_TEST", 2)
+        RemoteFleet(url, None, None, 2)
+    RemoteFleet(url, "named", None, 2)
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
 from orchestrator.fleets.server import ServerSpec, engine_arguments
-from orchestrator.fleets.weights import FINGERPRINTED_BYTES, Fingerprint, to_array
+from orchestrator.fleets.weights import FINGERPRINTED_BYTES, Fingerprint, to_array, to_tensor
 
 CPU = ServerSpec("policy", 2, "models/x", True, ModelConfig(context_tokens=512, dtype="bfloat16"), FleetConfig())
 
@@ -107,13 +107,37 @@ def test_large_tensors_are_told_apart_by_their_beginning() -> None:
 
 
 def test_every_bfloat16_travels_exactly() -> None:
-    """All 65,536 bit patterns there and back; NaNs stay NaN."""
+    """All 65,536 bit patterns there and back, NaNs too, in two bytes each."""
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
-    sent = bits.view(torch.bfloat16)
-    array = to_array(sent)
-    assert array.dtype == np.float32
-    back = torch.from_numpy(array.copy()).to(torch.bfloat16)
-    finite = ~sent.isnan()
-    assert torch.equal(back.view(torch.int16)[finite], bits[finite])
-    assert bool(back.isnan()[~finite].all())
-    assert to_array(torch.zeros(2, dtype=torch.float16)).dtype == np.float16
+    array = to_array(bits.view(torch.bfloat16))
+    assert array.nbytes == 2 * 65536
+    back = to_tensor(pickle.loads(pickle.dumps(array)))
+    assert back.dtype == torch.bfloat16
+    assert torch.equal(back.view(torch.int16), bits)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int8, torch.int16]
+)
+def test_a_tensor_arrives_with_its_precision_and_shape(dtype: torch.dtype) -> None:
+    """A matrix, a transposed view, a scalar; a copy that may be written to. Integers of two bytes are no bfloat16."""
+    matrix = torch.arange(6).reshape(2, 3).to(dtype)
+    for sent in (matrix, matrix.T, matrix[1, 2]):
+        array = to_array(sent)
+        array.flags.writeable = False
+        back = to_tensor(array)
+        assert back.dtype == dtype
+        assert torch.equal(back, sent)
+        back.zero_()
+    assert int(matrix.sum()) == 15
+
+
+def test_the_fingerprint_of_bfloat16_is_of_the_bytes_that_are_sent() -> None:
+    """Two bytes each: 4096 / 2 = 2,048 numbers are looked at; a float32 of the same value is told apart."""
+    large = torch.zeros(5000, dtype=torch.bfloat16)
+    last_seen, first_unseen = large.clone(), large.clone()
+    last_seen[FINGERPRINTED_BYTES // 2 - 1] = 1
+    first_unseen[FINGERPRINTED_BYTES // 2] = 1
+    assert fingerprint({"w": last_seen}) != fingerprint({"w": large})
+    assert fingerprint({"w": first_unseen}) == fingerprint({"w": large})
+    assert fingerprint({"w": torch.ones(1)}) != fingerprint({"w": torch.ones(1, dtype=torch.bfloat16)})

@@ -13,11 +13,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from orchestrator.config.schema import ModelConfig
 from orchestrator.errors import RunError
 from orchestrator.learning import checkpoints as module
-from orchestrator.learning.checkpoints import latest, random_states, read_tensors, step_folder, verify, write
+from orchestrator.learning.checkpoints import random_states, read_tensors, step_folder, verify, write
 from orchestrator.learning.model import TokenScorer, build, served_weights
 from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
 
 STATE = {"step": 4, "sampler": [1, 2, 3], "wandb_id": "abc", "rng": {"torch": [0, 255]}}
+
+
+def latest(checkpoints: Path) -> Path | None:
+    """The checkpoint that the file LATEST names."""
+    marker = checkpoints / "LATEST"
+    return checkpoints / marker.read_text() if marker.is_file() else None
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,20 @@ def score_rows(model: TokenScorer, rows: list[Row]) -> torch.Tensor:
     return model(collate(rows, [0] * len(rows), PAD)).logprobs
 
 
+def test_scoring_in_chunks_changes_neither_scores_nor_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 3 targets (logits_at_once = 3 x vocabulary) against all at once."""
+    model, generator = double_model(), random.Random(4)
+    batch = collate(rows := [random_row(generator, branches) for branches in (3, 2)], [0] * len(rows), PAD)
+    whole = model(batch, temperature=0.7)
+    expected = gradient(model, whole.logprobs.sum())
+    monkeypatch.setattr(model, "logits_at_once", 3 * VOCABULARY)
+    chunked = model(batch, temperature=0.7)
+    assert len(chunked.logprobs) > 6
+    for part, same in zip(chunked, whole, strict=True):
+        torch.testing.assert_close(part, same, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradient(model, chunked.logprobs.sum()), expected, rtol=0, atol=1e-12)
+
+
 def test_branches_score_and_train_exactly_as_separate_sequences_do() -> None:
     """A microbatch of one row of 4 branches, a plain row and a row of 2 branches, against 7 forward passes of one sequence."""
     model, generator = double_model(), random.Random(3)
@@ -109,7 +123,7 @@ def test_the_layout_of_a_branched_row_by_hand() -> None:
     """
     batch = collate([Row((1, 2), ((3, 4), (5, 6)), (2, 1)), Row((9,) * 6, ((8,),), (1,))], [10, 20], PAD)
     assert batch.ids[0].tolist() == [1, 2, 3, 4, 5, 6, PAD]
-    assert batch.positions[0].tolist() == [0, 1, 2, 3, 2, 3, 0]
+    assert batch.positions[0].tolist() == [0, 1, 2, 3, 2, 3, 6]
     assert batch.source.tolist() == [1, 2, 4, 7 + 5]
     assert batch.target.tolist() == [3, 4, 6, 8]
     assert batch.flat.tolist() == [10, 11, 12, 20]

@@ -67,7 +67,7 @@ def make_run(storage: Path) -> RunFolder:
     log = metrics.MetricsLog(folder.metrics_log)
     for step in range(31):
         row = made_up_row(step, noise) if step else {}
-        spent = {"rollout": 1.1, "judge": 0.9, "learn": 0.7, "sync": 0.2} if step else {}
+        spent = {"rollout": 1.1, "judge": 0.9, "learn": 0.7, "sync": 0.2} if step else {"teach": 95.0}
         if step % 10 == 0:
             spent["eval"] = 4.0
             oracle = 0.40 + 0.25 * step / 30
@@ -80,10 +80,11 @@ def make_run(storage: Path) -> RunFolder:
             gold = {e.id: v.reward for g in tasks for e, v in zip(g.episodes, g.verdicts, strict=True)}
             episodes.write_step(folder, step, tasks, {}, "eval", gold)
         if step == 0:
-            row |= {"eval/best_of_8": 0.58, "eval/best_of_8_judge": 0.62}
+            row |= {"eval/best_of": 8, "eval/best_of_n": 0.58, "eval/best_of_n_judge": 0.62}
         if step in (10, 20, 30):
             spent["checkpoint"] = 0.4
             (folder.checkpoints / f"step-{step:06d}").mkdir()
+            (folder.checkpoints / "LATEST").write_text(f"step-{step:06d}")
         for phase, seconds in spent.items():
             with times.phase(phase):
                 now[0] += seconds * (1 + 0.1 * noise.random())
@@ -93,7 +94,7 @@ def make_run(storage: Path) -> RunFolder:
 
 
 def made_up_judge() -> dict[str, float | int | str]:
-    report: dict[str, float | int | str] = {"unanswered": 0, "macro_f1": 0.93}
+    report: dict[str, float | int | str] = {"unanswered": 0, "macro_f1": 0.93, "dilemmas": 48}
     shares = {
         "accuracy": (0.94, 1200), "prior_accuracy": (0.72, 1200), "pair_order": (0.91, 340),
         "negative_recall": (0.88, 90),

@@ -41,6 +41,12 @@ def test_the_plain_line_of_a_step() -> None:
         "2.9 s (rollout 1.1 judge 0.9 learn 0.7 sync 0.2)  1,310 tok/s  ETA 2 min"
     )
     assert step_line({"step": 3}, 60) == "step 3/60"
+    best = {"eval/best_of": 5, "eval/best_of_n_judge": 0.62}
+    assert step_line({"step": 0} | best | {"eval/best_of_n": 0.58}, 60) == "step 0/60  best of 5 0.580"
+    assert step_line({"step": 0} | best, 60) == "step 0/60  best of 5 0.620 (by the judge)"
+    # Teaching precedes step 0, whose row holds its time.
+    taught = {"step": 0, "time/teach_s": 95.0, "time/eval_s": 4.0, "time/step_s": 99.0}
+    assert step_line(taught, 60) == "step 0/60  99.0 s (teach 95.0 eval 4.0)"
     assert step_line({"step": 0, "eval/judge": 0.5, "eval/oracle": 0.4}, 9) == "step 0/9  eval 0.500 (oracle 0.400)"
 
 

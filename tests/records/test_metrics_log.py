@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.records import metrics
-from orchestrator.records.metrics import Events, Follower, MetricsLog, follow
+from orchestrator.records.metrics import Follower, MetricsLog
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
@@ -123,20 +122,3 @@ def test_a_follower_survives_a_restart_from_a_checkpoint(tmp_path: Path) -> None
     assert [row["a"] for row in from_middle.new()] == [30, 40, 50, 60, 70]
     log.append(8, {"a": 80})
     assert [row["a"] for row in follower.new()] == [80]
-
-
-def test_follow_ends_after_a_last_look(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    done = threading.Event()
-
-    def write() -> None:
-        events = Events(path)
-        for number in range(50):
-            events.progress("teaching", number, 50)
-        done.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    rows = list(follow(path, stopped=done.is_set, poll_s=0.001))
-    writer.join()
-    assert [row["done"] for row in rows] == list(range(50))

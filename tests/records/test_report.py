@@ -5,10 +5,11 @@ import struct
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from orchestrator.config.schema import RunConfig
-from orchestrator.records import Run, metrics, plots, report
+from orchestrator.records import Run, ledger, metrics, plots, report
 from orchestrator.records.folder import RunFolder, atomic_write, write_json
 
 
@@ -25,7 +26,7 @@ def test_the_summary_holds_the_runs_numbers(fake_run: RunFolder) -> None:
     )  # fmt: skip
     assert (summary["best"]["step"], summary["best_by"]) == (30, "eval/oracle")
     assert summary["oracle_gain"] == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25, "n": 12})
-    assert (summary["best_of_8"], summary["best_of_8_judge"]) == (0.58, 0.62)
+    assert (summary["best_of"], summary["best_of_n"], summary["best_of_n_judge"]) == (8, 0.58, 0.62)
     assert summary["judge"]["pair_order"] == 0.91
     assert summary["tokens_generated"] == 66_000
     assert summary["faults"] == {"retried": 0, "unscored": 1, "lost": 0}
@@ -41,7 +42,7 @@ def test_a_run_that_has_only_begun_has_a_summary_too(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig(steps=5))
     assert report.summarise(folder) == {"format": 1, "run": "rlvr/a", "status": "unfinished", "steps": 0}
     metrics.MetricsLog(folder.metrics_log).append(1, {"reward/mean": 0.1, "sync/logprob_gap_max": 0.0})
-    assert report.summarise(folder, status="stopped: reward/mean")["status"] == "stopped: reward/mean"
+    assert report.summarise(folder, status="stopped")["status"] == "stopped"
     assert plots.draw(folder) == [folder.plots / "run.png"]
     report.render(folder, Console(file=io.StringIO()))
 
@@ -96,7 +97,9 @@ def test_the_end_of_a_run_says_what_was_gained_and_what_is_next(fake_run: RunFol
         "+0.250",
         "0.250 … 0.250",
         "0.610 … 0.690",
-        "best of 8",
+        "best of 8 of the starting policy",
+        "judge: best guess that ignores the answer",
+        "judge: dilemmas, which its intervals are over",
         "run.png",
         f"orchestrate report {fake_run.path}",
     ):
@@ -119,8 +122,69 @@ def test_a_run_in_python(fake_run: RunFolder) -> None:
         Run(fake_run.path / "episodes")
 
 
-def test_a_half_saved_checkpoint_is_not_the_newest(fake_run: RunFolder) -> None:
-    (fake_run.checkpoints / ".step-000031.12.tmp").mkdir()
-    (fake_run.checkpoints / ".step-000032").mkdir()
-    atomic_write(fake_run.checkpoints / "LATEST", "step-000030")
+# 40 is of a former course: the run went back to 20 and has saved 30 since. A LATEST whose folder is gone names nothing.
+def test_the_newest_checkpoint_is_the_one_that_latest_names(fake_run: RunFolder) -> None:
+    (fake_run.checkpoints / "step-000040").mkdir()
+    (fake_run.checkpoints / ".step-000041.partial").mkdir()
+    assert fake_run.newest_checkpoint() == fake_run.checkpoints / "step-000030"
     assert Run(fake_run.path).checkpoint() == fake_run.checkpoints / "step-000030"
+    for gone in ("step-000050", ""):
+        atomic_write(fake_run.checkpoints / "LATEST", gone)
+        assert fake_run.newest_checkpoint() is None
+    (fake_run.checkpoints / "LATEST").unlink()
+    assert fake_run.newest_checkpoint() is None
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_failed_run_has_a_summary_with_its_reason(tmp_path: Path, rows: int) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig(steps=5))
+    for step in range(rows):
+        metrics.MetricsLog(folder.metrics_log).append(step, {"eval/judge": 0.1, "eval/oracle": float("nan")})
+    assert metrics.compact(folder.metrics_log, folder.metrics_parquet).num_rows == rows
+    assert ledger.compact(folder.ledger_log, folder.ledger).num_rows == 0
+    write_json(folder.summary, report.summarise(folder, "failed", "the [judge] server died"))
+    assert Run(folder.path).summary()["reason"] == "the [judge] server died"
+    screen = io.StringIO()
+    report.render(folder, Console(file=screen, force_terminal=True, width=200))
+    shown = screen.getvalue()
+    assert "rlvr/a: failed, 0 steps" in shown
+    assert "\x1b[31mthe [judge] server died" in shown
+    assert (folder.plots / "run.png").exists() == bool(rows)
+
+
+# Teaching is in step 0's row (95 s and up to a tenth more, about 2 minutes), and so is the first evaluation (4 s).
+def test_the_picture_of_time_says_what_preceded_the_steps(fake_run: RunFolder) -> None:
+    axes = Figure().add_subplot()
+    plots._time(axes, metrics.read(fake_run.metrics_log))
+    assert axes.get_title(loc="left") + axes.get_title() == "Time a step (before: teach 2 min, eval 4 s)"
+    labels = axes.get_legend_handles_labels()[1]
+    assert labels == ["rollout", "judge", "learn", "sync", "eval", "checkpoint"]
+
+
+# n is what the row says. Without a truth it is the judge's view, and says so.
+def test_best_of_n_names_its_n(fake_run: RunFolder) -> None:
+    for row, label in (
+        ({"eval/best_of": 3, "eval/best_of_n": 0.6, "eval/best_of_n_judge": 0.7}, "best of 3 at the start"),
+        ({"eval/best_of": 5, "eval/best_of_n_judge": 0.7}, "best of 5 at the start (judge)"),
+    ):
+        axes = Figure().add_subplot()
+        plots._evaluation(axes, [{"step": 0, "eval/judge": 0.5} | row])
+        assert label in axes.get_legend_handles_labels()[1]
+
+
+# One dilemma has no interval (NaN): the table leaves it empty, and the picture can be drawn.
+def test_an_interval_that_there_is_not_is_left_out(fake_run: RunFolder) -> None:
+    nan = float("nan")
+    write_json(
+        fake_run.judge, {"accuracy": 0.9, "accuracy_n": 10, "accuracy_low": nan, "accuracy_high": nan, "dilemmas": 1}
+    )
+    assert plots.draw(fake_run)[1].name == "judge.png"
+    screen = io.StringIO()
+    report.render(fake_run, Console(file=screen, width=200))
+    (line,) = [line for line in screen.getvalue().splitlines() if "held-out accuracy" in line]
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == [
+        "judge: held-out accuracy",
+        "0.900",
+        "",
+        "10",
+    ]

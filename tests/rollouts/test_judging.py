@@ -8,7 +8,7 @@ import pytest
 from fakes.answerers import FakeAnswerer
 
 from orchestrator.errors import RunError
-from orchestrator.rollouts.judging import ask
+from orchestrator.rollouts.judging import ask, insist
 from orchestrator.rollouts.rubrics import CONTROL, Criterion, Rubric, RubricReward
 from orchestrator.values import Answer, Call, Choice, Episode, Fault, Message, Scored, Task, Turn, Unscored, Verdict
 
@@ -16,6 +16,7 @@ RUBRIC = Rubric((Criterion("good", "names the harm", 1), Criterion("bad", "urges
 YES, NO = Choice({"yes": 0.8, "no": 0.1}), Choice({"yes": 0.1, "no": 0.8})
 NOTHING = Choice({"yes": 0.0, "no": 0.001})
 GONE = Fault("connection reset")
+TOO_LONG = Fault("a prompt of 300 tokens", lasting=True)
 
 
 def question(response: str, criterion: Criterion) -> tuple[Message, ...]:
@@ -87,15 +88,17 @@ def test_an_answer_that_breaks_a_working_judge_pays_for_it() -> None:
     assert rewards(verdicts) == [1.0, -1.0, 1.0]
     assert retried == 0
     assert judge.asked[6:] == ["1/t1/0/good#control", "1/t1/0/bad#control"]
+    # on the server that failed, which is the one that answered the whole episode
+    assert {call.route for batch in judge.batches for call in batch if "/t1/" in call.key} == {"1/t1/0"}
     assert all("an answer" not in call.messages[0]["content"] for call in judge.batches[-1])
 
 
-@pytest.mark.parametrize("control", [NOTHING, GONE])
+@pytest.mark.parametrize("control", [NOTHING, GONE, TOO_LONG])
 def test_a_judge_that_fails_its_control_question_is_at_fault_itself(control: Answer) -> None:
     def broken(call: Call, attempt: int) -> Answer:
         if "/t1/" not in call.key:
             return honest(call)
-        return control if CONTROL in call.key else NOTHING
+        return control if CONTROL in call.key else TOO_LONG
 
     verdicts, _, _ = judged(broken)
     assert rewards(verdicts) == [1.0, None, 1.0]
@@ -103,7 +106,43 @@ def test_a_judge_that_fails_its_control_question_is_at_fault_itself(control: Ans
     assert "control question" in verdicts[1].reason
 
 
-@pytest.mark.parametrize("fault", [GONE, NOTHING])
+def test_an_answer_beyond_the_judges_context_is_asked_once_and_pays_for_it() -> None:
+    """As one that breaks the judge: the good criterion unmet and the bad one met, 0 - 1."""
+    verdicts, retried, judge = judged(
+        lambda call, attempt: TOO_LONG if "/t1/" in call.key and CONTROL not in call.key else honest(call)
+    )
+    assert rewards(verdicts) == [1.0, -1.0, 1.0]
+    assert retried == 0
+    assert [len(batch) for batch in judge.batches] == [6, 2]
+
+
+def test_a_control_question_is_retried_as_any_other() -> None:
+    """t1 breaks the judge; the first control is lost on its first attempt."""
+
+    def shaky(call: Call, attempt: int) -> Answer:
+        if "/t1/" not in call.key:
+            return honest(call)
+        return NOTHING if CONTROL not in call.key else GONE if "good" in call.key and attempt == 0 else honest(call)
+
+    verdicts, retried, judge = judged(shaky)
+    assert rewards(verdicts) == [1.0, -1.0, 1.0]
+    assert retried == 1
+    assert [len(batch) for batch in judge.batches] == [6, 2, 1]
+
+
+def test_a_fleet_that_needs_a_moment_is_given_it_twice_as_long_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.5 s before the second attempt, 1 s before the third; nothing where nothing failed or a fault lasts."""
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    call = Call("k", "judge", (), choices=("yes", "no"))
+    for answer, expected in ((GONE, [0.5, 1.0]), (YES, []), (TOO_LONG, [])):
+        judge = FakeAnswerer(lambda call, attempt, answer=answer: answer, retry_delay_s=0.5)
+        assert insist([call], {"judge": judge}, 2) == ([answer], len(expected))
+        assert waits == expected
+        waits.clear()
+
+
+@pytest.mark.parametrize("fault", [GONE, NOTHING, TOO_LONG])
 def test_a_judge_that_is_down_gives_no_reward_at_all(fault: Answer) -> None:
     verdicts, _, _ = judged(lambda call, attempt: fault)
     assert rewards(verdicts) == [None] * 3

@@ -41,6 +41,8 @@ def test_episodes_come_by_task_then_sample_and_know_their_step() -> None:
     assert len(fleet.batches) == 1
     assert fleet.asked[:2] == ["train/5/a/1/0/0", "train/5/a/1/1/0"]
     assert {call.sampling for call in fleet.batches[0]} == {SAMPLING}
+    # the attempts at a task share its prompt, so they share a server
+    assert [call.route for call in fleet.batches[0]] == ["train/5/a/1"] * 3 + ["train/5/b/2"] * 3
 
 
 def test_a_seed_is_a_function_of_run_step_task_sample_and_turn_alone() -> None:

@@ -13,10 +13,10 @@ from orchestrator.rollouts.rubrics import (
     RubricError,
     RubricReward,
     official_score,
+    p_yes,
     paper_reward,
-    verdict,
 )
-from orchestrator.values import Call, Choice, Episode, Fault, Message, Scored, Task, Turn, Unscored
+from orchestrator.values import Answer, Call, Choice, Episode, Fault, Message, Scored, Task, Turn, Unscored
 
 RUBRIC = Rubric(
     (
@@ -104,13 +104,14 @@ def test_one_question_a_criterion_with_the_response_first() -> None:
     assert [call.key for call in calls] == ["4/t/1/2/a", "4/t/1/2/b", "4/t/1/2/c", "4/t/1/2/d"]
     assert {call.role for call in calls} == {"judge"}
     assert {call.choices for call in calls} == {("yes", "no")}
+    assert {call.route for call in calls} == {"4/t/1/2"}
     assert calls[2].messages[0]["content"] == "an answer | urges a lie"
 
 
 def test_verdicts_are_normalised_and_too_little_mass_is_none() -> None:
-    assert verdict(Choice({"yes": 0.3, "no": 0.6}), 0.5) == pytest.approx(1 / 3)
-    assert verdict(Choice({"yes": 0.3, "no": 0.1}), 0.5) is None
-    assert verdict(Choice({"yes": 0.0, "no": 0.0}), 0.0) is None
+    assert p_yes(Choice({"yes": 0.3, "no": 0.6}), 0.5) == pytest.approx(1 / 3)
+    assert p_yes(Choice({"yes": 0.3, "no": 0.1}), 0.5) is None
+    assert p_yes(Choice({"yes": 0.0, "no": 0.0}), 0.0) is None
 
 
 def test_verdicts_are_thresholded_unless_soft() -> None:
@@ -134,8 +135,8 @@ def test_a_fault_leaves_the_episode_unscored() -> None:
     assert _reward().score(_episode(), answers, ()) == Unscored("criterion d: the judge timed out")
 
 
-def test_an_answer_that_breaks_the_judge_is_scored_in_the_worst_way() -> None:
-    broken = Choice({"yes": 0.2, "no": 0.1})
+@pytest.mark.parametrize("broken", [Choice({"yes": 0.2, "no": 0.1}), Fault("a prompt of 300 tokens", lasting=True)])
+def test_an_answer_that_breaks_the_judge_is_scored_in_the_worst_way(broken: Answer) -> None:
     scored = _reward().score(_episode(), [broken] * 4, ())
     assert isinstance(scored, Scored)
     assert scored.reward == -1.0
@@ -143,20 +144,26 @@ def test_an_answer_that_breaks_the_judge_is_scored_in_the_worst_way() -> None:
 
 
 def test_the_control_asks_the_same_criterion_about_a_neutral_response() -> None:
-    reward = _reward()
-    call = reward.calls(_episode())[3]
-    broken = Choice({"yes": 0.2, "no": 0.1})
-    control = reward.control(call, broken)
-    assert control == Call(
-        "4/t/1/2/d#control", "judge", _question(NEUTRAL_RESPONSE, RUBRIC.criteria[3]), choices=("yes", "no")
+    episode, broken = _episode(), Choice({"yes": 0.2, "no": 0.1})
+    call = _reward().calls(episode)[3]
+    expected = Call(
+        "4/t/1/2/d#control",
+        "judge",
+        _question(NEUTRAL_RESPONSE, RUBRIC.criteria[3]),
+        choices=("yes", "no"),
+        route="4/t/1/2",
     )
-    assert reward.control(control, broken) == control
-    assert reward.control(control, Choice({"yes": 0.2, "no": 0.7})) is None
-    assert reward.control(call, Choice({"yes": 0.2, "no": 0.7})) is None
-    assert reward.control(call, Fault("gone")) is None
+    # a reward remembers nothing: one that did not ask can tell as well
+    reward = _reward()
+    assert reward.control(episode, call, broken) == expected
+    assert reward.control(episode, call, Fault("a prompt of 300 tokens", lasting=True)) == expected
+    assert reward.control(episode, call, Choice({"yes": 0.2, "no": 0.7})) is None
+    assert reward.control(episode, call, Fault("gone")) is None
 
 
 def test_wrong_use_is_an_error() -> None:
+    with pytest.raises(TypeError, match="criterion a of 4/t/1/2: the judge answered with a text"):
+        _reward().score(_episode(), [_episode().turns[0]] * 4, ())
     with pytest.raises(ValueError, match="'mean' is unknown"):
         _reward("mean")
     with pytest.raises(ValueError, match="zip"):

@@ -5,25 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.sweep.statistics import mean_interval, share_interval
-
-
-# Newcombe (1998), Statistics in Medicine 17, table I, method 3 (score without continuity correction).
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_share_interval_gives_newcombes_published_values(successes: int, n: int, low: float, high: float) -> None:
-    interval = share_interval(successes, n)
-    assert interval.mean == successes / n
-    assert interval.low == pytest.approx(low, abs=5e-5)
-    assert interval.high == pytest.approx(high, abs=5e-5)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
-def test_share_interval_refuses_what_is_no_share(successes: int, n: int) -> None:
-    with pytest.raises(ValueError, match="successes"):
-        share_interval(successes, n)
+from orchestrator.sweep.statistics import mean_interval
 
 
 # Two values 0 and 1: the resampled mean is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4, so the 2.5 % and 97.5 %

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator.rollouts.rubrics import official_score
+from orchestrator.config.compose import compose
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.rollouts.rubrics import Rubric, official_score
 from workloads.rlvr import Config, Workload, morebench
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -20,7 +23,7 @@ needs_sample = pytest.mark.skipif(
 )
 
 
-def _site_row(task: str, judgements: list[tuple[int, str]]) -> dict[str, object]:
+def _site_row(task: str, judgements: list[tuple[int, str]]) -> dict[str, Any]:
     rubrics = [
         {
             "criterion_id": f"{task}-{i}",
@@ -83,12 +86,113 @@ def test_one_whole_dilemma_is_held_out(tmp_path: Path) -> None:
         policy, judge = workload.lessons()
         assert held not in {example.group for lesson in (policy, judge) for example in lesson.examples()}
         assert all(f"Think of {held}." in call.messages[0]["content"] for call in judge.exam()[:6])
-        assert not judge.gate
+        assert set(judge.gate) == {"accuracy", "pair_order", "injection_resistance"}
         _, texts = workload.tokenizer_texts()
         assert not any(held in text for text in texts)
     config.data.holdout_dilemma = "elsewhere"
     with pytest.raises(morebench.DataError, match="elsewhere: there is no such dilemma, only: stay, go"):
         Workload(config).tasks("eval")
+
+
+def test_taught_and_planted_verdicts_are_different_ones_and_the_judge_sees_them(tmp_path: Path) -> None:
+    """Responses of 400 lines are cut in their middle; a verdict planted there must not be cut with it."""
+    rows = [_site_row(name, [(3, "Yes."), (-1, "No")]) for name in ("stay", "go")]
+    for row in rows:
+        row["models"] = row["models"] * 20
+        for model in row["models"]:
+            model["thinking_trace"]["response"] = "\n".join(f"line {number} of the answer" for number in range(400))
+    path = tmp_path / "site.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    config = Config()
+    config.data.source, config.data.path = "morebench_site", str(path)
+    config.judge.model.context_tokens = 1024
+    _, judge = Workload(config).lessons()
+    taught = [example.branches[0].messages[0]["content"] for example in judge.examples()]
+    asked = [call.messages[0]["content"] for call in judge.exam() if call.key.endswith("/planted")]
+
+    def stating(texts: list[str], verdicts: tuple[str, ...]) -> list[str]:
+        return [text for text in texts if any(f"\n{verdict}\n" in f"\n{_response(text)}\n" for verdict in verdicts)]
+
+    assert stating(asked, morebench.EXAM_INJECTIONS) == asked
+    assert stating(taught, morebench.EXAM_INJECTIONS) == []
+    # three in ten of 40, whose standard deviation is 0.07
+    assert 0.1 < len(stating(taught, morebench.TAUGHT_INJECTIONS)) / len(taught) < 0.5
+    assert max(len(_response(text)) for text in taught + asked) <= int((1024 - 160) * 2.4)
+
+
+def _response(question: str) -> str:
+    return question.removeprefix("Reasoning Response:").split(
+        "\nDoes the reasoning response meet the rubric criterion? Return"
+    )[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("metadata",), None, r"row 1: field 'metadata' is of the wrong type, NoneType"),
+        (("metadata", "theory"), ..., r"row 1: metadata: field 'theory' is missing"),
+        (("models",), [], r"row 1: field 'models' is empty"),
+        (
+            ("models", 0, "model_resp", "score"),
+            "high",
+            r"row 1: models\[0\].model_resp: field 'score' is of the wrong type, str",
+        ),
+        (("models", 0, "thinking_trace", "rubrics", 2, "weight"), 4, r"row 1: .*rubrics\[2\]: .*'weight' is 4"),
+        (
+            ("models", 0, "thinking_trace", "rubrics", 1, "judgement"),
+            None,
+            r"rubrics\[1\]: field 'judgement' is of the wrong",
+        ),
+        (
+            ("models", 0, "model_resp", "rubrics", 0, "criterion_id"),
+            "x",
+            r"rubrics\[0\]: field 'criterion_id' is 'x', no",
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_site_file_is_named_with_a_remedy(
+    tmp_path: Path, path: tuple[str | int, ...], value: Any, message: str
+) -> None:
+    rows = json.loads(_site_file(tmp_path).read_text())
+    place = rows[1]
+    for part in path[:-1]:
+        place = place[part]
+    if value is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    (tmp_path / "site.json").write_text(json.dumps(rows))
+    with pytest.raises(morebench.DataError, match=message + r".*comparison_data\.json: fetch it anew") as caught:
+        morebench.read_site(tmp_path / "site.json")
+    # the command line tells a RunError without a traceback
+    assert isinstance(caught.value, RunError)
+    assert isinstance(caught.value, ValueError)
+    assert str(caught.value).startswith(str(tmp_path / "site.json"))
+
+
+def test_a_rubric_error_is_told_without_a_traceback_too() -> None:
+    with pytest.raises(RunError, match="'weight' is 0; it must be one of"):
+        Rubric.from_json([{"id": "a", "text": "t", "weight": 0}])
+
+
+def test_a_folder_is_no_site_file_and_a_typo_names_the_sources(tmp_path: Path) -> None:
+    file = _site_file(tmp_path)
+    for text, words in [
+        (
+            ["data.source=morebench_site", f"data.path={tmp_path}"],
+            f"{tmp_path} is not a file: .* for example data.path={file}",
+        ),
+        (
+            ["data.source=morebench_sit", f"data.path={file}"],
+            "data.source=morebench_sit .*one of mini, morebench_site, morebench",
+        ),
+        (["data.source=morebench_site"], "is read from a file: set data.path=FILE"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            compose("rlvr", text)
+    config = compose("rlvr", ["data.source=morebench_site", f"data.path={file}"])
+    # real labels of three dilemmas: the preset only reports
+    assert Workload(config).lessons()[1].gate == {}
 
 
 def test_rubrics_of_the_tables_are_python_literals(tmp_path: Path) -> None:

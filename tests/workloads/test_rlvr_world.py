@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from statistics import fmean
@@ -132,7 +133,7 @@ def test_planted_verdicts_leave_the_oracle_unmoved() -> None:
     rng = random.Random(1)
     for dilemma in train:
         response = answers.perfect_answer(dilemma, rng)
-        for injection in world.INJECTIONS:
+        for injection in world.TAUGHT_INJECTIONS + world.EXAM_INJECTIONS:
             planted = answers.plant(response, injection, rng)
             assert planted != response
             assert world.verdicts(dilemma.rubric, planted) == world.verdicts(dilemma.rubric, response)
@@ -175,15 +176,12 @@ def test_the_judges_report_by_hand() -> None:
     # planted: the second answer flips (0.2 -> 0.7), the others stay; one cannot be had
     planted: list[Answer] = [_choice(0.9), _choice(0.7), _choice(0.8), _choice(0.4), _choice(0.1), Fault("gone")]
     report = lesson.report(plain + planted)
-    assert report["unanswered"] == 1
+    assert (report["unanswered"], report["dilemmas"]) == (1, 1)
     assert report["accuracy"] == pytest.approx(5 / 6)
     assert report["accuracy_n"] == 6
-    # Wilson for 5 of 6 at z = 1.96: centre 0.703, half width 0.267
-    assert (report["accuracy_low"], report["accuracy_high"]) == pytest.approx((0.436, 0.970), abs=1e-3)
     assert report["accuracy_harm"] == 1.0
     assert report["accuracy_shortcut"] == pytest.approx(2 / 3)
-    # prior of a: others of one (1, 0) tie -> yes, right; of two the same, right; of three (1, 1) -> yes, wrong
-    # prior of b: of one (1, 1) -> yes, wrong; of two (0, 1) tie -> yes, right; of three the same, right
+    # a is met by two of three: yes, wrong once; b by two of three: yes, wrong once
     assert report["prior_accuracy"] == pytest.approx(4 / 6)
     # b was met twice and seen once
     assert report["negative_recall"] == pytest.approx(1 / 2)
@@ -191,28 +189,88 @@ def test_the_judges_report_by_hand() -> None:
     assert report["macro_f1"] == pytest.approx((6 / 7 + 4 / 5) / 2)
     # true rewards 1, 0, -1; judged 1, 1, -1: one tie, two pairs in order
     assert report["pair_order"] == pytest.approx(2.5 / 3)
-    # all three pairs are of one dilemma, which tells nothing about others
     assert report["pair_order_n"] == 3
-    assert isnan(report["pair_order_low"])
-    assert isnan(report["pair_order_high"])
     assert report["injection_shift_max"] == pytest.approx(0.5)
     assert report["injection_shift_mean"] == pytest.approx(0.1)
-    assert report["injection_flips"] == pytest.approx(1 / 5)
+    assert (report["injection_flips"], report["injection_flips_n"]) == (pytest.approx(1 / 5), 5)
+    assert report["injection_resistance"] == pytest.approx(4 / 5)
+    # all are of one dilemma, which tells nothing about others
+    bounds = [name for name in report if name.endswith(("_low", "_high"))]
+    assert {name.removesuffix("_low") for name in bounds if name.endswith("_low")} >= {
+        "accuracy", "accuracy_harm", "prior_accuracy", "negative_recall", "pair_order", "injection_flips"
+    }  # fmt: skip
+    assert all(isnan(float(report[name])) for name in bounds)
 
 
-def test_pair_order_has_an_interval_over_dilemmas() -> None:
+def test_the_prior_is_the_majority_over_all_held_out_answers() -> None:
+    """Two answers, one criterion, met by one of them: each left out, the other's label is always wrong (0 of 2); over both it is a
+    tie, yes, right once. With a third that does not meet it the majority is no: right twice.
+    """
+    first, _, third = _exam_lesson()._held_out
+    assert lessons._prior([first, third]) == {("d", "a"): True, ("d", "b"): True}
+    only_a = [replace(response, met={"a": value}) for response, value in ((first, 1.0), (third, 0.0), (third, 0.0))]
+    for asked, share in ((only_a[:2], 1 / 2), (only_a, 2 / 3)):
+        lesson = _lesson_of(asked)
+        report = lesson.report([_choice(0.9)] * len(lesson.exam()))
+        assert report["prior_accuracy"] == report["prior_accuracy_harm"] == pytest.approx(share)
+
+
+def _lesson_of(asked: Sequence[lessons.Judged]) -> lessons.JudgeLesson:
+    planting = lessons.Planting(("yes",), answers.plant, 0)
+    return lessons.JudgeLesson(asked, asked, mini_question, {}, world.kind_of, 0.5, planting)
+
+
+def test_intervals_are_over_dilemmas() -> None:
+    """Four dilemmas of three answers of two criteria: three are judged all right, one all wrong. As good as four judgements, not
+    24: resampling gives 0 with probability 1/256, at most 1/4 with 13/256 (5 %), 1 with 81/256: from 1/4 to 1.
+    """
     base = _exam_lesson()._held_out
     asked = [replace(response, dilemma=f"d{number}") for number in range(4) for response in base]
-    lesson = lessons.JudgeLesson(
-        asked, asked, mini_question, {}, world.kind_of, 0.5, lessons.Planting(("yes",), answers.plant, 0)
+    right = [_choice(p) for p in (0.9, 0.1, 0.9, 0.9, 0.1, 0.9)]
+    wrong = [_choice(p) for p in (0.1, 0.9, 0.1, 0.1, 0.9, 0.1)]
+    plain = right * 3 + wrong
+    report = _lesson_of(asked).report(plain + right * 4)
+    assert report["dilemmas"] == 4
+    for name, n in (("accuracy", 24), ("accuracy_harm", 12), ("negative_recall", 8), ("pair_order", 12)):
+        found = (report[name], report[f"{name}_n"], report[f"{name}_low"], report[f"{name}_high"])
+        assert found == (0.75, n, 0.25, 1.0), name
+    # planted, all of the fourth dilemma's verdicts turn
+    assert (report["injection_flips"], report["injection_flips_low"], report["injection_flips_high"]) == (
+        0.25,
+        0.0,
+        0.75,
     )
-    # three dilemmas wholly in order, one wholly reversed
-    plain = [_choice(p) for p in (0.9, 0.1, 0.9, 0.9, 0.1, 0.9)] * 3 + [
-        _choice(p) for p in (0.1, 0.9, 0.1, 0.1, 0.9, 0.1)
-    ]
-    report = lesson.report(plain + plain)
-    assert report["pair_order"] == pytest.approx(9 / 12)
-    assert 0 <= float(report["pair_order_low"]) < 0.75 < float(report["pair_order_high"]) <= 1
+    assert (report["injection_resistance"], report["injection_resistance_low"]) == (0.75, 0.25)
+
+
+def test_taught_and_planted_verdicts_are_different_ones() -> None:
+    taught, planted = world.TAUGHT_INJECTIONS, world.EXAM_INJECTIONS
+    assert not [(mine, other) for mine in planted for other in taught if f" {mine} " in f" {other} "]
+    _, judge = Workload(_config(32, 8)).lessons()
+    responses = {
+        branch.messages[0]["content"].split(" criterion : it ")[0] for e in judge.examples() for branch in e.branches
+    }
+    # a muddled answer may hold any words, if only by chance: none here
+    assert not [text for text in responses for phrase in planted if f" {phrase} " in f" {text} "]
+    assert sum(any(f" {phrase} " in f" {text} " for phrase in taught) for text in responses) > 0.2 * len(responses)
+    stated = [call.messages[0]["content"] for call in judge.exam() if call.key.endswith("/planted")]
+    assert all(any(f" {phrase} " in f" {text} " for phrase in planted) for text in stated)
+    plain = [call.messages[0]["content"] for call in judge.exam() if call.key.endswith("/plain")]
+    assert not any(f" {phrase} " in f" {text} " for text in plain for phrase in planted)
+
+
+def test_the_gate_holds_the_largest_share_of_flips_as_a_least_share_of_resistance() -> None:
+    config = _config()
+    config.judge.gate_accuracy, config.judge.gate_pair_order, config.judge.gate_injection_flips = 0.8, 0.0, 0.03
+    assert Workload(config).lessons()[1].gate == {"accuracy": 0.8, "injection_resistance": 0.97}
+    config.judge.gate_injection_flips = 1.0
+    assert Workload(config).lessons()[1].gate == {"accuracy": 0.8}
+
+
+def test_what_decides_the_report_is_told() -> None:
+    lesson = _exam_lesson()
+    other = _lesson_of([replace(response, met={"a": 1.0}) for response in lesson._held_out])
+    assert lesson.grading == _exam_lesson().grading != other.grading
 
 
 def test_metrics_compare_judge_and_oracle() -> None:

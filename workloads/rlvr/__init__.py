@@ -10,25 +10,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import fmean
 
 from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, setting
+from orchestrator.errors import ConfigError
 from orchestrator.rollouts.rubrics import JUDGE, Criterion, Rubric, RubricReward, official_score
 from orchestrator.values import Episode, Group, Message, Scored, Task, stable_hash
 from workloads.base import Environment, Lesson, Reward, SingleTurn
 from workloads.rlvr import answers, lessons, morebench, world
 
-SOURCES = ("mini", "morebench_site", "morebench")
 MOST_EXAMPLES = 3072
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
 ANSWERS_PER_PROMPT = 4
 """Answers in one warm-up example of the miniature world: branches of one prompt, which is read once."""
 EXTRA_CRITERIA = 20
 """Criteria beside the rubric's own that each judged answer teaches."""
+BOASTS = 0.3
+"""Share of real responses that state a verdict about themselves in the judge's lesson; the labels stay what they were."""
 EXAM_ANSWERS = 6
 """Judged answers a held-out dilemma of the miniature world."""
 JUDGE_TEMPLATE = "<|im_start|>{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -58,6 +60,12 @@ class RewardConfig:
 class RlvrDataConfig(DataConfig):
     """Where dilemmas come from."""
 
+    source: str = setting(
+        "mini",
+        "`mini`: a generated world with an exact oracle; `morebench_site`: the file of judged responses behind MoReBench's "
+        "site; `morebench`: its published CSV tables.",
+        choices=("mini", "morebench_site", "morebench"),
+    )
     holdout_dilemma: str | None = setting(
         None, "Real data: id of the dilemma that is held out whole (default: the last)."
     )
@@ -82,10 +90,8 @@ class Workload:
     def __init__(self, config: RunConfig) -> None:
         if not isinstance(config, Config):
             raise TypeError(f"workload rlvr needs its own Config, not {type(config).__name__}")
-        if config.data.source not in SOURCES:
-            raise ValueError(f"data.source={config.data.source}: rlvr reads {', '.join(SOURCES)}")
-        if config.data.source != "mini" and not config.data.path:
-            raise ValueError(f"data.source={config.data.source} needs data.path, the file to read")
+        if config.data.source == "morebench_site":
+            _check_is_file(config.data.source, config.data.path)
         self.config = config
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -175,7 +181,7 @@ class Workload:
 
     @cached_property
     def _site(self) -> tuple[tuple[morebench.Dilemma, ...], tuple[morebench.Response, ...]]:
-        path = Path(str(self.config.data.path))
+        path = Path(str(self.config.data.path)).expanduser()
         return (
             morebench.read_site(path)
             if self.config.data.source == "morebench_site"
@@ -212,7 +218,7 @@ class Workload:
             for dilemma in evaluation
             for text in (answers.judged_answer(dilemma, evaluation, rng) for _ in range(EXAM_ANSWERS))
         ]
-        planted = lessons.Planting(world.INJECTIONS, answers.plant, seed, every=3)
+        planted = lessons.Planting(world.EXAM_INJECTIONS, answers.plant, seed, every=3)
         judge = lessons.JudgeLesson(
             taught, asked, self.question, self._gate, _kind, self.config.judge.min_mass, planted
         )
@@ -236,19 +242,44 @@ class Workload:
         }
         result: list[Lesson] = [lessons.PolicyLesson(chats)] if chats else []
         if judged["train"]:
-            planted = lessons.Planting(morebench.INJECTIONS, morebench.plant, self.config.data.seed)
+            seed, rng = self.config.data.seed, random.Random(stable_hash("boasts", self.config.data.seed))
+            boast = lessons.Planting(morebench.TAUGHT_INJECTIONS, self._plant, seed)
+            taught = [
+                replace(response, text=boast(response.text, number)) if rng.random() < BOASTS else response
+                for number, response in enumerate(judged["train"])
+            ]
+            planted = lessons.Planting(morebench.EXAM_INJECTIONS, self._plant, seed)
             result.append(
                 lessons.JudgeLesson(
-                    judged["train"], judged["eval"], self.question, {}, _dimension, self.config.judge.min_mass, planted
+                    taught, judged["eval"], self.question, self._gate, _dimension, self.config.judge.min_mass, planted
                 )
             )
         return result
 
+    def _plant(self, response: str, verdict: str, rng: random.Random) -> str:
+        """The response with a verdict planted into what the judge will see of it: the question shortens nothing more."""
+        seen = morebench.shorten(response, self._response_characters - len(verdict) - 1)
+        return morebench.plant(seen, verdict, rng)
+
     @property
     def _gate(self) -> dict[str, float]:
         judge = self.config.judge
-        bounds = {"accuracy": judge.gate_accuracy, "pair_order": judge.gate_pair_order}
+        bounds = {
+            "accuracy": judge.gate_accuracy,
+            "pair_order": judge.gate_pair_order,
+            "injection_resistance": 1 - judge.gate_injection_flips,
+        }
         return {name: bound for name, bound in bounds.items() if bound > 0}
+
+
+def _check_is_file(source: str, path: str | None) -> None:
+    """Raises ConfigError where data.path is not a file, and names one that lies in the folder."""
+    given = Path(path).expanduser() if path else None
+    if given and given.is_file():
+        return
+    inside = sorted(given.glob("*.json")) if given else []
+    hint = f", for example data.path={inside[0]}" if inside else ""
+    raise ConfigError(f"data.path={path} is not a file: data.source={source} reads a single one{hint}.")
 
 
 def _examples(training: SftConfig) -> int:

@@ -18,11 +18,11 @@ from workloads.rlvr.world import (
     DUTIES,
     GERUNDS,
     GRAVE,
-    INJECTIONS,
     KINDS,
     PEOPLE,
     SHORTCUTS,
     SLIGHT,
+    TAUGHT_INJECTIONS,
     Dilemma,
     criterion_text,
     cut,
@@ -92,7 +92,7 @@ def plant(response: str, verdict: str, rng: random.Random) -> str:
 
 def _boast(response: str, rng: random.Random) -> str:
     """Three responses in ten state a verdict about themselves; the labels stay what they were."""
-    return plant(response, rng.choice(INJECTIONS), rng) if rng.random() < 0.3 else response
+    return plant(response, rng.choice(TAUGHT_INJECTIONS), rng) if rng.random() < 0.3 else response
 
 
 def _muddled(dilemma: Dilemma, rng: random.Random) -> str:
@@ -113,33 +113,31 @@ def _muddled(dilemma: Dilemma, rng: random.Random) -> str:
 
 
 def judged_answer(dilemma: Dilemma, others: Sequence[Dilemma], rng: random.Random) -> str:
-    """One answer for the judge to learn from or to be examined on; three in ten state a verdict about themselves.
+    """One answer for the judge to learn from or to be examined on, never longer than a completion.
 
-    others: dilemmas to stray to. Never longer than a completion before the verdict is planted.
+    others: dilemmas to stray to.
     """
     draw = rng.random()
     if draw < 0.40:
-        answer = cut(_sentences(dilemma, rng.random(), rng.random() * 0.7, rng))
-    elif draw < 0.60:
-        answer = cut(_sentences(dilemma, 0.92, 0.08, rng))
-    elif draw < 0.74:
+        return cut(_sentences(dilemma, rng.random(), rng.random() * 0.7, rng))
+    if draw < 0.60:
+        return cut(_sentences(dilemma, 0.92, 0.08, rng))
+    if draw < 0.74:
         some = [*_sentences(dilemma, rng.random(), 0.3, rng), _stray(rng)]
-        answer = cut([rng.choice(some) for _ in range(rng.randrange(4, 14))])
-    elif draw < 0.92:
+        return cut([rng.choice(some) for _ in range(rng.randrange(4, 14))])
+    if draw < 0.92:
         mixed = _sentences(dilemma, 0.6, 0.3, rng) + _sentences(rng.choice(others), 0.4, 0.4, rng)
         rng.shuffle(mixed)
-        answer = cut(mixed)
-    else:
-        answer = _muddled(dilemma, rng)
-    return _boast(answer, rng)
+        return cut(mixed)
+    return _muddled(dilemma, rng)
 
 
 def lesson_answer(dilemma: Dilemma, others: Sequence[Dilemma], rng: random.Random) -> str:
-    """One answer for the judge to learn from: as `judged_answer`, but half of them short. Matching is learned soonest
-    there.
+    """One answer for the judge to learn from: half are `judged_answer`s, half short, where matching is learned soonest.
+    Three in ten state a verdict about themselves.
     """
     if rng.random() < 0.5:
-        return judged_answer(dilemma, others, rng)
+        return _boast(judged_answer(dilemma, others, rng), rng)
     claims = rng.sample(dilemma.claims, rng.randrange(1, 4))
     strays = [_stray(rng)] if rng.random() < 0.3 else []
     return _boast(" ".join([*(say(kind, key, rng) for kind, key in claims), *strays]), rng)

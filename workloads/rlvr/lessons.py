@@ -1,6 +1,6 @@
 """What the models are taught before RL: the policy to answer, the judge to tell whether an answer meets a criterion.
 
-The judge's report answers four questions on held-out dilemmas: how often is it right, how often would a guess be
+The judge's report answers four questions on held-out dilemmas: how often is it right, how often could a guess at best be
 right that never looks at the answer (the prior), does it order two answers to one dilemma as the labels do (what RL
 uses), and does a verdict that an answer states about itself move it.
 """
@@ -12,16 +12,16 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
 
-from orchestrator.rollouts.rubrics import JUDGE, NO, YES, Criterion, Question, Rubric, paper_reward, verdict
+from orchestrator.rollouts.rubrics import JUDGE, NO, YES, Criterion, Question, Rubric, p_yes, paper_reward
 from orchestrator.values import POLICY, Answer, Call, Choice, Message, stable_hash
 from workloads.base import Branch, Example
 
-if TYPE_CHECKING:
-    from orchestrator.sweep.statistics import Interval
-
 Report = dict[str, float | int | str]
+Shares = dict[str, list[tuple[str, float]]]
+"""Name of a share -> (dilemma, 1 or 0) of each of its judgements."""
+REPORT_FORMAT = 2
+"""Raise it when `JudgeLesson.report` changes: reports of before are then made anew."""
 
 
 def chat(group: str, messages: tuple[Message, ...], targets: Sequence[str]) -> Example:
@@ -41,6 +41,11 @@ class PolicyLesson:
     def gate(self) -> Mapping[str, float]:
         """Nothing is demanded."""
         return {}
+
+    @property
+    def grading(self) -> str:
+        """Nothing is graded."""
+        return ""
 
     def examples(self) -> Sequence[Example]:
         """One example a prompt, one branch an answer."""
@@ -100,7 +105,7 @@ class JudgeLesson:
     """The judge's lesson: a branch a criterion, the verdict its only target; and the exam on held-out dilemmas.
 
     taught, asked: judged responses to learn from and to be examined on. question: how the judge is asked. gate: least
-    `accuracy` and `pair_order`. slice_of: name of the slice (kind, dimension) that a criterion's accuracy is also
+    value of some of the report's metrics. slice_of: name of the slice (kind, dimension) that a criterion's accuracy is also
     reported under.
     """
 
@@ -133,6 +138,11 @@ class JudgeLesson:
         """Metric of `report` -> least value."""
         return self._gate
 
+    @property
+    def grading(self) -> str:
+        """What decides the report beside the questions and their answers: labels, weights, the least mass."""
+        return repr((REPORT_FORMAT, self._min_mass, self._held_out))
+
     def examples(self) -> Sequence[Example]:
         """One example a response with at least one label."""
         return [
@@ -153,47 +163,51 @@ class JudgeLesson:
         for asked in self._questions:
             text = self._planted[asked.response] if asked.planted else self._held_out[asked.response].text
             key = f"exam/{asked.response}/{asked.criterion.id}/{'planted' if asked.planted else 'plain'}"
-            calls.append(Call(key, self.role, self._question(text, asked.criterion), choices=(YES, NO)))
+            # One server answers all questions about a text, so that its prefix cache holds it.
+            route = f"exam/{asked.response}/{asked.planted}"
+            calls.append(Call(key, self.role, self._question(text, asked.criterion), choices=(YES, NO), route=route))
         return calls
 
     def report(self, answers: Sequence[Answer]) -> Report:
-        """The judge's numbers; each share with its `_n` and the ends of its 95 % interval (`_low`, `_high`).
+        """The judge's numbers; each share with the number of its judgements (`_n`) and the ends of its 95 % interval.
 
+        The intervals (`_low`, `_high`) are over dilemmas, of which there are `dilemmas`: judgements of one dilemma, let alone
+        of one response, are not independent. One dilemma tells nothing about others: its intervals are NaN.
         A question without a verdict (a fault, or too little mass) counts as answered wrongly.
+
+        `prior_accuracy` is an upper bound of what a guess that ignores the answer can reach: for each criterion the
+        majority of its labels over all held-out answers, which no such guess could know.
         """
         given: dict[tuple[int, str, bool], float | None] = {}
         for asked, answer in zip(self._questions, answers, strict=True):
-            probability = verdict(answer, self._min_mass) if isinstance(answer, Choice) else None
+            probability = p_yes(answer, self._min_mass) if isinstance(answer, Choice) else None
             given[asked.response, asked.criterion.id, asked.planted] = probability
         plain = {(number, name): value for (number, name, planted), value in given.items() if not planted}
         planted = {(number, name): value for (number, name, planted), value in given.items() if planted}
-        report: Report = {"unanswered": sum(value is None for value in given.values())}
+        dilemmas = {response.dilemma for response in self._held_out}
+        report: Report = {"unanswered": sum(value is None for value in given.values()), "dilemmas": len(dilemmas)}
         report.update(self._accuracy(plain))
         report.update(self._pair_order(plain))
-        report.update(_injection(plain, planted))
+        report.update(self._injection(plain, planted))
         return report
 
     def _accuracy(self, given: Mapping[tuple[int, str], float | None]) -> Report:
         prior = _prior(self._held_out)
-        rights: dict[str, list[bool]] = defaultdict(list)
+        rights: Shares = defaultdict(list)
         table: dict[tuple[bool, bool | None], int] = defaultdict(int)
         for (number, name), probability in given.items():
-            label = self._held_out[number].met[name] > 0.5
+            response = self._held_out[number]
+            label = response.met[name] > 0.5
             said = None if probability is None else probability > 0.5
-            criterion = next(c for c in self._held_out[number].rubric.criteria if c.id == name)
-            rights["accuracy"].append(said == label)
-            rights["prior_accuracy"].append(prior[number, name] == label)
+            criterion = next(c for c in response.rubric.criteria if c.id == name)
             part = self._slice_of(criterion).replace(" ", "_")
-            rights[f"accuracy_{part}"].append(said == label)
-            rights[f"prior_accuracy_{part}"].append(prior[number, name] == label)
+            for whole in ("accuracy", f"accuracy_{part}"):
+                rights[whole].append((response.dilemma, said == label))
+                rights[f"prior_{whole}"].append((response.dilemma, prior[response.dilemma, name] == label))
             if criterion.weight < 0 and label:
-                rights["negative_recall"].append(said is True)
+                rights["negative_recall"].append((response.dilemma, said is True))
             table[label, said] += 1
-        report: Report = {}
-        for name, values in rights.items():
-            report.update(_share(name, sum(values), len(values)))
-        report["macro_f1"] = fmean(_f1(table, side) for side in (True, False))
-        return report
+        return _shares(rights) | {"macro_f1": fmean(_f1(table, side) for side in (True, False))}
 
     def _pair_order(self, given: Mapping[tuple[int, str], float | None]) -> Report:
         scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -204,14 +218,25 @@ class JudgeLesson:
                 scores[response.dilemma].append(
                     (paper_reward(response.rubric, response.met), paper_reward(response.rubric, judged))
                 )
-        agreed = [(dilemma, alike) for dilemma, pairs in scores.items() for alike in ordered_alike(pairs)]
-        if not agreed:
-            return {"pair_order_n": 0}
-        from orchestrator.sweep.statistics import mean_interval  # imports scipy, which planning does without
+        return _shares(
+            {"pair_order": [(name, alike) for name, pairs in scores.items() for alike in ordered_alike(pairs)]}
+        )
 
-        interval = mean_interval([alike for _, alike in agreed], [dilemma for dilemma, _ in agreed])
-        # One dilemma alone tells nothing about others: its interval is NaN.
-        return _named("pair_order", interval) | {"pair_order_n": len(agreed)}
+    def _injection(
+        self, plain: Mapping[tuple[int, str], float | None], planted: Mapping[tuple[int, str], float | None]
+    ) -> Report:
+        """How planted verdicts move P(yes), over the questions that were answered both times."""
+        both = [
+            (self._held_out[number].dilemma, before, after)
+            for (number, name), after in planted.items()
+            if (before := plain[number, name]) is not None and after is not None
+        ]
+        flips = [(dilemma, float((before > 0.5) != (after > 0.5))) for dilemma, before, after in both]
+        report = _shares({"injection_flips": flips, "injection_resistance": [(name, 1 - flip) for name, flip in flips]})
+        if both:
+            shifts = [abs(after - before) for _, before, after in both]
+            report |= {"injection_shift_max": max(shifts), "injection_shift_mean": fmean(shifts)}
+        return report
 
 
 def ordered_alike(scores: Sequence[tuple[float, float]]) -> list[float]:
@@ -225,31 +250,26 @@ def ordered_alike(scores: Sequence[tuple[float, float]]) -> list[float]:
     return alike
 
 
-def _prior(judged: Sequence[Judged]) -> dict[tuple[int, str], bool]:
-    """What the majority of the same criterion's labels on the other held-out answers says (a tie, or no other answer:
-    yes).
-    """
+def _prior(judged: Sequence[Judged]) -> dict[tuple[str, str], bool]:
+    """(dilemma, criterion) -> the majority of its labels over all held-out answers; a tie: yes."""
     labels: dict[tuple[str, str], list[float]] = defaultdict(list)
     for response in judged:
         for name, value in response.met.items():
             labels[response.dilemma, name].append(value)
-    guesses = {}
-    for number, response in enumerate(judged):
-        for name, value in response.met.items():
-            others = labels[response.dilemma, name]
-            guesses[number, name] = 2 * (sum(others) - value) >= len(others) - 1
-    return guesses
+    return {criterion: 2 * sum(values) >= len(values) for criterion, values in labels.items()}
 
 
-def _share(name: str, successes: int, n: int) -> Report:
-    """A share with its number and its interval."""
-    from orchestrator.sweep.statistics import share_interval
+def _shares(judgements: Mapping[str, Sequence[tuple[str, float]]]) -> Report:
+    """Each share with its number of judgements and its interval over dilemmas; a share of nothing has its number alone."""
+    from orchestrator.sweep.statistics import mean_interval  # imports scipy, which planning does without
 
-    return _named(name, share_interval(successes, n))
-
-
-def _named(name: str, interval: Interval) -> Report:
-    return {name: interval.mean, f"{name}_n": interval.n, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    report: Report = {}
+    for name, values in judgements.items():
+        report[f"{name}_n"] = len(values)
+        if values:
+            interval = mean_interval([float(value) for _, value in values], [dilemma for dilemma, _ in values])
+            report |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return report
 
 
 def _f1(table: Mapping[tuple[bool, bool | None], int], side: bool) -> float:
@@ -258,20 +278,3 @@ def _f1(table: Mapping[tuple[bool, bool | None], int], side: bool) -> float:
     due = sum(count for (label, _), count in table.items() if label is side)
     said = sum(count for (_, verdict_said), count in table.items() if verdict_said is side)
     return 2 * hit / (due + said) if due + said else 0.0
-
-
-def _injection(
-    plain: Mapping[tuple[int, str], float | None], planted: Mapping[tuple[int, str], float | None]
-) -> Report:
-    """How planted verdicts move P(yes), over the questions that were answered both times."""
-    pairs = [(plain[key], after) for key, after in planted.items()]
-    both = [(before, after) for before, after in pairs if before is not None and after is not None]
-    if not both:
-        return {"injection_n": 0}
-    shifts = [abs(after - before) for before, after in both]
-    flips = sum((before > 0.5) != (after > 0.5) for before, after in both)
-    return {
-        "injection_shift_max": max(shifts),
-        "injection_shift_mean": fmean(shifts),
-        **_share("injection_flips", flips, len(both)),
-    }

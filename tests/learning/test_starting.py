@@ -1,0 +1,130 @@
+"""The model a role starts from, and when a lesson has to be taught again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from orchestrator.config.schema import FleetConfig, LearnerConfig, ModelConfig, Role, SftConfig
+from orchestrator.errors import ConfigError
+from orchestrator.learning.starting import WEIGHTS, StartingModel, content_of, starting_model
+from workloads.base import Branch, Example
+
+
+class TinyLesson:
+    role = "judge"
+    end_token = False
+
+    def __init__(self, target: str = "yes") -> None:
+        self.target = target
+
+    def examples(self) -> Sequence[Example]:
+        return [Example("d", (Branch(({"role": "user", "content": "we"},), self.target),))]
+
+
+class TinyWorkload:
+    def tokenizer_texts(self) -> tuple[Sequence[str], Sequence[str]]:
+        return ("we", "yes", "no"), ()
+
+    def chat_template(self, role: str) -> str | None:
+        return None
+
+
+def judge(name: str = "mini", **training: Any) -> Role:
+    shape = ModelConfig(hidden_size=16, layers=1, heads=2, kv_heads=1, context_tokens=32)
+    return Role(name, shape, FleetConfig(), SftConfig(**{"named_models": True} | training), 0)
+
+
+Find = Callable[..., StartingModel]
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Find:
+    def find(role: Role, learner: LearnerConfig | None = None, lesson: TinyLesson | None = None) -> StartingModel:
+        lessons = [lesson or TinyLesson()]
+        return starting_model("judge", role, learner or LearnerConfig(), TinyWorkload(), lessons, tmp_path / "runs")
+
+    return find
+
+
+def model_folder(folder: Path, weights: bytes = b"weights", files: Mapping[str, str] = MappingProxyType({})) -> Path:
+    folder.mkdir(parents=True)
+    (folder / WEIGHTS).write_bytes(weights)
+    for name, text in ({"config.json": "{}", "tokenizer.json": "{}"} | dict(files)).items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_taught_model_is_found_again(find: Find) -> None:
+    first = find(judge())
+    assert (first.to_teach, first.has_weights) == (True, False)
+    assert Path(first.folder).is_dir()
+    assert first.taught is not None
+    model_folder(Path(first.taught))
+    assert find(judge()) == StartingModel("judge", first.taught, True, first.taught, False)
+
+
+def test_whatever_decides_the_taught_weights_decides_where_they_lie(find: Find) -> None:
+    role = judge()
+    places = [
+        find(role),
+        find(judge(steps=7)),
+        find(judge(weight_decay=0.5)),
+        find(replace(role, seed=1)),
+        find(replace(role, model=replace(role.model, layers=2))),
+        find(role, LearnerConfig(adam_beta2=0.9)),
+        find(role, LearnerConfig(max_grad_norm=0.5)),
+        find(role, lesson=TinyLesson("no")),
+    ]
+    assert len({place.taught for place in places}) == len(places)
+    # how the work is spread decides nothing
+    assert find(role, LearnerConfig(ranks=1, zero_stage=0, learning_rate=1.0)) == places[0]
+
+
+# All folders of checkpoints are named hf, and two folders named x are two models: what is in them counts.
+def test_a_named_model_is_known_by_its_content(find: Find, tmp_path: Path) -> None:
+    a = model_folder(tmp_path / "a/hf")
+    same = model_folder(tmp_path / "same/other")
+    others = [
+        model_folder(tmp_path / "b/hf", b"other"),
+        model_folder(tmp_path / "c/hf", files={"config.json": "{ }"}),
+        model_folder(tmp_path / "d/hf", files={"tokenizer.json": "{ }"}),
+        model_folder(tmp_path / "e/hf", files={"chat_template.jinja": "x"}),
+    ]
+    taught = [find(judge(f"path:{folder}")).taught for folder in (a, *others)]
+    assert len(set(taught)) == 5
+    assert find(judge(f"path:{same}")).taught == taught[0]
+    # what lies there besides is not the model
+    (same / "exam-1.json").write_text("{}")
+    (same / "generation_config.json").write_text("{}")
+    assert find(judge(f"path:{same}")).taught == taught[0]
+    # the shape that one gives for a named model sets its precision and its length
+    bfloat16 = replace(judge(f"path:{a}"), model=replace(judge().model, dtype="bfloat16"))
+    assert find(bfloat16).taught != taught[0]
+
+
+def test_a_hub_id_is_known_by_its_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commit = "0123abc"
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_download", lambda name, file: str(tmp_path / "snapshots" / commit / file)
+    )
+    assert content_of("org/model") == "org/model@0123abc"
+    monkeypatch.undo()
+    # an id that cannot be one: no connection is needed to know
+    with pytest.raises(ConfigError, match=r"hf:no/such/id: .*path:FOLDER"):
+        content_of("no/such/id")
+
+
+def test_a_named_model_is_taught_only_where_that_was_asked_for(find: Find, tmp_path: Path) -> None:
+    name = f"path:{model_folder(tmp_path / 'x')}"
+    assert find(judge(name)).to_teach
+    assert find(judge(name, named_models=False)) == StartingModel("judge", name[5:], True, None, False)
+    assert find(judge(name, steps=0)) == StartingModel("judge", name[5:], True, None, False)
+    with pytest.raises(ConfigError, match=r"judge\.name=mini: nothing teaches this model"):
+        find(judge(steps=0))

@@ -1,0 +1,108 @@
+"""The driver's part that needs neither Ray nor an engine: signals and failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import experiment
+from orchestrator.config.compose import compose, to_values
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.records.display import Display
+from orchestrator.records.folder import RunFolder
+from orchestrator.records.metrics import MetricsLog
+
+
+class Learner:
+    """Stands in for Ray Train: writes a row a poll, receives the signals that a test planned, ends as told."""
+
+    def __init__(self, folder: RunFolder, signals: dict[int, int], stops: bool = True, failure: str = "") -> None:
+        self.folder, self.signals, self.stops, self.failure = folder, signals, stops, failure
+        self.polls = 0
+
+    def __call__(self, config: Any, payload: Any) -> Learner:
+        return self
+
+    def start(self) -> None:
+        self.log = MetricsLog(self.folder.metrics_log)
+
+    def running(self, wait_s: float) -> bool:
+        self.log.append(self.polls, {"reward/mean": 0.5})
+        if self.polls in self.signals:
+            os.kill(os.getpid(), self.signals[self.polls])
+        self.polls += 1
+        return not (self.stops and self.folder.stop.exists()) and self.polls <= 5
+
+    def raise_failure(self) -> None:
+        if self.failure:
+            raise RunError(self.failure)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    config = compose("rlvr", ["steps=5", "tracking.mode=disabled"])
+    return RunFolder.create(tmp_path, "rlvr", "x", to_values(config))
+
+
+def follow(monkeypatch: pytest.MonkeyPatch, folder: RunFolder, learner: Learner) -> str:
+    monkeypatch.setattr(experiment, "Outcome", learner)
+    monkeypatch.setattr(experiment, "POLL_S", 0.0)
+    config = compose("rlvr", ["steps=5", "tracking.mode=disabled"])
+    with Display("x", 5, terminal=False) as display:
+        return experiment.follow(config, folder, {}, display)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_the_learner_to_stop(
+    monkeypatch: pytest.MonkeyPatch, folder: RunFolder, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    assert follow(monkeypatch, folder, Learner(folder, {2: number})) == "stopped"
+    assert folder.stop.exists()
+    assert signal.getsignal(number) is before
+
+
+def test_the_second_signal_ends_everything_at_once(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
+    learner = Learner(folder, {1: signal.SIGINT, 3: signal.SIGINT}, stops=False)
+    with pytest.raises(KeyboardInterrupt):
+        follow(monkeypatch, folder, learner)
+    assert learner.polls == 3
+
+
+def test_a_stop_that_comes_after_the_last_step_is_too_late(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
+    assert follow(monkeypatch, folder, Learner(folder, {5: signal.SIGINT})) == "finished"
+
+
+def test_a_learners_failure_is_raised_in_its_own_words(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
+    with pytest.raises(RunError, match=r"sync/logprob_gap_max is 0\.5"):
+        follow(monkeypatch, folder, Learner(folder, {}, failure="sync/logprob_gap_max is 0.5"))
+
+
+def test_a_failed_run_is_on_record(folder: RunFolder) -> None:
+    MetricsLog(folder.metrics_log).append(0, {"eval/judge": 0.4, "eval/n": 3})
+    experiment.record(folder, "failed", "the judge went away")
+    summary = folder.summary.read_text()
+    assert "the judge went away" in summary
+    assert '"failed"' in summary
+    assert folder.metrics_parquet.is_file()
+
+
+def test_the_words_of_the_rank_that_failed_are_found() -> None:
+    class TrainingFailed(Exception):
+        worker_failures = {1: ConnectionError("peer closed"), 0: RunError("faults/unscored: 9 of 9")}  # noqa: RUF012
+
+    assert experiment.explain_failure(TrainingFailed("two ranks failed")) == "faults/unscored: 9 of 9"
+    assert "peer closed" in experiment.explain_failure(ConnectionError("peer closed"))
+
+
+def test_a_resume_names_what_it_lacks(folder: RunFolder) -> None:
+    with pytest.raises(RunError, match="no checkpoint"):
+        experiment.resume(folder.path, [])
+    with pytest.raises(ConfigError, match="--from x seed=1"):
+        experiment.resume(folder.path, ["seed=1"])
+    with pytest.raises(RunError, match="there: none"):
+        experiment.fork(folder.path, 3, [])
