@@ -198,7 +198,7 @@ def doctor(
         typer.echo("Ray, vLLM and DeepSpeed are tried out, which takes a minute or two (not with --quick).", err=True)
     checks = list(examine(storage, quick))
     _print_table(("check", "state", "found", "what to do"), [(c.name, c.state, c.found, c.remedy) for c in checks])
-    raise typer.Exit(any(check.state == FAILED for check in checks))
+    raise typer.Exit(int(any(check.state == FAILED for check in checks)))
 
 
 def _summary_cells(folder: Path) -> tuple[str, str, str]:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from orchestrator.cluster.session import OBJECT_STORE_BYTES
 from orchestrator.config.schema import ClusterConfig, FleetConfig, LearnerConfig, ModelConfig, SftConfig
+from orchestrator.records.folder import nearest, unwritable
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 OLDEST_PYTHON = (3, 11)
@@ -60,12 +61,12 @@ def examine(storage: Path, quick: bool) -> Iterator[Check]:
     yield driver(stack, driver_version(Path("/proc/driver/nvidia/version")), cuda)
     yield packages(installed, required_packages(stack), pinned(pins.read_text()) if pins.is_file() else None)
     yield torch(stack, installed.get("torch"))
-    yield disk(storage, *space_of(storage))
+    yield disk(storage, shutil.disk_usage(nearest(storage)).free, unwritable(storage))
     yield shared_memory(shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0)
     yield loopback(connect_to_oneself())
     yield tracking(os.environ)
     hub = Path(os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    yield hub_cache(hub, space_of(hub)[1])
+    yield hub_cache(hub, unwritable(hub))
     for name in () if quick else SELF_TESTS:
         yield self_test(name, *run_self_test(name))
 
@@ -239,20 +240,6 @@ def driver_version(path: Path) -> str | None:
     return told[1] if told else None
 
 
-def space_of(folder: Path) -> tuple[int, str | None]:
-    """(free bytes where the folder is or would be made, why nothing can be written there). Leaves nothing behind."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        return 0, f"{there} is not a folder"
-    try:
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(b"x")
-            file.flush()
-    except OSError as error:
-        return shutil.disk_usage(there).free, f"{there} cannot be written ({error.strerror})"
-    return shutil.disk_usage(there).free, None
-
-
 def connect_to_oneself() -> str | None:
     """Listen on PORTS ports at once and reach the last through the loopback device. Returns what failed."""
     try:
@@ -273,9 +260,9 @@ def start_ray(folder: Path) -> str:
     from orchestrator.cluster.session import connected
 
     with connected(ClusterConfig()) as ray:
-        task = ray.remote(num_cpus=0)(os.getpid).remote()
-        ray.get(task, timeout=DEADLINE_S)
-        return f"Ray {ray.__version__}, {ray.cluster_resources().get('CPU', 0):g} logical CPUs, a task came back"
+        task = ray.remote(num_cpus=0)(lambda: platform.node())
+        where = ray.get(task.remote(), timeout=DEADLINE_S)
+        return f"{ray.cluster_resources().get('CPU', 0):g} logical CPUs, a task was done on {where}"
 
 
 def ask_vllm(folder: Path) -> str:

@@ -27,12 +27,13 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
 from orchestrator.fleets.server import ServerSpec
-from orchestrator.learning.starting import StartingModel, starting_model
+from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
 from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
-from orchestrator.records.folder import RunFolder, write_json
+from orchestrator.records.folder import RunFolder, check_storage, write_json
 from orchestrator.records.report import render, summarise
 from orchestrator.records.tracking import Tracker
+from orchestrator.values import POLICY
 
 log = logging.getLogger("orchestrator")
 POLL_S = 0.2
@@ -47,12 +48,13 @@ def run(config: RunConfig, checkpoint: Path | None = None, folder: RunFolder | N
     workload = source.workload(config)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"
     with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display:
+        display.announce("reading data and models")
+        models = starting_models(config, workload, Path(config.storage))
         display.announce("starting Ray")
         with connected(config.cluster) as ray:
             plan = make_plan(config)
             check_engines(plan)
             check_fit(plan, nodes_of_cluster())
-            models = starting_models(config, workload, Path(config.storage))
             folder = folder or RunFolder.create(config.storage, source.name, name, to_values(config))
             folder.stop.unlink(missing_ok=True)
             display.announce(f"run folder: {folder.path}")
@@ -115,13 +117,17 @@ def _names(overrides: Sequence[str]) -> bool:
 
 
 def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[StartingModel]:
-    """The model of every role that is not answered by a URL."""
+    """The model of every role that is not answered by a URL. Raises RunError where they or the data will not do."""
+    check_storage(config.storage)
+    tasks = {split: workload.tasks(split) for split in ("train", "eval")}
     lessons = workload.lessons()
-    return [
+    models = [
         starting_model(name, role, config.learner, workload, lessons, storage.resolve())
         for name, role in config.roles().items()
         if not role.elsewhere
     ]
+    check_tasks(config, tasks, next(model for model in models if model.role == POLICY))
+    return models
 
 
 def specs_of(role: Role, model: StartingModel) -> list[ServerSpec]:

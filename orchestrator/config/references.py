@@ -8,6 +8,11 @@ from pathlib import Path
 from orchestrator.errors import ConfigError
 
 FORMS = "mini, hf:ID, path:FOLDER, run:NAME@STEP, http://… or https://…"
+MODEL_PARTS = {
+    "weights": ("*.safetensors", "*.bin"),
+    "tokenizer": ("tokenizer.json", "*.model", "*.tiktoken", "vocab.json", "vocab.txt"),
+}
+"""What a model folder holds beside config.json -> the files that may be it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,12 @@ def resolve(reference: ModelReference, storage: str | Path) -> Path | str:
         folder = Path(reference.value).expanduser()
         if not (folder / "config.json").is_file():
             raise ConfigError(f"{reference}: {folder} is not a Hugging Face model folder (it has no config.json).")
+        for part, patterns in MODEL_PARTS.items():
+            if not any(path.is_file() for pattern in patterns for path in folder.glob(pattern)):
+                raise ConfigError(
+                    f"{reference}: {folder} holds no {part} ({', '.join(patterns)}). Copy the whole model there: "
+                    "`save_pretrained` of the model and of its tokenizer, or a full download."
+                )
         return folder
     if reference.kind == "run":
         return _checkpoint(reference, find_run(reference.value, storage))

@@ -47,8 +47,39 @@ def write(
     """Write one checkpoint under a temporary name, make it durable, then name it LATEST and remove the oldest.
 
     Collective: every rank consumes `tensors` (their gathering is collective), only the `writer` touches the disk.
+    Raises RunError where the disk takes no more; the checkpoints of before are then as they were.
     """
+    from safetensors import SafetensorError
+
     temporary = checkpoints / f".step-{step:06d}.partial"
+    try:
+        _fill(temporary, step, state, tensors, served, model_folder, writer)
+        if writer:
+            _publish(checkpoints, temporary, step, keep)
+    except (OSError, SafetensorError) as error:
+        # Room for the records of a run that ends here.
+        shutil.rmtree(temporary, ignore_errors=True)
+        marker = checkpoints / LATEST
+        remedy = (
+            f"go on from {marker.read_text().strip()}: orchestrate train --resume {checkpoints.parent}"
+            if marker.is_file()
+            else "begin again: there is no earlier one"
+        )
+        raise RunError(
+            f"the checkpoint of step {step} cannot be written to {checkpoints} ({error}). Make room there, then {remedy}."
+        ) from error
+
+
+def _fill(
+    temporary: Path,
+    step: int,
+    state: Mapping[str, Any],
+    tensors: Iterable[tuple[str, dict[str, torch.Tensor]]],
+    served: Mapping[str, torch.Tensor] | None,
+    model_folder: Path,
+    writer: bool,
+) -> None:
+    """Write all files of the checkpoint to `temporary`, durably."""
     if writer:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -67,6 +98,10 @@ def write(
     (temporary / "manifest.json").write_text(json.dumps({"format": FORMAT, "step": step, "files": checksums}, indent=1))
     for path in (*files, temporary / "manifest.json", temporary / "hf", temporary):
         _sync(path)
+
+
+def _publish(checkpoints: Path, temporary: Path, step: int, keep: int) -> None:
+    """Give the finished folder its name, and remove the oldest."""
     final = step_folder(checkpoints, step)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)

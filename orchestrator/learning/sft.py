@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from orchestrator.config.schema import LearnerConfig, ModelConfig, SftConfig
+from orchestrator.errors import ConfigError
 from orchestrator.learning.engine import Engine
 from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.rows import Microbatch, Row, common_prefix, pack
@@ -21,7 +22,8 @@ Progress = Callable[[int, float], None]
 def row_of(example: Any, tokenizer: Any, end_token: bool, model: ModelConfig) -> Row:
     """Tokenise an example exactly as a server would render it: what is asked is what was trained.
 
-    example: `workloads.base.Example`. Branches share the longest common beginning of their prompts.
+    example: `workloads.base.Example`. Branches share the longest common beginning of their prompts. Raises ConfigError where
+    it is longer than the model's context.
     """
     messages = [list(branch.messages) for branch in example.branches]
     rendered = tokenizer.apply_chat_template(
@@ -33,8 +35,9 @@ def row_of(example: Any, tokenizer: Any, end_token: bool, model: ModelConfig) ->
     targets = [(*ids, *ending) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     longest = max(len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True))
     if longest > model.context_tokens:
-        raise ValueError(
-            f"an example of {example.group!r} has {longest} tokens, more than its model's context_tokens={model.context_tokens}: cut it"
+        raise ConfigError(
+            f"an example of {example.group!r} has {longest} tokens, more than its model's context_tokens={model.context_tokens}: "
+            "cut it, or raise context_tokens."
         )
     shared = min(
         common_prefix([prompt + target for prompt, target in zip(prompts, targets, strict=True)]), *map(len, prompts)

@@ -9,18 +9,21 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.references import ModelReference, resolve
-from orchestrator.config.schema import LearnerConfig, ModelConfig, Role
+from orchestrator.config.schema import LearnerConfig, ModelConfig, Role, RunConfig
 from orchestrator.errors import ConfigError
+from orchestrator.values import Task
 
 LESSON_FORMAT = 2
 """Raise it when the way a lesson is taught changes: taught models of before are then taught anew."""
 WEIGHTS = "model.safetensors"
+TOKENISED = 512
+"""How many of the longest prompts, by characters, are tokenised before a run: among them is the longest in tokens."""
 MODEL_FILES = (
     "*.safetensors", "*.bin", "config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json",
     "added_tokens.json", "chat_template*",
@@ -61,6 +64,52 @@ def starting_model(
     if (taught / WEIGHTS).is_file():
         return StartingModel(name, str(taught), True, str(taught), False)
     return StartingModel(name, folder, not built, str(taught), True)
+
+
+def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: StartingModel) -> None:
+    """Refuse tasks that no run can be made of: none at all, fewer than a step takes, a prompt that fills the context.
+
+    tasks: by split. The longest prompts are tokenised, as a server will render them. Raises ConfigError.
+    """
+    for split, found in tasks.items():
+        if not found:
+            raise ConfigError(f"data.source={config.data.source}: there is no {split} task. Look at data.path.")
+    wanted, there = config.rollout.prompts_per_step, len(tasks["train"])
+    if wanted > there:
+        raise ConfigError(
+            f"rollout.prompts_per_step={wanted} is more than the {there} training tasks: a step would repeat some. Lower it to "
+            f"{there} or less (and raise rollout.samples_per_prompt), or add data."
+        )
+    tokenizer, context = _load_tokenizer(policy.folder), config.model.context_tokens
+    prompts = sorted((task for split in tasks.values() for task in split), key=_characters, reverse=True)[:TOKENISED]
+    for task in prompts:
+        try:
+            rendered = tokenizer.apply_chat_template(
+                list(task.messages), add_generation_prompt=True, return_dict=True, enable_thinking=config.model.thinking
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"model.name={config.model.name}: its tokenizer cannot render a chat ({error})."
+            ) from error
+        length = len(rendered["input_ids"])
+        if length >= context:
+            raise ConfigError(
+                f"the prompt of task {task.id} has {length} tokens and leaves no room for an answer in "
+                f"model.context_tokens={context}: raise it, or cut the prompt."
+            )
+
+
+def _characters(task: Task) -> int:
+    return sum(len(message["content"]) for message in task.messages)
+
+
+def _load_tokenizer(folder: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder}: its tokenizer cannot be loaded ({error}).") from error
 
 
 def _build(role: str, model: ModelConfig, workload: Any, cache: Path) -> Path:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,6 +184,32 @@ class RunFolder:
     @property
     def tracking(self) -> Path:
         return self.path / "tracking.json"
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why nothing can be written to a folder, which need not exist yet; None where it can. Leaves nothing behind."""
+    there = nearest(folder)
+    if not there.is_dir():
+        return f"{there} is not a folder"
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        return f"{there} cannot be written ({error.strerror})"
+    return None
+
+
+def nearest(folder: Path) -> Path:
+    """The folder itself or the closest one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def check_storage(storage: str) -> None:
+    """Raises ConfigError where no run can be written."""
+    problem = unwritable(Path(storage))
+    if problem:
+        raise ConfigError(f"storage={storage}: {problem}. Name a folder that can be written: storage=FOLDER.")
 
 
 def plain(config: object) -> dict[str, Any]:

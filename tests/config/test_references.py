@@ -65,7 +65,8 @@ def test_resolve(tmp_path: Path) -> None:
     assert resolve(ModelReference.parse("mini"), tmp_path) == "mini"
     assert resolve(ModelReference.parse("http://host/v1/"), tmp_path) == "http://host/v1"
     (tmp_path / "model").mkdir()
-    (tmp_path / "model/config.json").write_text("{}")
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / "model" / name).write_text("{}")
     assert resolve(ModelReference.parse(f"path:{tmp_path}/model"), tmp_path) == tmp_path / "model"
 
 

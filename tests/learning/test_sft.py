@@ -11,7 +11,7 @@ import pytest
 from one_rank import VOCABULARY
 from transformers import AutoTokenizer
 
-from orchestrator.config.schema import SftConfig
+from orchestrator.config.schema import ModelConfig, SftConfig
 from orchestrator.learning.sft import learning_rate_at, order_of, row_of
 from orchestrator.learning.tokenizer import END, build_tokenizer
 from workloads.base import Branch, Example
@@ -42,7 +42,7 @@ def judged(*criteria: str) -> Example:
 @pytest.mark.parametrize("end_token", [False, True])
 def test_what_is_trained_is_what_is_asked(tokenizer: Any, end_token: bool) -> None:
     example = judged("tell the nurse", "tell the report", "report .")
-    row = row_of(example, tokenizer, end_token, 100)
+    row = row_of(example, tokenizer, end_token, ModelConfig(context_tokens=100))
     answer = (*tokenizer.encode("yes", add_special_tokens=False), *([tokenizer.eos_token_id] if end_token else []))
     assert row.learned == (len(answer),) * 3
     for branch, ids in zip(example.branches, row.branches, strict=True):
@@ -52,7 +52,7 @@ def test_what_is_trained_is_what_is_asked(tokenizer: Any, end_token: bool) -> No
 def test_branches_share_the_longest_common_beginning(tokenizer: Any) -> None:
     """Up to the criterion; "tell the nurse" and "tell the report" share two words more."""
     example = judged("tell the nurse", "tell the report")
-    row = row_of(example, tokenizer, False, 100)
+    row = row_of(example, tokenizer, False, ModelConfig(context_tokens=100))
     first, second = (asked(tokenizer, branch) for branch in example.branches)
     assert (
         row.prefix
@@ -67,7 +67,7 @@ def test_branches_with_one_prompt_share_all_of_it_and_no_target(tokenizer: Any) 
     messages = ({"role": "user", "content": "report"},)
     for other in ("we could", "we tell"):
         example = Example("a", (Branch(messages, "we could"), Branch(messages, other)))
-        row = row_of(example, tokenizer, True, 100)
+        row = row_of(example, tokenizer, True, ModelConfig(context_tokens=100))
         assert row.prefix == asked(tokenizer, example.branches[0])
         assert row.learned == (3, 3)
         assert all(ids[-1] == tokenizer.convert_tokens_to_ids(END) for ids in row.branches)
@@ -76,7 +76,7 @@ def test_branches_with_one_prompt_share_all_of_it_and_no_target(tokenizer: Any) 
 def test_a_prompt_that_begins_another_keeps_every_target_in_its_branch(tokenizer: Any) -> None:
     """The whole of the shorter prompt may be shared; its target never is."""
     example = judged("tell", "tell the nurse")
-    row = row_of(example, tokenizer, False, 100)
+    row = row_of(example, tokenizer, False, ModelConfig(context_tokens=100))
     for branch, ids in zip(example.branches, row.branches, strict=True):
         assert (row.prefix + ids)[:-1] == asked(tokenizer, branch)
 
@@ -85,9 +85,9 @@ def test_an_example_that_is_too_long_names_its_group(tokenizer: Any) -> None:
     """The longest branch alone counts: n tokens fit into n and not into n - 1."""
     example = judged("tell", "tell the nurse .")
     longest = max(len(asked(tokenizer, branch)) for branch in example.branches) + 1
-    row_of(example, tokenizer, False, longest)
+    row_of(example, tokenizer, False, ModelConfig(context_tokens=longest))
     with pytest.raises(ValueError, match=f"'dilemma-7' has {longest} tokens.*context_tokens={longest - 1}"):
-        row_of(example, tokenizer, False, longest - 1)
+        row_of(example, tokenizer, False, ModelConfig(context_tokens=longest - 1))
 
 
 def test_the_learning_rate_by_hand() -> None:

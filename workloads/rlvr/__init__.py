@@ -92,6 +92,12 @@ class Workload:
             raise TypeError(f"workload rlvr needs its own Config, not {type(config).__name__}")
         if config.data.source == "morebench_site":
             _check_is_file(config.data.source, config.data.path)
+        asked_for = config.data.train_groups + config.data.eval_groups
+        if config.data.source == "mini" and asked_for > world.MOST_DILEMMAS:
+            raise ConfigError(
+                f"data.train_groups and data.eval_groups are {asked_for:,} dilemmas together, more than the world makes "
+                f"({world.MOST_DILEMMAS:,}): lower them."
+            )
         self.config = config
 
     def tasks(self, split: str) -> Sequence[Task]:

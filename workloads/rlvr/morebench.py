@@ -268,7 +268,7 @@ def hold_out(dilemmas: Sequence[Dilemma], identifier: str | None) -> tuple[tuple
     """(training dilemmas, the one that is held out whole: the named one, by default the last). Raises DataError."""
     ids = [dilemma.id for dilemma in dilemmas]
     if len(ids) < 2:
-        raise DataError("data.path holds one dilemma alone: one is held out, so at least two are needed")
+        raise DataError(f"data.path holds {len(ids) or 'no'} dilemma(s): one is held out, so at least two are needed")
     if identifier is not None and identifier not in ids:
         raise DataError(f"data.holdout_dilemma={identifier}: there is no such dilemma, only: {', '.join(ids[:20])}")
     chosen = ids[-1] if identifier is None else identifier

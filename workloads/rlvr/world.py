@@ -37,6 +37,8 @@ DUTIES = ("honesty", "loyalty", "care", "fairness", "privacy", "gratitude", "mer
 GRAVE = ("health", "life", "freedom", "home")
 SLIGHT = ("comfort", "money", "time", "pride")
 SHORTCUTS = ("bribery", "threats", "flattery", "theft")
+MOST_DILEMMAS = 1_000_000
+"""Most dilemmas of one run. The grammar has 2.6 billion prompts, so this many are drawn with few repeats; they fill a gigabyte."""
 MAX_WORDS = 64
 """Longest answer, as in `rollout.max_completion_tokens`: a word is a token."""
 
