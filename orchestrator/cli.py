@@ -33,7 +33,7 @@ app = typer.Typer(
     Examples:
       orchestrate train rlvr                         one run on this machine
       orchestrate train rlvr steps=100 seed=1        the same with other settings
-      orchestrate train rlvr preset=paper --dry-run  what it needs and whether it fits
+      orchestrate train rlvr --dry-run               what it needs and whether it fits
       orchestrate train my.yaml                      settings of one's own (a YAML with `workload: rlvr`)
       orchestrate config explain judge.min_mass      what a setting means
       orchestrate list                               the runs that are there
@@ -85,26 +85,30 @@ def train(
         str | None,
         typer.Option("--from", metavar="RUN[@STEP]", help="Begin a new run from a run's checkpoint (no TARGET)."),
     ] = None,
-    storage: Storage = Path("runs"),
+    storage: Annotated[
+        Path | None, typer.Option(help="Folder of all runs (the setting `storage`); by default runs.")
+    ] = None,
 ) -> None:
     """Train: one run, from the warmed-up policy to its report.
 
     \b
     Examples:
       orchestrate train rlvr
-      orchestrate train rlvr preset=small model=hf:Qwen/Qwen3-0.6B judge=http://localhost:8000/v1
+      orchestrate train rlvr model=hf:Qwen/Qwen3-0.6B judge=http://localhost:8000/v1
       orchestrate train rlvr rollout.samples_per_prompt=16 learner.learning_rate=5e-7
       orchestrate train rlvr cluster.inventory=2x8x80GB --dry-run
-      orchestrate train --resume demo
-      orchestrate train --from demo@40 learner.learning_rate=1e-4
+      orchestrate train --resume RUN
+      orchestrate train --from RUN@40 learner.learning_rate=1e-4
     """
     from orchestrator.config.compose import trace
 
     if resume or start_from:
-        _go_on(resume, start_from, [target, *(overrides or [])] if target else [], storage)
+        if dry_run:
+            raise ConfigError("--dry-run goes with a TARGET, not with --resume or --from.")
+        _go_on(resume, start_from, [target, *(overrides or [])] if target else [], storage or Path("runs"))
     if target is None:
         raise ConfigError("name what to train: orchestrate train rlvr, a YAML of your own, or --resume RUN.")
-    composed = trace(target, overrides or [])
+    composed = trace(target, [*([f"storage={storage}"] if storage else []), *(overrides or [])])
     if dry_run:
         _print_dry_run(composed)
         return

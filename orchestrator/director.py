@@ -199,9 +199,10 @@ class Director:
         self._row = {}
 
     def rewind(self, step: int) -> None:
-        """Drop the records of steps after `step`: they are played again."""
-        self._log.drop_after(step)
-        episode_files.drop_after(self.folder, step)
+        """Drop the records of steps after `step`: they are played again. So is step 0, the evaluation before the first."""
+        kept = step if step else -1
+        self._log.drop_after(kept)
+        episode_files.drop_after(self.folder, kept)
         self.events.announce(f"continuing after step {step}")
 
     def stop_asked(self) -> bool:

@@ -204,7 +204,8 @@ def _gib(size: int) -> str:
 
 def installed_packages() -> dict[str, str]:
     """Normalised name -> version of everything that is installed."""
-    return {_normalised(item.metadata["Name"]): item.version for item in metadata.distributions()}
+    named = [(item.metadata["Name"] if item.metadata else None, item) for item in metadata.distributions()]
+    return {_normalised(name): item.version for name, item in named if name}
 
 
 def stack_of(installed: Mapping[str, str]) -> str:
@@ -261,7 +262,7 @@ def start_ray(folder: Path) -> str:
 
     with connected(ClusterConfig()) as ray:
         task = ray.remote(num_cpus=0)(lambda: platform.node())
-        where = ray.get(task.remote(), timeout=DEADLINE_S)
+        where = ray.get(task.remote(), timeout=DEADLINE_S / 2)
         return f"{ray.cluster_resources().get('CPU', 0):g} logical CPUs, a task was done on {where}"
 
 

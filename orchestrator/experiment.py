@@ -56,7 +56,7 @@ def run(config: RunConfig, checkpoint: Path | None = None, folder: RunFolder | N
             check_engines(plan)
             check_fit(plan, nodes_of_cluster())
             folder = folder or RunFolder.create(config.storage, source.name, name, to_values(config))
-            folder.stop.unlink(missing_ok=True)
+            folder.begin()
             display.announce(f"run folder: {folder.path}")
             for model in models:
                 display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
@@ -72,8 +72,10 @@ def run(config: RunConfig, checkpoint: Path | None = None, folder: RunFolder | N
                     ray.kill(handle)
                 record(folder, status, reason)
     render(folder)
-    if status == "stopped":
+    if status == "stopped" and folder.newest_checkpoint():
         log.warning("stopped; go on with: orchestrate train --resume %s", folder.path)
+    elif status == "stopped":
+        log.warning("stopped before the first step; what was taught is kept for the next run")
     return 0 if status == "finished" else 130
 
 
@@ -85,18 +87,13 @@ def resume(run_folder: Path, overrides: Sequence[str]) -> int:
         raise ConfigError(
             f"--resume {folder.name}: {other[0]} would change the run. Fork it instead: --from {folder.name} {other[0]}"
         )
-    # The folder may have been moved since.
-    config = compose(str(folder.config), [*overrides, f"storage={folder.path.parent.parent}"])
     checkpoint = folder.newest_checkpoint()
     if checkpoint is None:
         raise RunError(
             f"{folder.path} has no checkpoint to resume from. Start it again: orchestrate train {folder.config} name=another-name"
         )
-    done = int(checkpoint.name.removeprefix("step-"))
-    if done >= config.steps:
-        raise RunError(
-            f"{folder.path} has done all of its {done} steps: nothing to resume. More of them: --resume {folder.name} steps={2 * done}"
-        )
+    config = continued(folder, checkpoint, overrides)
+    folder.change_setting("steps", config.steps)
     return run(config, checkpoint, folder)
 
 
@@ -106,14 +103,21 @@ def fork(run_folder: Path, step: int | None, overrides: Sequence[str]) -> int:
     checkpoint = folder.newest_checkpoint() if step is None else folder.checkpoints / f"step-{step:06d}"
     if checkpoint is None or not checkpoint.is_dir():
         there = ", ".join(sorted(path.name for path in folder.checkpoints.glob("step-*"))) or "none"
-        raise RunError(f"--from {folder.name}@{step}: no such checkpoint in {folder.checkpoints} (there: {there}).")
-    return run(
-        compose(str(folder.config), [*overrides] if _names(overrides) else ["name=null", *overrides]), checkpoint
-    )
+        wanted = folder.name if step is None else f"{folder.name}@{step}"
+        raise RunError(f"--from {wanted}: no such checkpoint in {folder.checkpoints} (there: {there}).")
+    return run(continued(folder, checkpoint, ["name=null", *overrides]), checkpoint)
 
 
-def _names(overrides: Sequence[str]) -> bool:
-    return any(text.startswith("name=") for text in overrides)
+def continued(folder: RunFolder, checkpoint: Path, overrides: Sequence[str]) -> RunConfig:
+    """A run's settings to go on from a checkpoint with. Raises RunError where that leaves no step to do."""
+    # The folder may have been moved since: what is beside it is the storage.
+    config = compose(str(folder.config), [f"storage={folder.path.parent.parent}", *overrides])
+    done = int(checkpoint.name.removeprefix("step-"))
+    if done >= config.steps:
+        raise RunError(
+            f"{checkpoint} has done all of the {config.steps} steps: nothing to resume. Ask for more: steps={2 * done}"
+        )
+    return config
 
 
 def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[StartingModel]:
@@ -272,9 +276,8 @@ def explain_failure(error: BaseException) -> str:
     text = str(error)
     failures = getattr(error, "worker_failures", None) or {}
     for failure in failures.values():
-        cause = getattr(failure, "base_exc", None) or failure
-        if isinstance(cause, RunError):
-            return str(cause)
+        if isinstance(failure, RunError):
+            return str(failure)
     told = re.findall(r"RunError: (.+)", text)
     return told[0] if told else f"the learner failed:\n{text}"
 

@@ -51,6 +51,8 @@ def train(payload: Mapping[str, Any]) -> None:
             return
         if model.to_teach:
             taught[model.role] = rank.teach(model)
+    if rank.from_rank_0(Director.stop_asked):
+        return
     by_role = {model.role: taught.get(model.role, model) for model in models}
     learner = rank.learner(by_role["policy"])
     step = rank.restore(learner, Path(payload["checkpoint"])) if payload["checkpoint"] else 0
@@ -166,12 +168,14 @@ class Rank:
 
     def train(self, learner: PolicyLearner, model_folder: Path, done: int) -> None:
         """The RL loop, from the step after `done`."""
-        if done == 0:
+        saved = done
+        if done == 0 and not self.from_rank_0(Director.stop_asked):
             self.evaluate(learner, 0)
             self.close_step(0, {})
         for step in range(done + 1, self.config.steps + 1):
             if self.from_rank_0(Director.stop_asked):
-                self.checkpoint(learner, step - 1, model_folder)
+                if saved < step - 1:
+                    self.checkpoint(learner, step - 1, model_folder)
                 break
             learned = self.train_step(learner, step)
             if step == self.config.steps or step % self.config.eval.every_steps == 0:
@@ -180,6 +184,7 @@ class Rank:
             self.close_step(step, learned)
             if step == self.config.steps or step % self.config.checkpoint.every_steps == 0:
                 self.checkpoint(learner, step, model_folder)
+                saved = step
 
     def train_step(self, learner: PolicyLearner, step: int) -> dict[str, float]:
         """One step: episodes, verdicts, update, sync. Returns the learner's metrics."""

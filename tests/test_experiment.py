@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,52 @@ def test_a_resume_names_what_it_lacks(folder: RunFolder) -> None:
         experiment.resume(folder.path, ["seed=1"])
     with pytest.raises(RunError, match="there: none"):
         experiment.fork(folder.path, 3, [])
+
+
+def checkpointed(folder: RunFolder, step: int) -> Path:
+    """A run whose newest checkpoint is of `step`; nothing in it is read here."""
+    checkpoint = folder.checkpoints / f"step-{step:06d}"
+    checkpoint.mkdir()
+    (folder.checkpoints / "LATEST").write_text(checkpoint.name)
+    return checkpoint
+
+
+def test_a_finished_run_is_neither_resumed_nor_forked_without_more_steps(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = checkpointed(folder, 5)
+    started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(experiment, "run", lambda *arguments: started.append(arguments) or 0)
+    for again in (lambda: experiment.resume(folder.path, []), lambda: experiment.fork(folder.path, None, ["seed=1"])):
+        with pytest.raises(RunError, match="steps=10"):
+            again()
+    assert not started
+    experiment.fork(folder.path, 5, ["seed=1", "steps=7", "name=y"])
+    config, start = started.pop()
+    assert (config.seed, config.steps, config.name, start) == (1, 7, "y", checkpoint)
+    assert config.storage == str(folder.path.parent.parent)
+    # More steps are remembered: the next --resume knows them.
+    experiment.resume(folder.path, ["steps=9"])
+    assert folder.settings()["steps"] == 9
+
+
+def test_a_run_that_goes_on_is_not_taken_over(folder: RunFolder) -> None:
+    """Another process holds the folder's lock; what a former end left there is cleared when the run begins anew."""
+    folder.stop.touch()
+    folder.summary.write_text("{}")
+    hold = (
+        f"import fcntl, time; lock = open({str(folder.path / '.lock')!r}, 'w'); fcntl.flock(lock, fcntl.LOCK_EX); "
+        "print(1, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        try:
+            with pytest.raises(RunError, match="another process"):
+                folder.begin()
+            assert folder.stop.exists()
+        finally:
+            other.kill()
+    folder.begin()
+    assert not folder.stop.exists()
+    assert not folder.summary.exists()

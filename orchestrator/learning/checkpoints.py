@@ -118,7 +118,12 @@ def _publish(checkpoints: Path, temporary: Path, step: int, keep: int) -> None:
 
 def verify(folder: Path) -> dict[str, Any]:
     """Check every file against its checksum and return `state`. Raises RunError naming the file that differs."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{folder}/manifest.json: cannot be read ({error}). Resume from an older step instead."
+        ) from error
     if manifest["format"] > FORMAT:
         raise RunError(
             f"{folder}: written in format {manifest['format']}, this version reads up to {FORMAT}: update the project."

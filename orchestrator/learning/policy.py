@@ -18,6 +18,15 @@ from orchestrator.learning.rows import Microbatch, Row, pack
 from orchestrator.values import LogitAnswer, LogitQuery
 
 
+def check_finite(what: str, values: torch.Tensor) -> None:
+    """Raise RunError where a value is NaN or infinite."""
+    if not values.isfinite().all():
+        raise RunError(
+            f"the policy's {what} are no longer finite: stopped, and the last checkpoint is from before. Lower "
+            "learner.learning_rate or learner.max_grad_norm and begin again from a checkpoint (--from RUN@STEP)."
+        )
+
+
 class PolicyLearner:
     """Collective: every rank makes the same calls with the same arguments."""
 
@@ -68,13 +77,10 @@ class PolicyLearner:
                 scores, kl = self._accumulate(part, old_T)
                 if old is None:
                     metrics |= self._gap(scores, part)
-                if not scores.logprobs.isfinite().all():
-                    raise RunError(
-                        "the policy's log-probabilities are no longer finite: stopped before the optimizer step. Lower "
-                        "learner.learning_rate or learner.max_grad_norm and fork an earlier checkpoint (--from RUN@STEP)."
-                    )
                 taken.append(self._policy_metrics(scores, part, old_T) | ({"policy/kl": kl} if self.reference else {}))
                 taken[-1]["policy/grad_norm"] = self.engine.step(learning_rate)
+                # Before these weights reach an engine or a checkpoint.
+                check_finite("gradient", torch.tensor(taken[-1]["policy/grad_norm"]))
                 self.optimizer_steps += 1
         self.steps_done += 1
         means = {name: fmean(step[name] for step in taken) for name in taken[0]}
@@ -133,6 +139,7 @@ class PolicyLearner:
 
     def _gap(self, scores: TokenScores, batch: Batch) -> dict[str, float]:
         """Trainer against engine, per token. Past the bound the weights that sampled are not the weights that are trained."""
+        check_finite("log-probabilities", scores.logprobs)
         gap_T = (scores.logprobs - batch.behaviour_T).abs()
         gap = {
             "sync/logprob_gap_mean": float(gap_T.mean()),

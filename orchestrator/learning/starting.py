@@ -60,7 +60,12 @@ def starting_model(
     if lesson is None:
         return StartingModel(name, folder, not built, None, False)
     start = Path(folder).name if built else content_of(folder)
-    taught = cache / "taught" / f"{name}-{_lesson_key(start, role, learner, lesson)}"
+    examples = lesson.examples()
+    if not examples:
+        raise ConfigError(
+            f"the lesson of the {name} has no examples: the data hold nothing to teach. Name weights, such as hf:ID."
+        )
+    taught = cache / "taught" / f"{name}-{_lesson_key(start, role, learner, lesson, examples)}"
     if (taught / WEIGHTS).is_file():
         return StartingModel(name, str(taught), True, str(taught), False)
     return StartingModel(name, folder, not built, str(taught), True)
@@ -136,9 +141,12 @@ def publish_folder(finished: Path, folder: Path) -> None:
     try:
         finished.rename(folder)
     except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(finished)
+        if (folder / "config.json").is_file():
+            shutil.rmtree(finished)
+            return
+        # Leftovers without a model, such as the report of an exam.
+        shutil.rmtree(folder)
+        finished.rename(folder)
 
 
 def content_of(folder: str) -> str:
@@ -171,11 +179,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _lesson_key(start: str, role: Role, learner: LearnerConfig, lesson: Any) -> str:
+def _lesson_key(start: str, role: Role, learner: LearnerConfig, lesson: Any, examples: Sequence[Any]) -> str:
     """Digest of everything that decides the taught weights. start: says what model is taught, and not merely its name."""
-    examples = hashlib.sha256()
-    for example in lesson.examples():
-        examples.update(repr(example).encode())
+    taught = hashlib.sha256()
+    for example in examples:
+        taught.update(repr(example).encode())
     return digest(
         {
             "format": LESSON_FORMAT,
@@ -184,7 +192,7 @@ def _lesson_key(start: str, role: Role, learner: LearnerConfig, lesson: Any) -> 
             "training": asdict(role.training),
             "seed": role.seed,
             "learner": [learner.adam_beta2, learner.max_grad_norm],
-            "lesson": [lesson.role, lesson.end_token, examples.hexdigest()],
+            "lesson": [lesson.role, lesson.end_token, taught.hexdigest()],
         }
     )
 

@@ -15,6 +15,7 @@ runs/<workload>/<name>/
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import subprocess
@@ -24,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from omegaconf import OmegaConf
 
@@ -56,6 +57,10 @@ class RunExistsError(RunError, FileExistsError):
 
 class NoRunError(RunError, FileNotFoundError):
     """A folder is not a run's."""
+
+
+_held: list[IO[str]] = []
+"""Locks of the runs of this process; the system frees them when it ends, however it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,24 @@ class RunFolder:
                 f"{folder.config} has format {written}, this version reads up to {FORMAT}: update orchestrator"
             )
         return folder
+
+    def begin(self) -> None:
+        """Take the folder for this process and clear what the run's last end left there.
+
+        Raises RunError where another process runs it: two writers would spoil each other's records.
+        """
+        lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{self.path} is being run by another process. Wait for it, or stop it first.") from error
+        _held.append(lock)
+        for path in (self.stop, self.summary):
+            path.unlink(missing_ok=True)
+
+    def change_setting(self, key: str, value: Any) -> None:
+        """Set one top-level setting in config.yaml."""
+        atomic_write(self.config, OmegaConf.to_yaml(OmegaConf.create(self.settings() | {key: value})))
 
     def settings(self) -> dict[str, Any]:
         """config.yaml as plain data: all settings, `versions` and `format`."""
