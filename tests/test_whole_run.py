@@ -12,18 +12,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.config.compose import compose
 from orchestrator.learning import checkpoints
 from orchestrator.records import Run
 from orchestrator.records.folder import read_json
 from orchestrator.rollouts.rubrics import Rubric, official_score, paper_reward
-from workloads.rlvr import Config, Workload
+from workloads.rlvr import Workload
 
 pytestmark = pytest.mark.stack
 STEPS = 3
 # The judge is taught as in the demo, so that its gate is passed for real; the rest is short.
 SETTINGS = [
     f"steps={STEPS}", "warmup.steps=60", "learner.ranks=2", "algorithm.minibatches=2", "eval.every_steps=2",
-    "eval.samples_per_task=1", "eval.best_of=2", "checkpoint.every_steps=2", "checkpoint.keep=1",
+    "eval.samples_per_task=1", "eval.best_of=2", "data.eval_groups=24", "checkpoint.every_steps=2", "checkpoint.keep=1",
 ]  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_the_judge_passes_its_exam_and_a_planted_verdict_does_not_turn_it(finish
     assert report["accuracy"] > report["prior_accuracy"] + 0.2
     assert report["pair_order"] >= 0.85
     assert report["negative_recall"] >= 0.85
-    assert report["injection_flips_n"] > 500
+    assert report["injection_flips_n"] > 400
     assert report["injection_flips"] <= 0.03
     assert report["injection_shift_mean"] <= 0.03
 
@@ -87,7 +88,7 @@ def test_trainer_and_engine_agree_in_every_step(finished: tuple[Run, str]) -> No
 def test_every_number_of_a_step_can_be_computed_again_from_its_episodes(finished: tuple[Run, str]) -> None:
     """Rewards from the stored verdicts by both formulas, the step's mean reward from its episodes, advantages by group."""
     run, _ = finished
-    tasks = {task.id: task for task in Workload(Config()).tasks("train")}
+    tasks = {task.id: task for task in Workload(compose("rlvr", ["data.eval_groups=24"])).tasks("train")}
     row = rows_of(run)[1]
     episodes = run.episodes(split="train", steps=[1]).to_pylist()
     assert len(episodes) == 64

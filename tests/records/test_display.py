@@ -129,7 +129,9 @@ def test_the_live_table_shows_the_numbers_and_ends_cleanly() -> None:
 
 
 PROGRAM = """
-import sys, time
+import signal, time
+# Whoever starts the tests in the background may have them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from orchestrator.records.display import Display
 with Display("rlvr/x", 60) as display:
     for step in range(1, 100):
