@@ -150,6 +150,7 @@ def test_the_folder_holds_what_the_design_promises(finished: tuple[Run, str]) ->
     assert str(folder.path) in output
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_to_the_same_numbers_and_weights(finished: tuple[Run, str], storage: Path) -> None:
     """The same run again: its models come from the cache; Ctrl-C after step 1 ends it with a checkpoint; --resume ends it
     with the very weights, episodes and metrics of the run that was never interrupted, and W&B sees no step twice."""
