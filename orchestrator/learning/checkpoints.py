@@ -13,7 +13,6 @@ Tensors are stored whole, so a checkpoint fits any number of ranks and any ZeRO 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 
 from orchestrator.errors import RunError
+from orchestrator.records.folder import sha256
 
 FORMAT = 1
 FILE_BYTES = 2 * 2**30
@@ -168,11 +168,6 @@ def restore_random(states: dict[str, Any]) -> None:
     torch.set_rng_state(torch.tensor(states["torch"], dtype=torch.uint8))
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(torch.tensor(states["cuda"], dtype=torch.uint8))
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parts(tensors: Iterable[tuple[str, dict[str, torch.Tensor]]]) -> Iterator[dict[str, torch.Tensor]]:

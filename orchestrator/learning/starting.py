@@ -17,6 +17,7 @@ from typing import Any
 from orchestrator.config.references import ModelReference, resolve
 from orchestrator.config.schema import LearnerConfig, ModelConfig, Role, RunConfig
 from orchestrator.errors import ConfigError
+from orchestrator.records.folder import sha256
 from orchestrator.values import Task
 
 LESSON_FORMAT = 2
@@ -158,7 +159,7 @@ def content_of(folder: str) -> str:
     if not Path(folder).is_dir():
         return f"{folder}@{_hub_commit(folder)}"
     files = sorted({path for pattern in MODEL_FILES for path in Path(folder).glob(pattern) if path.is_file()})
-    return digest({path.name: _sha256(path) for path in files})
+    return digest({path.name: sha256(path) for path in files})
 
 
 def _hub_commit(hub_id: str) -> str:
@@ -172,11 +173,6 @@ def _hub_commit(hub_id: str) -> str:
             f"hf:{hub_id}: its config.json can neither be fetched nor is it in the cache ({error}). Check the id, the "
             "connection and HF_TOKEN, or name a folder with path:FOLDER."
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _lesson_key(start: str, role: Role, learner: LearnerConfig, lesson: Any, examples: Sequence[Any]) -> str:
