@@ -165,14 +165,53 @@ class LearnerConfig:
     cpus_per_rank: float = setting(0.5, "Logical CPUs that Ray reserves for a rank.", low=0)
     threads_per_rank: int = setting(1, "Compute threads of a rank on the CPU.", low=1)
     zero_stage: int = setting(2, "DeepSpeed ZeRO stage.", low=0, high=3)
-    learning_rate: float = setting(1e-6, "Learning rate of RL.", low=0)
-    warmup_steps: int = setting(0, "Steps of linear warm-up, then constant.", low=0)
+    offload_optimizer: bool = setting(
+        False,
+        "Keep master weights and optimizer states in the host's memory (ZeRO-2 and 3); slower, saves 12 bytes a parameter.",
+    )
+    offload_parameters: bool = setting(False, "Keep the weights in the host's memory between their uses (ZeRO-3).")
+    learning_rate: float = setting(1e-6, "Peak learning rate of RL.", low=0)
+    schedule: str = setting(
+        "constant",
+        "Learning rate after the warm-up: constant, or falling to min_learning_rate_share of the peak at the last step.",
+        choices=("constant", "linear", "cosine"),
+    )
+    min_learning_rate_share: float = setting(
+        0.1, "Where linear and cosine schedules end, as a share of the peak.", low=0, high=1
+    )
+    warmup_steps: int = setting(0, "Steps of linear warm-up.", low=0)
     weight_decay: float = setting(0.0, "AdamW weight decay.", low=0)
     adam_beta2: float = setting(0.95, "AdamW second-moment decay.", low=0, high=1)
     max_grad_norm: float = setting(1.0, "Global gradient norm clip.", low=0)
     tokens_per_microbatch: int = setting(16384, "Token budget of one forward pass on a rank, padding included.", low=16)
     gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
     collective_deadline_s: float = setting(1800.0, "Longest wait of one rank for the others.", low=10)
+
+
+@dataclass
+class PlacementConfig:
+    """Which processes share GPUs."""
+
+    name: str = setting(
+        "split",
+        "`split`: learner and servers each have GPUs of their own. `colocated`: the servers use the learner's GPUs while it waits, "
+        "and sleep while it works.",
+        choices=("split", "colocated"),
+    )
+
+
+@dataclass
+class SyncConfig:
+    """How new weights reach the policy's servers."""
+
+    transport: str = setting(
+        "auto",
+        "`object_store` goes through the host's memory, `nccl` from GPU to GPU, `ipc` shares memory of one GPU; "
+        "`auto` takes ipc where learner and servers are colocated on GPUs, nccl where both have GPUs, else object_store.",
+        choices=("auto", "object_store", "nccl", "ipc"),
+    )
+    bucket_bytes: int = setting(256 * 2**20, "Weights that travel at once.", low=2**10)
+    deadline_s: float = setting(300.0, "Longest wait for one bucket to be taken over by every server.", low=1)
 
 
 @dataclass
@@ -254,6 +293,10 @@ class RunConfig:
     workload: str = setting("", "The workload: a name under workloads/.")
     name: str | None = setting(None, "Name of the run's folder (default: preset, seed and time).")
     preset: str = setting("mini", "Size of the run; a YAML of the workload's presets.")
+    hardware: str | None = setting(
+        None,
+        "Settings for a kind of machine (a YAML of orchestrator/config/presets/hardware): 1x24GB, 1x80GB, 8x80GB, 2x8x80GB.",
+    )
     seed: int = setting(0, "Seed of the policy's warm-up and of sampling.", low=0)
     steps: int = setting(60, "RL steps.", low=1)
     storage: str = setting("runs", "Folder of all runs and of the cache.")
@@ -264,6 +307,8 @@ class RunConfig:
     algorithm: AlgorithmConfig = group(AlgorithmConfig, "The objective.")
     rollout: RolloutConfig = group(RolloutConfig, "Sampling.")
     learner: LearnerConfig = group(LearnerConfig, "DeepSpeed.")
+    placement: PlacementConfig = group(PlacementConfig, "Which processes share GPUs.")
+    sync: SyncConfig = group(SyncConfig, "How new weights reach the policy's servers.")
     eval: EvalConfig = group(EvalConfig, "Evaluation.")
     checkpoint: CheckpointConfig = group(CheckpointConfig, "Checkpoints.")
     tracking: TrackingConfig = group(TrackingConfig, "Experiment tracking.")
