@@ -22,11 +22,11 @@ from orchestrator.cluster.plan import make_plan
 from orchestrator.cluster.preflight import check_engines, check_fit, nodes_of_cluster
 from orchestrator.cluster.session import connected
 from orchestrator.config.compose import compose, to_values
-from orchestrator.config.schema import Role, RunConfig
+from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
-from orchestrator.fleets.server import ServerSpec
+from orchestrator.fleets.specs import specs_of
 from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
 from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
@@ -62,7 +62,7 @@ def run(config: RunConfig, checkpoint: Path | None = None, folder: RunFolder | N
                 display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
             status, reason, servers = "failed", None, {}
             try:
-                servers = {model.role: start_servers(specs_of(config.roles()[model.role], model)) for model in models}
+                servers = start_fleets(config, models)
                 status = follow(config, folder, payload_of(config, folder, models, servers, checkpoint), display)
             except RunError as error:
                 reason = str(error)
@@ -134,12 +134,17 @@ def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[Sta
     return models
 
 
-def specs_of(role: Role, model: StartingModel) -> list[ServerSpec]:
-    """The servers of a role's fleet."""
-    return [
-        ServerSpec(model.role, index, model.folder, model.has_weights, role.model, role.fleet)
-        for index in range(role.fleet.servers)
-    ]
+def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str, list[Any]]:
+    """The servers of every role, by role. Colocated ones are started by the learner, whose GPUs they share: none here."""
+    if config.placement.name == "colocated":
+        return {}
+    roles = config.roles()
+    return {
+        model.role: start_servers(
+            specs_of(model.role, roles[model.role], model.folder, model.has_weights, config.transport())
+        )
+        for model in models
+    }
 
 
 def payload_of(
