@@ -30,7 +30,7 @@ from orchestrator.fleets.specs import specs_of
 from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
 from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
-from orchestrator.records.folder import RunFolder, check_storage, write_json
+from orchestrator.records.folder import RunFolder, check_storage, step_name, step_of, write_json
 from orchestrator.records.report import render, summarise
 from orchestrator.records.tracking import Tracker
 from orchestrator.values import POLICY
@@ -100,7 +100,7 @@ def resume(run_folder: Path, overrides: Sequence[str]) -> int:
 def fork(run_folder: Path, step: int | None, overrides: Sequence[str]) -> int:
     """Begin a new run from a checkpoint of another one, with other settings."""
     folder = RunFolder.open(run_folder)
-    checkpoint = folder.newest_checkpoint() if step is None else folder.checkpoints / f"step-{step:06d}"
+    checkpoint = folder.newest_checkpoint() if step is None else folder.checkpoints / step_name(step)
     if checkpoint is None or not checkpoint.is_dir():
         there = ", ".join(sorted(path.name for path in folder.checkpoints.glob("step-*"))) or "none"
         wanted = folder.name if step is None else f"{folder.name}@{step}"
@@ -112,7 +112,7 @@ def continued(folder: RunFolder, checkpoint: Path, overrides: Sequence[str]) -> 
     """A run's settings to go on from a checkpoint with. Raises RunError where that leaves no step to do."""
     # The folder may have been moved since: what is beside it is the storage.
     config = compose(str(folder.config), [f"storage={folder.path.parent.parent}", *overrides])
-    done = int(checkpoint.name.removeprefix("step-"))
+    done = step_of(checkpoint)
     if done >= config.steps:
         raise RunError(
             f"{checkpoint} has done all of the {config.steps} steps: nothing to resume. Ask for more: steps={2 * done}"
