@@ -10,11 +10,12 @@ import torch
 from orchestrator.config.schema import AlgorithmConfig, LearnerConfig
 from orchestrator.errors import RunError
 from orchestrator.learning.batch import Batch
-from orchestrator.learning.engine import Engine
+from orchestrator.learning.engine import Engine, frozen
 from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.objectives import OBJECTIVES, TokenInputs
 from orchestrator.learning.objectives.base import k3
 from orchestrator.learning.rows import Microbatch, Row, pack
+from orchestrator.learning.schedule import learning_rate_at
 from orchestrator.values import LogitAnswer, LogitQuery
 
 
@@ -41,12 +42,15 @@ class PolicyLearner:
         rank: int,
         pad_id: int,
         max_logprob_gap: float,
+        steps: int,
     ) -> None:
+        """steps: of the whole run, for the learning-rate schedule. reference: frozen here; sharded as the policy is."""
         self.engine = Engine(policy, learner, learner.learning_rate, dtype)
-        self.reference = reference.to(self.engine.device).eval() if reference else None
+        self.reference = frozen(reference, learner, dtype, self.engine.device) if reference else None
         self.objective = OBJECTIVES[algorithm.name]
         self._learner, self._algorithm = learner, algorithm
         self._rank, self._pad_id, self._max_gap = rank, pad_id, max_logprob_gap
+        self._steps = steps
         self.steps_done = 0
         self.optimizer_steps = 0
 
@@ -70,7 +74,7 @@ class PolicyLearner:
         # With a single optimizer step the old policy is the current one: its log-probabilities need no pass of their own.
         old = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature) if passes > 1 else None
         metrics = self._gap(old, batch) if old else {}
-        learning_rate = self._learning_rate()
+        learning_rate = learning_rate_at(self._learner, self.steps_done, self._steps)
         taken: list[dict[str, float]] = []
         for _ in range(self._algorithm.epochs_per_batch):
             for part, old_T in self._minibatches(batch, old):
@@ -131,11 +135,7 @@ class PolicyLearner:
         if self.reference is None:
             return None
         with torch.no_grad():
-            return self.reference(microbatch, temperature).logprobs
-
-    def _learning_rate(self) -> float:
-        warmup = self._learner.warmup_steps
-        return self._learner.learning_rate * min(1.0, (self.steps_done + 1) / warmup if warmup else 1.0)
+            return TokenScores(*self.reference(microbatch, temperature)).logprobs
 
     def _gap(self, scores: TokenScores, batch: Batch) -> dict[str, float]:
         """Trainer against engine, per token. Past the bound the weights that sampled are not the weights that are trained."""
