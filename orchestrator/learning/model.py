@@ -56,7 +56,8 @@ class TokenScorer(nn.Module):
     def _score(self, hidden_TH: torch.Tensor, target_T: torch.Tensor, temperature: float) -> tuple[torch.Tensor, ...]:
         raw_TV = self.language_model.lm_head(hidden_TH)
         raw_TV = raw_TV if raw_TV.dtype == torch.float64 else raw_TV.float()
-        raw_T = raw_TV.gather(1, target_T[:, None])[:, 0]
+        # Detached: a gradient that nobody asks for would keep the whole logits alive.
+        raw_T = raw_TV.detach().gather(1, target_T[:, None])[:, 0]
         logprobs_TV = torch.log_softmax(raw_TV / temperature, dim=-1)
         with torch.no_grad():
             entropies_T = -(logprobs_TV.exp() * logprobs_TV).sum(-1)
