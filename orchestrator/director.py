@@ -20,12 +20,12 @@ from orchestrator.fleets.fleet import Answerer, Fleet
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.weights import publish
 from orchestrator.learning.batch import Batch, Selection, make_batch, select
-from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.starting import digest
 from orchestrator.records import episodes as episode_files
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.records.ledger import Ledger
 from orchestrator.records.metrics import Events, MetricsLog
+from orchestrator.rollouts.dynamic import Refill, differing, further_tasks
 from orchestrator.rollouts.judging import ask, insist
 from orchestrator.rollouts.play import roll_out
 from orchestrator.sweep.statistics import mean_interval
@@ -66,9 +66,10 @@ class Director:
             )
         self._reward, self._environment = workload.reward(), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
-        self._objective = OBJECTIVES[config.algorithm.name]
         self._tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
         self._played: tuple[list[Episode], list[Any], int] = ([], [], 0)
+        self._gathered: tuple[list[Group], dict[str, float | None]] = ([], {})
+        self._refill: list[Task] = []
         self._row: dict[str, float] = {}
 
     def _fleet(self, role: str, handles: Sequence[Any]) -> Fleet:
@@ -144,10 +145,16 @@ class Director:
             chosen.append(tasks[order[index]])
         return chosen
 
-    def play(self, step: int, split: str = "train") -> list[LogitQuery]:
-        """Roll out and judge one training step, or the held-out tasks. Returns what the reward asks the learner."""
+    def play(self, step: int, split: str = "train", refill: int = 0) -> list[LogitQuery]:
+        """Roll out and judge one training step, or the held-out tasks. Returns what the reward asks the learner.
+
+        refill: further rounds of this step so far, each after `batch` answered with a `Refill`.
+        """
         training = split == "train"
-        tasks = self.tasks_of(step) if training else self._tasks[split]
+        tasks = (self._refill if refill else self.tasks_of(step)) if training else self._tasks[split]
+        if training and not refill:
+            self._gathered = ([], {})
+            self._row |= {"rollout/refills": 0} if self.config.algorithm.dynamic_sampling else {}
         samples = self.config.rollout.samples_per_prompt if training else self._eval_samples(step)
         for fleet in self.fleets.values():
             fleet.begin_step()
@@ -161,14 +168,44 @@ class Director:
         self._played = (episodes, answers, retried)
         return [query for episode in episodes for query in self._reward.queries(episode)]
 
-    def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | None:
-        """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from."""
-        groups, gold = self._verdicts(logits)
-        selection = select(groups, self._objective)
-        self._row |= self._episode_metrics(groups, selection) | {"faults/retried": self._played[2]}
+    def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | Refill | None:
+        """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from.
+
+        A Refill where dynamic sampling wants further tasks played first (`play` with its number).
+        """
+        algorithm, cap = self.config.algorithm, self.config.rollout.max_completion_tokens
+        groups, gold = self._gathered
+        further, further_gold = self._verdicts(logits)
+        groups += further
+        gold |= further_gold
+        found = differing(groups, algorithm, cap) if algorithm.dynamic_sampling else groups
+        trained = found[: self.config.rollout.prompts_per_step] if algorithm.dynamic_sampling else groups
+        selection = select(trained, algorithm, cap)
+        self._row |= self._episode_metrics(groups, selection) | {
+            "episodes/zero_variance_groups": selection.zero_variance_groups + len(groups) - len(found),
+            "faults/retried": self._row.get("faults/retried", 0) + self._played[2],
+        }
         episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold)
         self._check_unscored(groups)
-        return make_batch(selection, self._objective) if selection.episodes else None
+        return self._wants_more(step, groups, len(trained)) or make_batch(selection, algorithm, cap)
+
+    def _wants_more(self, step: int, groups: Sequence[Group], found: int) -> Refill | None:
+        """The next round of dynamic sampling, its tasks chosen: twice as many as are missing, if there are so many."""
+        algorithm, wanted = self.config.algorithm, self.config.rollout.prompts_per_step
+        if not algorithm.dynamic_sampling or found >= wanted:
+            return None
+        played = {group.episodes[0].task.id for group in groups}
+        count = min(wanted, 2 * (wanted - found))
+        self._refill = further_tasks(self._tasks["train"], played, count, self.config.seed, step)
+        rounds = int(self._row["rollout/refills"])
+        if rounds < algorithm.max_refills and self._refill:
+            self._row["rollout/refills"] = rounds + 1
+            return Refill(wanted - found)
+        self.events.announce(
+            f"step {step} learns from {found} of {wanted} groups: after {rounds} refills (algorithm.max_refills="
+            f"{algorithm.max_refills}) and {len(played)} tasks no others had rewards that differ"
+        )
+        return None
 
     def evaluate(self, step: int, logits: Sequence[LogitAnswer]) -> None:
         """Score the held-out episodes that were played with the judge and, where the world knows it, with the truth."""
@@ -230,7 +267,7 @@ class Director:
         metrics = {
             "episodes/length": tokens / len(episodes),
             "episodes/truncated_share": fmean(turn.finish_reason == "length" for turn in turns),
-            "episodes/zero_variance_groups": selection.zero_variance_groups,
+            "episodes/trained_groups": len(selection.differs),
             "episodes/staleness": 0,
             "tokens/generated": tokens,
             "faults/unscored": len(episodes) - len(scored),

@@ -5,6 +5,7 @@ teach what is still to be taught -> [roll out -> judge -> update -> sync -> eval
 
 from __future__ import annotations
 
+import itertools
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +20,13 @@ import torch.distributed as dist
 from orchestrator.config.compose import from_values
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
-from orchestrator.director import Director
+from orchestrator.director import Director, Refill
 from orchestrator.errors import RunError
 from orchestrator.learning import checkpoints, sft
+from orchestrator.learning.batch import Batch
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
+from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.starting import StartingModel, publish_folder
 from orchestrator.records.folder import read_json
@@ -117,8 +120,8 @@ class Rank:
     # --- fleets ---
 
     def learner(self, policy: StartingModel) -> PolicyLearner:
-        """The policy under DeepSpeed, and its frozen starting point where a KL penalty needs it."""
-        shape = self.config.model
+        """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""
+        shape, objective = self.config.model, OBJECTIVES[self.config.algorithm.name]
 
         def start() -> TokenScorer:
             return (
@@ -129,13 +132,14 @@ class Rank:
 
         return PolicyLearner(
             start(),
-            start() if self.config.algorithm.kl_weight else None,
+            start() if objective.needs_reference(self.config.algorithm) else None,
             self.config.learner,
             self.config.algorithm,
             dtype=shape.dtype,
             rank=self.rank,
             pad_id=_pad_id(_tokenizer(policy.folder)),
             max_logprob_gap=self.config.limits.logprob_gap_max,
+            critic=start() if objective.critic else None,
         )
 
     def prepare_fleets(
@@ -188,13 +192,22 @@ class Rank:
 
     def train_step(self, learner: PolicyLearner, step: int) -> dict[str, float]:
         """One step: episodes, verdicts, update, sync. Returns the learner's metrics."""
-        queries = self.from_rank_0(Director.play, step)
+        batch = self.collect(learner, step)
         with self.phase("learn"):
-            logits = learner.answer(queries, step - 1) if queries else []
-            batch = self.from_rank_0(Director.batch, step, logits)
             learned = learner.update(batch) if batch is not None else {}
         self.sync(learner, version=step)
         return learned
+
+    def collect(self, learner: PolicyLearner, step: int) -> Batch | None:
+        """Episodes and verdicts of a step; with dynamic sampling, round after round until the director has enough."""
+        for refill in itertools.count():
+            queries = self.from_rank_0(Director.play, step, "train", refill)
+            with self.phase("learn"):
+                logits = learner.answer(queries, step - 1) if queries else []
+                batch = self.from_rank_0(Director.batch, step, logits)
+            if not isinstance(batch, Refill):
+                return batch
+        raise AssertionError("the director asks for a bounded number of refills")
 
     def evaluate(self, learner: PolicyLearner, step: int) -> None:
         """Play the held-out tasks with the weights of this step and score them."""
@@ -215,7 +228,7 @@ class Rank:
             checkpoints.verify(checkpoint)
         dist.barrier()
         state = checkpoints.read_state(checkpoint)
-        learner.engine.load_state(checkpoints.read_tensors(checkpoint), state["optimizer_steps"])
+        learner.load_state(lambda: checkpoints.read_tensors(checkpoint), state["optimizer_steps"])
         learner.steps_done, learner.optimizer_steps = state["steps_done"], state["optimizer_steps"]
         if len(state["random"]) == dist.get_world_size():
             checkpoints.restore_random(state["random"][self.rank])
@@ -246,7 +259,7 @@ class Rank:
                 folder.checkpoints if folder else Path(),
                 step,
                 state,
-                learner.engine.state(),
+                learner.state(),
                 served if folder else None,
                 _local(str(model_folder)),
                 self.config.checkpoint.keep,

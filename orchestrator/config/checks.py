@@ -16,6 +16,10 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
 """A name that is one folder, also where it begins a command line's word."""
 
 
+GROUPLESS = ("ppo", "reinforce_pp")
+"""Objectives that learn from a single answer to a prompt."""
+
+
 def out_of_bounds(config: RunConfig, origins: Mapping[str, str]) -> list[str]:
     """Values outside the choices, low and high that their fields declare, or not finite. origins: what set each key."""
     problems = []
@@ -37,7 +41,7 @@ def _between(value: float, low: float | None, high: float | None) -> bool:
 
 def check(config: RunConfig) -> list[str]:
     """Settings that cannot go together: one sentence each, with the keys and a remedy. Empty where all is well."""
-    return [*_run(config), *_data(config), *_policy(config), *_judge(config), *_batches(config)]
+    return [*_run(config), *_data(config), *_policy(config), *_judge(config), *_batches(config), *_algorithm(config)]
 
 
 def _run(config: RunConfig) -> Iterator[str]:
@@ -137,4 +141,19 @@ def _batches(config: RunConfig) -> Iterator[str]:
             f"algorithm.minibatches={config.algorithm.minibatches} is more than the {episodes} episodes of a step "
             f"(rollout.prompts_per_step={config.rollout.prompts_per_step} times "
             f"rollout.samples_per_prompt={config.rollout.samples_per_prompt}): lower it, or sample more."
+        )
+
+
+def _algorithm(config: RunConfig) -> Iterator[str]:
+    algorithm, samples = config.algorithm, config.rollout.samples_per_prompt
+    if samples < 2 and (algorithm.name not in GROUPLESS or algorithm.dynamic_sampling):
+        yield (
+            f"rollout.samples_per_prompt={samples}: algorithm.name={algorithm.name} compares the answers to one prompt"
+            f"{' (algorithm.dynamic_sampling)' if algorithm.name in GROUPLESS else ''}; sample at least 2, or use one of "
+            f"{', '.join(GROUPLESS)}."
+        )
+    if 0 < algorithm.dual_clip <= 1:
+        yield (
+            f"algorithm.dual_clip={algorithm.dual_clip:g} would bound the loss below its value on fresh samples: set it above 1 "
+            "(3 is usual), or 0 for none."
         )

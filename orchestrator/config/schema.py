@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-
-def setting(
-    default: Any, doc: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
-) -> Any:
-    """A documented field. choices, low and high (inclusive) are checked by `orchestrator.config.compose`."""
-    metadata = {"doc": doc, "choices": choices, "low": low, "high": high}
-    return field(default=default, metadata=metadata)
-
-
-def group(cls: type, doc: str) -> Any:
-    """A nested group of settings."""
-    return field(default_factory=cls, metadata={"doc": doc})
+from orchestrator.config.algorithm import AlgorithmConfig
+from orchestrator.config.settings import group, setting
 
 
 @dataclass
@@ -130,25 +119,11 @@ class JudgeConfig:
 
 
 @dataclass
-class AlgorithmConfig:
-    """The RL objective."""
-
-    name: str = setting("grpo", "The objective; its name alone selects its preset.", choices=("grpo",))
-    clip_low: float = setting(0.2, "Ratio clip below 1.", low=0, high=1)
-    clip_high: float = setting(0.2, "Ratio clip above 1.", low=0)
-    kl_weight: float = setting(
-        0.001, "Weight of the k3 KL penalty against the starting policy; 0 skips the reference model.", low=0
-    )
-    epochs_per_batch: int = setting(1, "Passes over each batch of episodes.", low=1)
-    minibatches: int = setting(1, "Optimizer steps a pass.", low=1)
-
-
-@dataclass
 class RolloutConfig:
     """How episodes are sampled."""
 
     prompts_per_step: int = setting(8, "Tasks a step.", low=1)
-    samples_per_prompt: int = setting(8, "Episodes a task (the group).", low=2)
+    samples_per_prompt: int = setting(8, "Episodes a task (the group).", low=1)
     max_completion_tokens: int = setting(64, "Longest completion.", low=1)
     temperature: float = setting(1.0, "Sampling temperature; the learner uses the same.", low=0.01)
     fleet: FleetConfig = group(FleetConfig, "Servers of the policy.")

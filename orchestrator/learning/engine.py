@@ -12,13 +12,13 @@ from torch import nn
 
 from orchestrator.config.schema import LearnerConfig
 from orchestrator.errors import RunError
-from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.rows import Microbatch
 
 ADAM_STATES = ("exp_avg", "exp_avg_sq")
 
-MicrobatchLoss = Callable[[TokenScores, Microbatch], torch.Tensor]
-"""Sum over this microbatch's targets of the loss, already weighted so that the sum over the whole batch is the loss."""
+MicrobatchLoss = Callable[[Any, Microbatch], torch.Tensor]
+"""(the model's scores, microbatch) -> the loss summed over its targets, already weighted so that the sum over the whole batch is
+the loss."""
 
 
 def start_deepspeed() -> None:
@@ -60,11 +60,13 @@ def deepspeed_config(learner: LearnerConfig, learning_rate: float, dtype: str) -
 class Engine:
     """A model under DeepSpeed. Every method is collective: all ranks call it with the same arguments."""
 
-    def __init__(self, model: TokenScorer, learner: LearnerConfig, learning_rate: float, dtype: str) -> None:
+    def __init__(self, model: Any, learner: LearnerConfig, learning_rate: float, dtype: str) -> None:
+        """model: a module with a `language_model` and `scores`, the named tuple of [T] tensors that its forward returns."""
         import deepspeed
 
         if learner.gradient_checkpointing:
             model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._scores: Any = model.scores
         self.ranks = dist.get_world_size()
         self.stage = learner.zero_stage
         config = deepspeed_config(learner, learning_rate, dtype)
@@ -81,26 +83,27 @@ class Engine:
         total: int,
         temperature: float = 1.0,
         loss: MicrobatchLoss | None = None,
-    ) -> TokenScores:
-        """Scores of all `total` targets of the batch in flat order, float64 on the CPU, the same on every rank.
+    ) -> Any:
+        """Scores of all `total` targets of the batch in flat order, as the model's own tuple: float64 on the CPU, the same on
+        every rank.
 
         With a loss its gradient is accumulated too, until `step`. DeepSpeed averages over ranks; the microbatches' losses are
         parts of one sum, so each is scaled by the number of ranks.
         """
-        flat = torch.zeros((3, total), dtype=torch.float64, device=self.device)
+        flat = torch.zeros((len(self._scores._fields), total), dtype=torch.float64, device=self.device)
         self.module.train(loss is not None)
         for microbatch in microbatches:
             local = microbatch.to(self.device)
             with torch.set_grad_enabled(loss is not None):
                 # ZeRO-3's hooks hand a named tuple back as a plain one.
-                scores = TokenScores(*self._deepspeed(local, temperature))
+                scores = self._scores(*self._deepspeed(local, temperature))
             if loss is not None:
                 self._deepspeed.backward(loss(scores, local) * self.ranks, scale_wrt_gas=False)
             real = local.flat >= 0
             for index, values in enumerate(scores):
                 flat[index, local.flat[real]] = values.detach()[real].double()
         dist.all_reduce(flat)
-        return TokenScores(*flat.cpu())
+        return self._scores(*flat.cpu())
 
     def step(self, learning_rate: float) -> float:
         """Apply the accumulated gradient. Returns its norm before clipping."""

@@ -26,6 +26,8 @@ class TokenScorer(nn.Module):
     """Wraps a Hugging Face causal LM; its logits exist at target positions only, never as batch x length x vocabulary."""
 
     language_model: Any
+    scores: type = TokenScores
+    """What `forward` returns: a named tuple of [T] tensors."""
     logits_at_once = 2**27
     """Elements of the largest logits tensor: half a gigabyte in float32. More targets are scored in chunks."""
 
@@ -35,9 +37,17 @@ class TokenScorer(nn.Module):
 
     def forward(self, batch: Microbatch, temperature: float = 1.0) -> TokenScores:
         """Score each target. temperature divides the logits, as it did when the tokens were sampled."""
-        hidden_BLH = self.language_model.model(
+        return self.score_hidden(self.hidden(batch), batch, temperature)
+
+    def hidden(self, batch: Microbatch) -> torch.Tensor:
+        """Last hidden states, [B, L, H]."""
+        states: torch.Tensor = self.language_model.model(
             input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
         ).last_hidden_state
+        return states
+
+    def score_hidden(self, hidden_BLH: torch.Tensor, batch: Microbatch, temperature: float) -> TokenScores:
+        """Scores of the targets from the hidden states."""
         hidden_TH = hidden_BLH.reshape(-1, hidden_BLH.shape[-1])[batch.source]
         chunk = max(1, self.logits_at_once // self.language_model.config.vocab_size)
         if len(hidden_TH) <= chunk:

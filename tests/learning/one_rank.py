@@ -17,7 +17,6 @@ from orchestrator.config.schema import AlgorithmConfig, LearnerConfig, SftConfig
 from orchestrator.errors import RunError
 from orchestrator.learning.batch import Batch, make_batch, select
 from orchestrator.learning.model import TokenScorer
-from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.rows import Row
 from orchestrator.values import Episode, Group, LogitQuery, Scored, Task, Turn
@@ -71,8 +70,10 @@ def sample(learner: PolicyLearner, length: int, count: int, seed: int, shift: fl
         turn = Turn("policy", PROMPT, completion, tuple(logprobs), "", "stop", 1.0, 0, 0)
         episodes.append(Episode(Task("bandit", ()), 0, number, (turn,)))
         rewards.append(Scored(completion.count(REWARDED) / length))
-    objective = OBJECTIVES["grpo"]
-    return make_batch(select([Group(tuple(episodes), tuple(rewards))], objective), objective)
+    algorithm = AlgorithmConfig()
+    batch = make_batch(select([Group(tuple(episodes), tuple(rewards))], algorithm, length), algorithm, length)
+    assert batch is not None
+    return batch
 
 
 def weights_of(learner: PolicyLearner) -> torch.Tensor:

@@ -55,12 +55,10 @@ def tiny_batch() -> Batch:
         completion = torch.randint(3, 48, (2 + (5 * episode) % 7,), generator=generator).tolist()
         rows.append(Row(tuple(prompt), (tuple(completion),), (len(completion),)))
         episodes += [episode] * len(completion)
-    episode_T = torch.tensor(episodes)
-    objective = OBJECTIVES["grpo"]
     rewards = torch.rand(9, generator=generator, dtype=torch.float64)
-    advantages = objective.advantage(rewards, torch.arange(9) // 3)
     behaviour = -3.9 + 0.3 * torch.randn(len(episodes), generator=generator, dtype=torch.float64)
-    return Batch(tuple(rows), behaviour, advantages[episode_T], episode_T, objective.aggregation(episode_T), 1.0)
+    lengths = torch.tensor([row.targets for row in rows])
+    return Batch(tuple(rows), torch.arange(9), behaviour, rewards, torch.arange(9) // 3, lengths, 8, 1.0)
 
 
 def learner(rank: int, ranks: int, stage: int, tokens: int) -> PolicyLearner:
@@ -179,6 +177,7 @@ def plain_pytorch() -> dict[str, torch.Tensor]:
     from orchestrator.learning.rows import collate
 
     model, reference, batch = tiny_model(), tiny_model(), tiny_batch()
+    advantages_T = OBJECTIVES["grpo"].relative(batch.rewards_E, batch.group_E)[batch.episode_T]
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
     for _ in range(STEPS):
         loss = torch.zeros(())
@@ -192,7 +191,7 @@ def plain_pytorch() -> dict[str, torch.Tensor]:
                 difference = reference(microbatch).logprobs - logprobs
             difference = (difference + logprobs.detach() - logprobs).float()
             kl = torch.exp(difference) - difference - 1
-            surrogate = torch.exp(logprobs - logprobs.detach()) * batch.advantages_T[here].float()
+            surrogate = torch.exp(logprobs - logprobs.detach()) * advantages_T[here].float()
             loss = loss + (-surrogate + 0.1 * kl).mean() / len(batch.rows)
         optimizer.zero_grad()
         loss.backward()
