@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
+from invented import invented_batch, preset
 
 from orchestrator.config.schema import AlgorithmConfig, LearnerConfig
 from orchestrator.errors import RunError
 from orchestrator.learning.batch import Batch
-from orchestrator.learning.model import TokenScorer
+from orchestrator.learning.model import TokenScorer, served_weights
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.rows import Row
 
@@ -33,6 +34,14 @@ TWO_RANKS_RESUMES = [
 ]  # fmt: skip
 ONE_RANK = [(0, 24), (2, 10**6)]
 ONE_RANK_RESUMES = [(2, 10**6, "2-3-32"), (0, 24, "2-2-32"), (3, 24, "2-1-1000000"), (2, 10**6, "1-2-1000000")]
+
+
+OBJECTIVES_ON_RANKS = {
+    # Several optimizer steps, so that ratios move and Adam sees each step's gradient.
+    "gspo": preset("gspo", clip_low=0.02, clip_high=0.02, minibatches=3),
+    "ppo": preset("ppo", minibatches=2, critic_learning_rate=LEARNING_RATE),
+    "flowrl": preset("flowrl", minibatches=2, flow_dropout=0.0, beta=1),
+}
 
 
 def tiny_model(tied: bool = True) -> TokenScorer:
@@ -61,16 +70,36 @@ def tiny_batch() -> Batch:
     return Batch(tuple(rows), torch.arange(9), behaviour, rewards, torch.arange(9) // 3, lengths, 8, 1.0)
 
 
-def learner(rank: int, ranks: int, stage: int, tokens: int) -> PolicyLearner:
+def learner(rank: int, ranks: int, stage: int, tokens: int, algorithm: AlgorithmConfig | None = None) -> PolicyLearner:
     from orchestrator.learning.policy import PolicyLearner
 
     config = LearnerConfig(
         ranks=ranks, zero_stage=stage, learning_rate=LEARNING_RATE, tokens_per_microbatch=tokens, max_grad_norm=0.5
     )
-    algorithm = AlgorithmConfig(kl_weight=0.1)
+    algorithm = algorithm or AlgorithmConfig(kl_weight=0.1)
     return PolicyLearner(
-        tiny_model(), tiny_model(), config, algorithm, dtype="float32", rank=rank, pad_id=0, max_logprob_gap=100.0
-    )
+        tiny_model(), tiny_model(), config, algorithm, dtype="float32", rank=rank, pad_id=0, max_logprob_gap=100.0,
+        critic=tiny_model() if OBJECTIVES[algorithm.name].critic else None,
+    )  # fmt: skip
+
+
+def update_with(rank: int, ranks: int, stage: int, tokens: int, name: str, folder: Path) -> None:
+    """One update of an objective from groups with several turns, an empty completion and equal rewards; its whole state, which
+    a fresh learner then takes over."""
+    algorithm = OBJECTIVES_ON_RANKS[name]
+    policy = learner(rank, ranks, stage, tokens, algorithm)
+    metrics = policy.update(invented_batch(algorithm, 48))
+    state = dict(policy.state())
+    fresh = learner(rank, ranks, stage, tokens, algorithm)
+    fresh.load_state(state.items, policy.optimizer_steps)
+    again = dict(fresh.state())
+    if rank == 0:
+        served = [name for name, _ in served_weights(policy.engine.module)]
+        torch.save(
+            {"metrics": metrics, "state": state, "again": again, "served": served},
+            folder / f"{name}-{ranks}-{stage}.of",
+        )
+    torch.distributed.barrier()
 
 
 def snapshot(policy: PolicyLearner) -> dict[str, torch.Tensor]:
@@ -154,6 +183,9 @@ def worker(rank: int, ports: tuple[int, int], folder: Path) -> None:
         train(rank, 2, stage, tokens, folder)
     for stage, tokens, source in TWO_RANKS_RESUMES:
         resume(rank, 2, stage, tokens, source, folder)
+    for name in OBJECTIVES_ON_RANKS:
+        for stage in (2, 3):
+            update_with(rank, 2, stage, 32, name, folder)
     deepspeed.comm.destroy_process_group()
     if rank == 0:
         join(0, 1, ports[1])
@@ -161,6 +193,8 @@ def worker(rank: int, ports: tuple[int, int], folder: Path) -> None:
             train(0, 1, stage, tokens, folder)
         for stage, tokens, source in ONE_RANK_RESUMES:
             resume(0, 1, stage, tokens, source, folder)
+        for name in OBJECTIVES_ON_RANKS:
+            update_with(0, 1, 2, 10**6, name, folder)
         before_the_first_step()
         bad_states(folder)
         deepspeed.comm.destroy_process_group()
@@ -205,14 +239,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dic
     """Everything that needs processes of its own, in one start of two."""
     folder = tmp_path_factory.mktemp("engine")
     multiprocessing.spawn(worker, ((free_port(), free_port()), folder), nprocs=2)
-    return {path.stem: torch.load(path) for path in sorted(folder.glob("*.pt"))}
+    return {path.stem: torch.load(path) for path in sorted([*folder.glob("*.pt"), *folder.glob("*.of")])}
 
 
 @pytest.mark.stack
 def test_updates_agree_over_ranks_stages_and_microbatches_and_with_plain_pytorch(
     results: dict[str, dict[str, dict[str, torch.Tensor]]],
 ) -> None:
-    updates = {name: result["second"] for name, result in results.items() if "after" not in name}
+    updates = {name: result["second"] for name, result in results.items() if "second" in result}
     assert len(updates) == 7
     for left, right in itertools.combinations(updates, 2):
         assert updates[left].keys() == updates[right].keys()
@@ -240,3 +274,44 @@ def test_a_fresh_engine_goes_on_from_saved_state(results: dict[str, dict[str, di
             if here == source:
                 assert torch.equal(result["third"][name], tensor), f"{case}: {name}"
             torch.testing.assert_close(result["third"][name], tensor, rtol=1e-6, atol=1e-6, msg=f"{case}: {name}")
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("name", OBJECTIVES_ON_RANKS)
+def test_an_objectives_update_is_the_same_on_one_rank_and_on_two(
+    results: dict[str, dict[str, dict[str, torch.Tensor]]], name: str
+) -> None:
+    """Sequence ratios, log Z and critic: after several steps, over ranks, ZeRO stages 2 and 3, and microbatches.
+
+    After their last step the float32 gradients' moments agree to 1e-5 of the largest.
+    """
+    alone = results[f"{name}-1-2"]
+    for other in (results[f"{name}-2-2"], results[f"{name}-2-3"]):
+        assert other["state"].keys() == alone["state"].keys()
+        for parameter, slots in alone["state"].items():
+            for slot, tensor in slots.items():
+                here = other["state"][parameter][slot]
+                bound = 1e-5 * float(tensor.abs().max()) + (2e-5 if slot == "master" else 1e-7)
+                assert float((here - tensor).abs().max()) <= bound, f"{parameter} {slot}"
+        assert other["metrics"].keys() == alone["metrics"].keys()
+        for metric, value in alone["metrics"].items():
+            assert other["metrics"][metric] == pytest.approx(value, rel=1e-4, abs=1e-5), metric
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("name", OBJECTIVES_ON_RANKS)
+def test_what_an_objective_adds_is_saved_and_not_served(
+    results: dict[str, dict[str, dict[str, torch.Tensor]]], name: str
+) -> None:
+    """FlowRL's head beside the policy's weights, PPO's critic under names of its own; a fresh learner takes both over."""
+    added = {"gspo": [], "ppo": ["critic.head", "critic.language_model"], "flowrl": ["log_partition"]}[name]
+    for result in (results[f"{name}-1-2"], results[f"{name}-2-3"]):
+        kinds = {".".join(parameter.split(".")[: 1 if name == "flowrl" else 2]) for parameter in result["state"]}
+        assert set(added) <= kinds
+        assert not any("log_partition" in served or "head" in served for served in result["served"])
+        for parameter, slots in result["state"].items():
+            for slot, tensor in slots.items():
+                assert torch.equal(result["again"][parameter][slot], tensor), f"{parameter} {slot}"
+    metrics = results[f"{name}-1-2"]["metrics"]
+    assert ("policy/log_z" in metrics) == (name == "flowrl")
+    assert ("critic/loss" in metrics) == (name == "ppo")
