@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.answerers import FakeAnswerer
@@ -95,7 +96,7 @@ Make = Callable[..., Director]
 def make(tmp_path: Path) -> Iterator[Make]:
     numbers = iter(range(100))
 
-    def make(judge: Callable[[Call, int], Answer] = likes, **settings: int) -> Director:
+    def make(judge: Callable[[Call, int], Answer] = likes, **settings: Any) -> Director:
         config = RunConfig(
             workload="tiny",
             judge=JudgeConfig(retries=1, max_unscored_share=0.25),

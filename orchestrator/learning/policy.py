@@ -28,11 +28,11 @@ CRITIC = "critic."
 State = Iterable[tuple[str, dict[str, torch.Tensor]]]
 
 
-def check_finite(what: str, values: torch.Tensor) -> None:
+def check_finite(what: str, values: torch.Tensor, whose: str = "policy") -> None:
     """Raise RunError where a value is NaN or infinite."""
     if not values.isfinite().all():
         raise RunError(
-            f"the policy's {what} are no longer finite: stopped, and the last checkpoint is from before. Lower "
+            f"the {whose}'s {what} are no longer finite: stopped, and the last checkpoint is from before. Lower "
             "learner.learning_rate or learner.max_grad_norm and begin again from a checkpoint (--from RUN@STEP)."
         )
 
@@ -98,7 +98,7 @@ class PolicyLearner:
                 check_finite("gradient", torch.tensor(taken[-1]["policy/grad_norm"]))
                 if self.critic:
                     taken[-1] |= self.critic.update(part, self._pack(part.rows), warmth)
-                    check_finite("critic's gradient", torch.tensor(taken[-1]["critic/grad_norm"]))
+                    check_finite("gradient", torch.tensor(taken[-1]["critic/grad_norm"]), "critic")
                 self.optimizer_steps += 1
         self.steps_done += 1
         means = {name: fmean(step[name] for step in taken) for name in taken[0]}
@@ -115,7 +115,10 @@ class PolicyLearner:
             old = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature)
             old_T, metrics = old.logprobs, self._gap(old, batch.behaviour_T)
         reference_T = self._reference_column(batch)
-        values_T = self.critic.values(self._pack(batch.rows), batch.total) if self.critic else None
+        values_T = None
+        if self.critic:
+            values_T = self.critic.values(self._pack(batch.rows), batch.total)
+            check_finite("values", values_T, "critic")
         columns = columns_of(batch, self.objective, self._algorithm, old_T, reference_T, values_T)
         check_finite("advantages", columns.advantages)
         return columns, metrics

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from invented import preset
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from orchestrator.config.schema import AlgorithmConfig, LearnerConfig, SftConfig
 from orchestrator.errors import RunError
 from orchestrator.learning.batch import Batch, make_batch, select
 from orchestrator.learning.model import TokenScorer
+from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.rows import Row
 from orchestrator.values import Episode, Group, LogitQuery, Scored, Task, Turn
@@ -25,6 +27,7 @@ VOCABULARY = 8
 PROMPT = (1, 2, 3)
 REWARDED = 5
 BANDIT_UPDATES = 30
+SHORT_BANDIT = 8
 
 
 def small_model(dtype: torch.dtype = torch.float32, initializer_range: float = 0.02) -> TokenScorer:
@@ -44,6 +47,7 @@ def policy_learner(
     return PolicyLearner(
         small_model(), small_model() if reference else None, config, algorithm,
         dtype="float32", rank=0, pad_id=0, max_logprob_gap=max_logprob_gap,
+        critic=small_model() if OBJECTIVES[algorithm.name].critic else None,
     )  # fmt: skip
 
 
@@ -53,7 +57,14 @@ def next_token_logprobs(learner: PolicyLearner, ids: list[int]) -> torch.Tensor:
         return torch.log_softmax(model(torch.tensor([ids])).logits[0, -1], -1)
 
 
-def sample(learner: PolicyLearner, length: int, count: int, seed: int, shift: float = 0.0) -> Batch:
+def sample(
+    learner: PolicyLearner,
+    length: int,
+    count: int,
+    seed: int,
+    shift: float = 0.0,
+    algorithm: AlgorithmConfig | None = None,
+) -> Batch:
     """One group of `count` completions of PROMPT by the learner's own weights; the reward is the share of REWARDED.
 
     shift: added to every behaviour log-probability, as an engine with other weights would report them.
@@ -70,7 +81,7 @@ def sample(learner: PolicyLearner, length: int, count: int, seed: int, shift: fl
         turn = Turn("policy", PROMPT, completion, tuple(logprobs), "", "stop", 1.0, 0, 0)
         episodes.append(Episode(Task("bandit", ()), 0, number, (turn,)))
         rewards.append(Scored(completion.count(REWARDED) / length))
-    algorithm = AlgorithmConfig()
+    algorithm = algorithm or AlgorithmConfig()
     batch = make_batch(select([Group(tuple(episodes), tuple(rewards))], algorithm, length), algorithm, length)
     assert batch is not None
     return batch
@@ -139,6 +150,45 @@ def bandit() -> dict[str, Any]:
     return {"probabilities": probabilities, "gap": metrics["sync/logprob_gap_max"]}
 
 
+def bandits() -> dict[str, Any]:
+    """Every objective with its published settings, a few updates: the rewarded token's probability and the last metrics."""
+    results = {}
+    for name, objective in OBJECTIVES.items():
+        algorithm = preset(name, critic_learning_rate=1e-2, overlong_share=0.0, dynamic_sampling=False)
+        learner = policy_learner(algorithm, reference=objective.needs_reference(algorithm))
+        before = float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED])
+        metrics = [
+            learner.update(sample(learner, 1, 32, seed=step, algorithm=algorithm)) for step in range(SHORT_BANDIT)
+        ]
+        after = float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED])
+        results[name] = {"before": before, "after": after, "metrics": metrics[-1]}
+    return results
+
+
+def not_numbers() -> dict[str, str]:
+    """What the learner says where one of its tensors holds a NaN, and that no step was taken."""
+    messages = {}
+    for where in ("behaviour", "reference", "policy", "critic"):
+        algorithm = preset("ppo")
+        learner = policy_learner(algorithm)
+        batch = sample(learner, 2, 4, seed=0, algorithm=algorithm)
+        if where == "behaviour":
+            batch.behaviour_T[3] = torch.nan
+        else:
+            assert learner.reference is not None
+            assert learner.critic is not None
+            module = {"reference": learner.reference, "policy": learner.engine, "critic": learner.critic.engine}[where]
+            weights = next(getattr(module, "module", module).parameters())
+            with torch.no_grad():
+                weights.fill_(torch.nan)
+        try:
+            learner.update(batch)
+        except RunError as error:
+            messages[where] = str(error)
+        assert learner.optimizer_steps == 0
+    return messages
+
+
 def lesson_rows() -> list[Row]:
     """Copying: the target repeats the prefix's first token; some rows ask twice, in branches."""
     generator = random.Random(0)
@@ -189,6 +239,8 @@ def work(_: int, port: int, path: str) -> None:
         "divergence": divergence(),
         "logit_queries": logit_queries(),
         "bandit": bandit(),
+        "bandits": bandits(),
+        "not_numbers": not_numbers(),
         "teach_float32": teach_one(2, "float32"),
         **{f"teach_bfloat16_{stage}": teach_one(stage, "bfloat16") for stage in (1, 2, 3)},
     }
