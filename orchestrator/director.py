@@ -6,7 +6,9 @@ Task -> episodes -> answers -> verdicts -> batch, each a method, in that order.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from statistics import fmean
@@ -24,8 +26,9 @@ from orchestrator.learning.batch import Batch, Selection, make_batch, select
 from orchestrator.learning.starting import digest
 from orchestrator.records import episodes as episode_files
 from orchestrator.records.folder import RunFolder, read_json, write_json
-from orchestrator.records.ledger import Ledger
+from orchestrator.records.ledger import Clock, Ledger
 from orchestrator.records.metrics import Events, MetricsLog
+from orchestrator.rollouts.ahead import Ahead
 from orchestrator.rollouts.dynamic import Refill, differing, further_tasks
 from orchestrator.rollouts.judging import ask, insist
 from orchestrator.rollouts.play import roll_out
@@ -43,6 +46,18 @@ from orchestrator.values import (
     Verdict,
     stable_hash,
 )
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Episodes with the answers of whoever judges them. retried: questions that were asked again."""
+
+    episodes: list[Episode]
+    answers: list[Any]
+    retried: int
+
 
 KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 """Levels of a server's sleep, as vLLM numbers them."""
@@ -74,7 +89,9 @@ class Director:
         self._reward, self._environment = workload.reward(), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
         self._tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
-        self._played: tuple[list[Episode], list[Any], int] = ([], [], 0)
+        self._played = Played([], [], 0)
+        ahead = config.rollout.max_staleness
+        self._ahead = Ahead(self._perform_ahead, ahead, config.steps) if ahead else None
         self._gathered: tuple[list[Group], dict[str, float | None]] = ([], {})
         self._refill: list[Task] = []
         self._row: dict[str, float] = {}
@@ -178,23 +195,59 @@ class Director:
 
         refill: further rounds of this step so far, each after `batch` answered with a `Refill`.
         """
-        training = split == "train"
-        tasks = (self._refill if refill else self.tasks_of(step)) if training else self._tasks[split]
-        if training and not refill:
+        if split != "train":
+            self._played = self._perform(self._tasks[split], self._eval_samples(step), step, split, self._in_eval)
+        elif refill:
+            self._played = self._perform_train(self._refill, step, self.ledger.phase)
+        else:
             self._gathered = ([], {})
             self._row |= {"rollout/refills": 0} if self.config.algorithm.dynamic_sampling else {}
-        samples = self.config.rollout.samples_per_prompt if training else self._eval_samples(step)
+            self._played = self._next_played(step)
+        return [query for episode in self._played.episodes for query in self._reward.queries(episode)]
+
+    def _next_played(self, step: int) -> Played:
+        """The step's rollouts: played now, or taken from those that ran ahead."""
+        if self._ahead is None:
+            return self._perform_train(self.tasks_of(step), step, self.ledger.phase)
+        with self.ledger.phase("wait"):
+            played, clock = self._ahead.take(step)
+        for phase, seconds in clock.seconds.items():
+            self.ledger.beside(phase, seconds)
+        return played
+
+    def _perform_ahead(self, step: int) -> tuple[Played, Clock]:
+        """Play a step beside the learner, in a thread that has a clock of its own."""
+        clock = Clock()
+        return self._perform_train(self.tasks_of(step), step, clock.phase), clock
+
+    def _perform_train(self, tasks: Sequence[Task], step: int, phase: Phase) -> Played:
+        return self._perform(tasks, self.config.rollout.samples_per_prompt, step, "train", phase)
+
+    def _perform(self, tasks: Sequence[Task], samples: int, step: int, split: str, phase: Phase) -> Played:
+        """Roll out and judge."""
         for fleet in self.fleets.values():
             fleet.begin_step()
-        with self.ledger.phase("rollout" if training else "eval"):
+        with phase("rollout"):
             episodes = roll_out(
                 tasks, samples, self._environment, self._sampling, self.fleets,
                 seed=self.config.seed, step=step, purpose=split,
             )  # fmt: skip
-        with self.ledger.phase("judge" if training else "eval"):
+        with phase("judge"):
             answers, retried = ask(episodes, self._reward, self.fleets, self.config.judge.retries)
-        self._played = (episodes, answers, retried)
-        return [query for episode in episodes for query in self._reward.queries(episode)]
+        return Played(episodes, answers, retried)
+
+    def _in_eval(self, phase: str) -> AbstractContextManager[None]:
+        return self.ledger.phase("eval")
+
+    def synced(self, version: int) -> None:
+        """The policy's servers hold weights of this version: rollouts may run ahead of it."""
+        if self._ahead:
+            self._ahead.allow(version)
+
+    def close(self) -> None:
+        """The run ends: nothing more is played."""
+        if self._ahead:
+            self._ahead.close()
 
     def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | Refill | None:
         """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from.
@@ -211,7 +264,7 @@ class Director:
         selection = select(trained, algorithm, cap)
         self._row |= self._episode_metrics(groups, selection) | {
             "episodes/zero_variance_groups": selection.zero_variance_groups + len(groups) - len(found),
-            "faults/retried": self._row.get("faults/retried", 0) + self._played[2],
+            "faults/retried": self._row.get("faults/retried", 0) + self._played.retried,
         }
         episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold)
         self._check_unscored(groups)
@@ -276,7 +329,7 @@ class Director:
 
     def _verdicts(self, logits: Sequence[LogitAnswer]) -> tuple[list[Group], dict[str, float | None]]:
         """Verdicts of the episodes that were played, grouped by task, and their true worth by episode id."""
-        episodes, answers, _ = self._played
+        episodes, answers = self._played.episodes, self._played.answers
         remaining = iter(logits)
         grouped: dict[str, tuple[list[Episode], list[Verdict]]] = {}
         for episode, mine in zip(episodes, answers, strict=True):
@@ -296,7 +349,7 @@ class Director:
             "episodes/length": tokens / len(episodes),
             "episodes/truncated_share": fmean(turn.finish_reason == "length" for turn in turns),
             "episodes/trained_groups": len(selection.differs),
-            "episodes/staleness": 0,
+            "episodes/staleness": fmean(episodes[0].step - 1 - turn.weight_version for turn in turns),
             "tokens/generated": tokens,
             "faults/unscored": len(episodes) - len(scored),
         }

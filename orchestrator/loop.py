@@ -68,6 +68,8 @@ def train(payload: Mapping[str, Any]) -> None:
     step = rank.restore(learner, Path(payload["checkpoint"])) if payload["checkpoint"] else 0
     rank.prepare_fleets(learner, by_role, frozenset(taught), step)
     rank.train(learner, Path(by_role["policy"].folder), step)
+    if director:
+        director.close()
 
 
 class Rank:
@@ -192,6 +194,8 @@ class Rank:
                 self.from_rank_0(Director.wake, [POLICY], ["kv_cache"])
                 others = [role for role in self.director.served if role != POLICY] if self.director else []
                 self.from_rank_0(Director.wake, others, PARTS)
+            if self.director:
+                self.director.synced(version)
 
     @property
     def fleet(self) -> Fleet | None:
@@ -233,7 +237,7 @@ class Rank:
         if self.colocated:
             self.from_rank_0(Director.rest)
         with self.phase("learn"):
-            learned = learner.update(batch) if batch is not None else {}
+            learned = learner.update(batch, step - 1) if batch is not None else {}
         self.sync(learner, version=step)
         return learned
 

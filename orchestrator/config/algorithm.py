@@ -40,6 +40,13 @@ class AlgorithmConfig:
         "Where the KL penalty is: a term of the loss, or taken from each token's reward.",
         choices=("loss", "reward"),
     )
+    off_policy: str = setting(
+        "token_truncate",
+        "Correction of answers of older weights (rollout.max_staleness): the likelihood ratio, truncated at off_policy_bound, or a "
+        "mask where it leaves [1/bound, bound]; a token's own, or its whole answer's.",
+        choices=("token_truncate", "sequence_truncate", "token_mask", "sequence_mask", "none"),
+    )
+    off_policy_bound: float = setting(2.0, "Bound of the correction's ratio.", low=1)
     epochs_per_batch: int = setting(1, "Passes over each batch of episodes.", low=1)
     minibatches: int = setting(1, "Optimizer steps a pass.", low=1)
     discount: float = setting(1.0, "Discount of later rewards a token (ppo, reinforce_pp).", low=0, high=1)

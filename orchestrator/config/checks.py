@@ -41,7 +41,15 @@ def _between(value: float, low: float | None, high: float | None) -> bool:
 
 def check(config: RunConfig) -> list[str]:
     """Settings that cannot go together: one sentence each, with the keys and a remedy. Empty where all is well."""
-    return [*_run(config), *_data(config), *_policy(config), *_judge(config), *_batches(config), *_algorithm(config)]
+    return [
+        *_run(config),
+        *_data(config),
+        *_policy(config),
+        *_judge(config),
+        *_batches(config),
+        *_algorithm(config),
+        *_staleness(config),
+    ]
 
 
 def _run(config: RunConfig) -> Iterator[str]:
@@ -141,6 +149,14 @@ def _batches(config: RunConfig) -> Iterator[str]:
             f"algorithm.minibatches={config.algorithm.minibatches} is more than the {episodes} episodes of a step "
             f"(rollout.prompts_per_step={config.rollout.prompts_per_step} times "
             f"rollout.samples_per_prompt={config.rollout.samples_per_prompt}): lower it, or sample more."
+        )
+
+
+def _staleness(config: RunConfig) -> Iterator[str]:
+    if config.rollout.max_staleness and config.placement.name == "colocated":
+        yield (
+            f"rollout.max_staleness={config.rollout.max_staleness}: colocated servers sleep while the learner works, so nothing can run "
+            "ahead. Set placement=split, or rollout.max_staleness=0."
         )
 
 

@@ -126,6 +126,12 @@ class RolloutConfig:
     samples_per_prompt: int = setting(8, "Episodes a task (the group).", low=1)
     max_completion_tokens: int = setting(64, "Longest completion.", low=1)
     temperature: float = setting(1.0, "Sampling temperature; the learner uses the same.", low=0.01)
+    max_staleness: int = setting(
+        0,
+        "Versions by which the weights that sample may be older than those that are trained: rollouts run ahead while the learner "
+        "works. 0 is strictly on-policy and can be repeated to the last bit.",
+        low=0,
+    )
     fleet: FleetConfig = group(FleetConfig, "Servers of the policy.")
 
 

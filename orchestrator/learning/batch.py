@@ -21,7 +21,7 @@ class Batch:
     """One update's data; the same on every rank. T: trained tokens of all rows, in row order. E: episodes.
 
     episode_R: the episode of each row, as an index into E; rows of an episode stand together, in the order of its turns.
-    behaviour_T: log-probability when sampled. rewards_E, group_E, lengths_E (trained tokens): of every episode that the
+    behaviour_T: log-probability when sampled. version_T: of the weights that sampled. rewards_E, group_E, lengths_E (trained tokens): of every episode that the
     objective counts, also where it has no rows: an empty completion, or a group without a difference, whose gradient is 0.
     cap: longest completion that is sampled. temperature: of the sampling.
     """
@@ -29,6 +29,7 @@ class Batch:
     rows: tuple[Row, ...]
     episode_R: torch.Tensor
     behaviour_T: torch.Tensor
+    version_T: torch.Tensor
     rewards_E: torch.Tensor
     group_E: torch.Tensor
     lengths_E: torch.Tensor
@@ -116,6 +117,7 @@ def make_batch(selection: Selection, algorithm: AlgorithmConfig, cap: int) -> Ba
     rows: list[Row] = []
     episode_of: list[int] = []
     behaviour: list[float] = []
+    versions: list[int] = []
     temperatures = set()
     for number, (episode, group) in enumerate(zip(selection.episodes, selection.groups, strict=True)):
         if skips_equal and not selection.differs[group]:
@@ -126,6 +128,7 @@ def make_batch(selection: Selection, algorithm: AlgorithmConfig, cap: int) -> Ba
             rows.append(Row(turn.prompt_ids, (turn.completion_ids,), (len(turn.completion_ids),)))
             episode_of.append(number)
             behaviour += turn.logprobs
+            versions += [turn.weight_version] * len(turn.completion_ids)
             temperatures.add(turn.temperature)
     if not rows:
         return None
@@ -138,6 +141,7 @@ def make_batch(selection: Selection, algorithm: AlgorithmConfig, cap: int) -> Ba
         rows=tuple(rows),
         episode_R=torch.tensor(episode_of),
         behaviour_T=torch.tensor(behaviour, dtype=torch.float64),
+        version_T=torch.tensor(versions),
         rewards_E=torch.tensor(selection.rewards, dtype=torch.float64),
         group_E=torch.tensor(selection.groups),
         lengths_E=torch.tensor(lengths),

@@ -20,8 +20,9 @@ class Columns:
     """[T] each, float64 on the CPU, the same on every rank; None where an objective does without.
 
     episode: index of the token's episode. old: log-probability before the update, None where it is that of the only pass.
-    reference: under the starting policy. weights: share in the loss of its optimizer step, given by `split`. values, returns:
-    the critic's estimate before the update, and what it should have been.
+    reference: under the starting policy. correction: factor of the loss of what older weights sampled. weights: share in the
+    loss of its optimizer step, given by `split`, correction included. values, returns: the critic's estimate before the update,
+    and what it should have been.
     """
 
     episode: torch.Tensor
@@ -31,6 +32,7 @@ class Columns:
     reference: torch.Tensor | None = None
     values: torch.Tensor | None = None
     returns: torch.Tensor | None = None
+    correction: torch.Tensor | None = None
     weights: torch.Tensor | None = None
 
     def at(self, chosen: torch.Tensor) -> Columns:
@@ -99,7 +101,10 @@ def split(batch: Batch, columns: Columns, objective: Objective, minibatches: int
         if not rows:
             continue
         chosen = columns.at(chosen_T)
-        chosen = replace(chosen, weights=token_weights(batch, objective, episodes)[chosen.episode])
+        weights = token_weights(batch, objective, episodes)[chosen.episode]
+        if chosen.correction is not None:
+            weights = weights * chosen.correction
+        chosen = replace(chosen, weights=weights)
         parts.append(Part(rows, batch.episode_R[chosen_R], chosen, batch.temperature))
     return parts
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import torch
@@ -17,6 +19,7 @@ from orchestrator.learning.engine import Engine
 from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.objectives.kl import k3
+from orchestrator.learning.objectives.off_policy import correction
 from orchestrator.learning.partition import PartitionScorer, PartitionScores
 from orchestrator.learning.parts import Columns, Part, columns_of, microbatch_loss, split, units
 from orchestrator.learning.rows import Microbatch, Row, pack
@@ -81,9 +84,10 @@ class PolicyLearner:
         spans = zip(scores.logits.split(lengths), scores.logprobs.split(lengths), strict=True)
         return [LogitAnswer(float(logits.mean()), float(logprobs.mean()), weight_version) for logits, logprobs in spans]
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """Train on one batch. Raises RunError before any optimizer step if trainer and engine disagree on log-probabilities."""
-        columns, metrics = self._columns(batch)
+    def update(self, batch: Batch, version: int) -> dict[str, float]:
+        """Train on one batch with weights of this version. Raises RunError before any optimizer step if trainer and engine disagree
+        on log-probabilities of the same weights."""
+        columns, metrics = self._columns(batch, version)
         learning_rate = self._learning_rate()
         warmth = learning_rate / self._learner.learning_rate if self._learner.learning_rate else 1.0
         taken: list[dict[str, float]] = []
@@ -91,7 +95,7 @@ class PolicyLearner:
             for part in split(batch, columns, self.objective, self._algorithm.minibatches):
                 scores = self._accumulate(part)
                 if columns.old is None:
-                    metrics |= self._gap(scores, part.columns.behaviour)
+                    metrics |= self._gap(scores.logprobs - part.columns.behaviour)
                 taken.append(self._policy_metrics(scores, part))
                 taken[-1]["policy/grad_norm"] = self.engine.step(learning_rate)
                 # Before these weights reach an engine or a checkpoint.
@@ -105,15 +109,21 @@ class PolicyLearner:
         largest = {"policy/ratio_max": max(step["policy/ratio_max"] for step in taken)}
         return metrics | means | largest | {"policy/learning_rate": learning_rate}
 
-    def _columns(self, batch: Batch) -> tuple[Columns, dict[str, float]]:
+    def _columns(self, batch: Batch, version: int) -> tuple[Columns, dict[str, float]]:
         """What every token's loss will need, from passes over the whole batch with the weights of before; the gap's metrics."""
         check_finite("behaviour log-probabilities", batch.behaviour_T)
         # With a single optimizer step the old policy is the current one: its log-probabilities need no pass of their own.
         several = self._algorithm.epochs_per_batch * self._algorithm.minibatches > 1
-        old_T, metrics = None, {}
-        if several or self.objective.penalises_reward(self._algorithm):
-            old = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature)
-            old_T, metrics = old.logprobs, self._gap(old, batch.behaviour_T)
+        fresh_T = batch.version_T == version
+        old_T, correction_T, metrics = None, None, {}
+        if several or self.objective.penalises_reward(self._algorithm) or not fresh_T.all():
+            old_T = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature).logprobs
+            log_ratio_T = old_T - batch.behaviour_T
+            if fresh_T.any():
+                metrics = self._gap(log_ratio_T[fresh_T])
+            if not fresh_T.all():
+                correction_T, told = self._correct(log_ratio_T, batch)
+                metrics |= told
         reference_T = self._reference_column(batch)
         values_T = None
         if self.critic:
@@ -121,7 +131,20 @@ class PolicyLearner:
             check_finite("values", values_T, "critic")
         columns = columns_of(batch, self.objective, self._algorithm, old_T, reference_T, values_T)
         check_finite("advantages", columns.advantages)
-        return columns, metrics
+        return replace(columns, correction=correction_T), metrics
+
+    def _correct(self, log_ratio_T: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """The weights of what older weights sampled, and how much they change."""
+        check_finite("log-probabilities", log_ratio_T)
+        form, bound = self._algorithm.off_policy, self._algorithm.off_policy_bound
+        weights_T = correction(form, log_ratio_T, batch.episode_T, bound)
+        return weights_T, {
+            "off_policy/weight_mean": float(weights_T.mean()),
+            "off_policy/weight_min": float(weights_T.min()),
+            "off_policy/bounded_share": float((log_ratio_T.abs() > math.log(bound)).double().mean()),
+            "off_policy/log_ratio_mean": float(log_ratio_T.mean()),
+            "off_policy/log_ratio_max": float(log_ratio_T.abs().max()),
+        }
 
     def _accumulate(self, part: Part) -> TokenScores:
         """Forward and backward of the objective over the data of one optimizer step; the step is the caller's."""
@@ -176,10 +199,10 @@ class PolicyLearner:
         warmup = self._learner.warmup_steps
         return self._learner.learning_rate * min(1.0, (self.steps_done + 1) / warmup if warmup else 1.0)
 
-    def _gap(self, scores: TokenScores, behaviour_T: torch.Tensor) -> dict[str, float]:
+    def _gap(self, difference_T: torch.Tensor) -> dict[str, float]:
         """Trainer against engine, per token. Past the bound the weights that sampled are not the weights that are trained."""
-        check_finite("log-probabilities", scores.logprobs)
-        gap_T = (scores.logprobs - behaviour_T).abs()
+        check_finite("log-probabilities", difference_T)
+        gap_T = difference_T.abs()
         gap = {
             "sync/logprob_gap_mean": float(gap_T.mean()),
             "sync/logprob_gap_p99": float(gap_T.quantile(0.99)) if len(gap_T) < 2**24 else float(gap_T.max()),
