@@ -91,8 +91,11 @@ class Rank:
         shape, training = role.model, replace(role.training, seed=role.training.seed + role.seed)
         tokenizer = _tokenizer(model.folder)
         rows = [sft.row_of(example, tokenizer, lesson.end_token, shape) for example in lesson.examples()]
+        learner = self.config.learner
         scorer = (
-            load(model.folder, shape.dtype) if model.has_weights else build(model.folder, training.seed, shape.dtype)
+            load(model.folder, shape.dtype, learner)
+            if model.has_weights
+            else build(model.folder, training.seed, shape.dtype, learner)
         )
 
         def progress(done: int, loss: float) -> None:

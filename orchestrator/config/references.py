@@ -95,11 +95,11 @@ def find_run(name: str, storage: str | Path) -> Path:
 
 
 def _checkpoint(reference: ModelReference, run: Path) -> Path:
-    from orchestrator.records.folder import (
+    from orchestrator.records.folder import (  # which imports the checks of settings, and they this
         RunFolder,
         step_name,
         step_of,
-    )  # which imports the checks of settings, and they this
+    )
 
     folder = run / "checkpoints"
     steps = sorted(item.parent for item in folder.glob("step-*/hf"))

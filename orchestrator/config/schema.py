@@ -154,7 +154,8 @@ class LearnerConfig:
     learning_rate: float = setting(1e-6, "Peak learning rate of RL.", low=0)
     schedule: str = setting(
         "constant",
-        "Learning rate after the warm-up: constant, or falling to min_learning_rate_share of the peak at the last step.",
+        "Learning rate after the warm-up: constant, or falling to min_learning_rate_share of the peak at the last step. A resumed "
+        "run with more `steps` goes on along the longer schedule.",
         choices=("constant", "linear", "cosine"),
     )
     min_learning_rate_share: float = setting(
