@@ -240,7 +240,7 @@ class Director:
         return self.ledger.phase("eval")
 
     def synced(self, version: int) -> None:
-        """The policy's servers hold weights of this version: rollouts may run ahead of it."""
+        """The policy's servers hold weights of this version, and all others theirs: rollouts may run ahead of it."""
         if self._ahead:
             self._ahead.allow(version)
 

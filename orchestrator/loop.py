@@ -185,6 +185,8 @@ class Rank:
             for role, lesson in self.lessons.items():
                 taught = models[role].taught if role in models else None
                 self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
+            # Not with the policy's weights: what runs ahead is judged by the models that have just been given theirs.
+            self.director.synced(version)
 
     def sync(self, learner: PolicyLearner, version: int) -> None:
         """Give the policy's fleet the learner's weights. Colocated servers take the memory for them first, that for answering last."""
@@ -197,8 +199,6 @@ class Rank:
                 self.from_rank_0(Director.wake, [POLICY], ["kv_cache"])
                 others = [role for role in self.director.served if role != POLICY] if self.director else []
                 self.from_rank_0(Director.wake, others, PARTS)
-            if self.director:
-                self.director.synced(version)
 
     @property
     def fleet(self) -> Fleet | None:
@@ -242,6 +242,8 @@ class Rank:
         with self.phase("learn"):
             learned = learner.update(batch, step - 1) if batch is not None else {}
         self.sync(learner, version=step)
+        if self.director:
+            self.director.synced(step)
         return learned
 
     def collect(self, learner: PolicyLearner, step: int) -> Batch | None:

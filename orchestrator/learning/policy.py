@@ -219,11 +219,12 @@ class PolicyLearner:
     def _policy_metrics(self, scores: TokenScores, part: Part) -> dict[str, float]:
         """Before the optimizer step that follows. clip_fraction: share of tokens whose ratio lies outside the clip range.
 
-        Means are over the tokens of the passes, weighted as in the loss.
+        Means are over the tokens of the passes, weighted as in the loss; alike where an off-policy mask leaves none a weight.
         """
         columns = part.columns
         assert columns.weights is not None
-        share_T = columns.weights / columns.weights.sum()
+        weights_T = columns.weights if columns.weights.any() else torch.ones_like(columns.weights)
+        share_T = weights_T / weights_T.sum()
         ratio_T = torch.exp(scores.logprobs - (scores.logprobs if columns.old is None else columns.old))
         low, high = 1 - self._algorithm.clip_low, 1 + self._algorithm.clip_high
         metrics = {

@@ -5,9 +5,11 @@ Each case returns plain numbers; what they should be stands in the tests.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ PROMPT = (1, 2, 3)
 REWARDED = 5
 BANDIT_UPDATES = 30
 SHORT_BANDIT = 8
+OFF_POLICY = ("token_truncate", "token_mask", "none")
 
 
 def small_model(dtype: torch.dtype = torch.float32, initializer_range: float = 0.02) -> TokenScorer:
@@ -105,7 +108,7 @@ def gap(algorithm: AlgorithmConfig) -> dict[str, Any]:
     learner = policy_learner(algorithm, max_logprob_gap=1e-3)
     before = weights_of(learner)
     try:
-        learner.update(sample(learner, 3, 6, seed=0, shift=0.01))
+        learner.update(sample(learner, 3, 6, seed=0, shift=0.01), 0)
     except RunError as error:
         message = str(error)
     else:
@@ -117,28 +120,59 @@ def gap(algorithm: AlgorithmConfig) -> dict[str, Any]:
     }
 
 
+def stale(ratio: float, form: str, *, version: int = 1, fresh: int = 0, off: float = 0.0) -> dict[str, Any]:
+    """One update at weights of `version` from six episodes of three tokens that version 0 sampled, which are `ratio` times as
+    likely now as they were said to be; but for the first `fresh`, of the version now, whose log-probabilities are `off`."""
+    learner = policy_learner(AlgorithmConfig(kl_weight=0.0, off_policy=form), reference=False, max_logprob_gap=1e-3)
+    batch = sample(learner, 3, 6, seed=0)
+    fresh_T = batch.episode_T < fresh
+    shift_T = torch.where(fresh_T, off, -math.log(ratio)).double()
+    versions_T = torch.where(fresh_T, version, batch.version_T)
+    before = weights_of(learner)
+    try:
+        metrics = learner.update(replace(batch, behaviour_T=batch.behaviour_T + shift_T, version_T=versions_T), version)
+        message = ""
+    except RunError as error:
+        metrics, message = {}, str(error)
+    after = weights_of(learner)
+    return {"metrics": metrics, "weights": after, "unchanged": torch.equal(before, after), "message": message}
+
+
+def all_stale() -> dict[str, dict[str, float]]:
+    """Every objective with its published settings: the metrics of an update from what an older version sampled."""
+    results = {}
+    for name, objective in OBJECTIVES.items():
+        algorithm = preset(name, overlong_share=0.0, dynamic_sampling=False)
+        learner = policy_learner(algorithm, reference=objective.needs_reference(algorithm))
+        batch = sample(learner, 3, 6, seed=0, shift=-math.log(1.5), algorithm=algorithm)
+        results[name] = learner.update(batch, 1)
+    return results
+
+
 def several_steps() -> dict[str, Any]:
     learner = policy_learner(AlgorithmConfig(minibatches=3, epochs_per_batch=2, kl_weight=0.01), learning_rate=0.05)
-    metrics = learner.update(sample(learner, 3, 9, seed=0))
+    metrics = learner.update(sample(learner, 3, 9, seed=0), 0)
     return {"metrics": metrics, "optimizer_steps": learner.optimizer_steps, "steps_done": learner.steps_done}
 
 
 def divergence() -> dict[str, Any]:
     learner = policy_learner(AlgorithmConfig(kl_weight=0.01))
-    metrics = [learner.update(sample(learner, 3, 8, seed=step)) for step in range(3)]
+    metrics = [learner.update(sample(learner, 3, 8, seed=step), 0) for step in range(3)]
     without = policy_learner(AlgorithmConfig(kl_weight=0.0), reference=False)
-    return {"metrics": metrics, "without": without.update(sample(without, 3, 8, seed=0))}
+    return {"metrics": metrics, "without": without.update(sample(without, 3, 8, seed=0), 0)}
 
 
 def scheduled() -> float:
     """The learning rate of a run that was taken up again after three steps."""
     learner = policy_learner(AlgorithmConfig(), schedule="linear")
     learner.steps_done = 3
-    return learner.update(sample(learner, 3, 8, seed=0))["policy/learning_rate"]
+    return learner.update(sample(learner, 3, 8, seed=0), 0)["policy/learning_rate"]
 
 
 class Constant(nn.Module):
     """Weights of 1 whose gradient is the same in every step."""
+
+    scores = TokenScores
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,7 +241,7 @@ def bandit() -> dict[str, Any]:
     for step in range(BANDIT_UPDATES):
         probabilities.append(float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED]))
         batch = sample(learner, 1, 64, seed=step)
-        metrics = learner.update(batch)
+        metrics = learner.update(batch, 0)
     probabilities.append(float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED]))
     return {"probabilities": probabilities, "gap": metrics["sync/logprob_gap_max"]}
 
@@ -220,7 +254,7 @@ def bandits() -> dict[str, Any]:
         learner = policy_learner(algorithm, reference=objective.needs_reference(algorithm))
         before = float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED])
         metrics = [
-            learner.update(sample(learner, 1, 32, seed=step, algorithm=algorithm)) for step in range(SHORT_BANDIT)
+            learner.update(sample(learner, 1, 32, seed=step, algorithm=algorithm), 0) for step in range(SHORT_BANDIT)
         ]
         after = float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED])
         results[name] = {"before": before, "after": after, "metrics": metrics[-1]}
@@ -244,7 +278,7 @@ def not_numbers() -> dict[str, str]:
             with torch.no_grad():
                 weights.fill_(torch.nan)
         try:
-            learner.update(batch)
+            learner.update(batch, 0)
         except RunError as error:
             messages[where] = str(error)
         assert learner.optimizer_steps == 0
@@ -302,6 +336,12 @@ def work(_: int, port: int, path: str) -> None:
         "gap_one_step": gap(AlgorithmConfig(kl_weight=0.01)),
         "gap_many_steps": gap(AlgorithmConfig(kl_weight=0.01, minibatches=2, epochs_per_batch=2)),
         "several_steps": several_steps(),
+        **{f"stale-{form}-{ratio:g}": stale(ratio, form) for form in OFF_POLICY for ratio in (1.5, 4)},
+        **{f"fresh-{form}": stale(1, form, version=0) for form in OFF_POLICY},
+        "stale-none-1": stale(1, "none"),
+        "mixed": stale(1.5, "token_truncate", fresh=2),
+        "mixed_and_off": stale(1.5, "token_truncate", fresh=2, off=0.01),
+        "all_stale": all_stale(),
         "divergence": divergence(),
         "logit_queries": logit_queries(),
         "bandit": bandit(),

@@ -124,9 +124,10 @@ def draw(world: World, scorer: TokenScorer, samples: int, generator: torch.Gener
         behaviour.append((logprobs[picked] / LENGTH).repeat_interleave(LENGTH))
         rewards.append(world.rewards[prompt, picked])
         groups += [prompt] * samples
-    lengths = torch.full((len(rows),), LENGTH)
+    lengths, versions = torch.full((len(rows),), LENGTH), torch.zeros(len(rows) * LENGTH, dtype=torch.int64)
     return Batch(
-        tuple(rows), torch.arange(len(rows)), torch.cat(behaviour), torch.cat(rewards), torch.tensor(groups), lengths, LENGTH, 1.0
+        tuple(rows), torch.arange(len(rows)), torch.cat(behaviour), versions, torch.cat(rewards), torch.tensor(groups), lengths,
+        LENGTH, 1.0,
     )  # fmt: skip
 
 
