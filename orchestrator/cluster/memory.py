@@ -7,7 +7,7 @@ Every rule was read in the installed DeepSpeed, transformers and vLLM and compar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.config.schema import FleetConfig, LearnerConfig, ModelConfig
 from orchestrator.config.shapes import DTYPE_BYTES, ModelShape
@@ -77,22 +77,36 @@ def added(*parts: Mapping[str, int]) -> dict[str, int]:
 
 
 def learner_memory(
-    shape: ModelShape, learner: LearnerConfig, dtype: str, work: Work, reference: bool, gpu: bool
+    shape: ModelShape, learner: LearnerConfig, dtype: str, work: Work, reference: bool, gpu: bool, critic: bool = False
 ) -> LearnerMemory:
-    """Memory of one rank. reference: whether a frozen copy is asked for log-probabilities (a KL penalty).
+    """Memory of one rank. reference: whether a frozen copy is asked for log-probabilities. critic: whether a second model of the
+    same layers is trained.
 
     ZeRO (arXiv 1910.02054, section 3; DeepSpeed 0.19): float32 master weights 4N and Adam's moments 8N, divided by R from stage 1
     on, beside the weights eN, which only stage 3 divides. A float32 model has a master copy too, except at stage 0. Weight
-    transfer gathers a bucket at a time while no activations are held, and is never the peak.
+    transfer gathers a bucket at a time while no activations are held, and is never the peak. Nor is the critic's update: it begins
+    when the policy's gradients are gone, and has no logits.
     """
     size = DTYPE_BYTES[dtype]
     context = {"CUDA context, NCCL": CUDA_CONTEXT + (NCCL_BUFFERS if learner.ranks > 1 else 0)} if gpu else {}
-    weights, frozen = _weights(shape, learner, size), _weights(shape, learner, size) if reference else 0
+    trained, host = _trained(shape, learner, size)
+    others = {"reference model": trained["weights"] if reference else 0}
+    if reference and learner.offload_parameters:
+        host["reference model"] = size * shape.parameters // learner.ranks
+    if critic:
+        # Without a head over the vocabulary: its one row of values is not counted.
+        its, its_host = _trained(replace(shape, tied=True), learner, size)
+        others["critic"], host["critic"] = sum(its.values()), sum(its_host.values())
+    resident = added(trained, others, context)
+    return LearnerMemory(resident, _moments(shape, learner, size, work, reference, gpu), added(host))
+
+
+def _trained(shape: ModelShape, learner: LearnerConfig, size: int) -> tuple[dict[str, int], dict[str, int]]:
+    """(on the device, in the host's memory): weights and optimizer of a model that is trained, between updates."""
     states, host = _states(shape, learner, size)
     if learner.offload_parameters:
-        host["weights"] = size * shape.parameters // learner.ranks * (2 if reference else 1)
-    resident = added({"weights": weights}, states, {"reference model": frozen}, context)
-    return LearnerMemory(resident, _moments(shape, learner, size, work, reference, gpu), added(host))
+        host["weights"] = size * shape.parameters // learner.ranks
+    return {"weights": _weights(shape, learner, size)} | states, host
 
 
 def _small(shape: ModelShape) -> int:

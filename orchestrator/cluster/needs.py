@@ -20,7 +20,8 @@ REMEDIES = {
     "Adam moments": "set learner.offload_optimizer=true, or raise learner.ranks",
     "gradients": "set learner.offload_optimizer=true with learner.zero_stage=3, or raise learner.ranks",
     "optimizer step": "set learner.offload_optimizer=true, or raise learner.ranks",
-    "reference model": "set algorithm.kl_weight=0, or shard it (learner.zero_stage=3)",
+    "reference model": "set algorithm.kl_weight=0 (flowrl: algorithm.flow_prior=old too), or shard it (learner.zero_stage=3)",
+    "critic": "set learner.offload_optimizer=true, raise learner.ranks, or choose an algorithm.name without a critic",
     "activations": "set learner.gradient_checkpointing=true, or lower learner.tokens_per_microbatch (not below model.context_tokens)",
     "logits": "lower learner.tokens_per_microbatch",
 }
@@ -139,14 +140,7 @@ def _learner(
         _, parts = memory.peak
         columns.append(MemoryNeed("learner rank", f"teaching the {name}", added(parts, asleep), capacity))
     if POLICY in shapes:
-        memory = learner_memory(
-            shapes[POLICY],
-            config.learner,
-            config.model.dtype,
-            _work(config),
-            bool(config.algorithm.kl_weight),
-            bool(share),
-        )
+        memory = _learning(config, shapes[POLICY])
         moment, parts = memory.peak
         columns.append(MemoryNeed("learner rank", f"learning ({moment})", added(parts, asleep), capacity))
         if shared:
@@ -154,6 +148,15 @@ def _learner(
             awake = added(memory.resident, *(engine.parts for engine in shared.values()))
             columns.append(MemoryNeed("learner rank", "servers awake", awake, capacity, keys))
     return columns
+
+
+def _learning(config: RunConfig, shape: ModelShape) -> LearnerMemory:
+    """RL: the policy, and beside it what the objective needs."""
+    learner, algorithm = config.learner, config.algorithm
+    return learner_memory(
+        shape, learner, config.model.dtype, _work(config), algorithm.needs_reference, bool(learner.gpus_per_rank),
+        algorithm.has_critic,
+    )  # fmt: skip
 
 
 def _work(config: RunConfig) -> Work:
@@ -198,9 +201,7 @@ def _facts(
             f"{context:,} tokens ({servers} server(s))"
         )
     if POLICY in shapes:
-        memory = learner_memory(
-            shapes[POLICY], config.learner, config.model.dtype, _work(config), bool(config.algorithm.kl_weight), True
-        )
+        memory = _learning(config, shapes[POLICY])
         sleeping = (
             sum(engine.host * roles[name].fleet.servers for name, engine in engines.items()) if _shared(config) else 0
         )

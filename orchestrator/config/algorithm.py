@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from orchestrator.config.settings import setting
 
+WITH_CRITIC = ("ppo",)
+"""Objectives that train a critic beside the policy."""
+WITH_PRIOR = ("flowrl",)
+"""Objectives that can match the starting policy whatever the KL penalty's weight."""
+
 
 @dataclass
 class AlgorithmConfig:
@@ -97,3 +102,19 @@ class AlgorithmConfig:
     flow_dropout: float = setting(
         0.0, "Dropout in the head of log Z; above 0 gradients depend on how rows are packed.", low=0, high=0.9
     )
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether a second model of the policy's size is trained."""
+        return self.name in WITH_CRITIC
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the starting policy is kept beside the one that is trained."""
+        return bool(self.kl_weight) or (self.name in WITH_PRIOR and self.flow_prior == "reference")
+
+    @property
+    def needs_old(self) -> bool:
+        """Whether fresh answers are scored once more before the update: for ratios, or a KL penalty in the reward."""
+        penalised = bool(self.kl_weight) and self.kl_in == "reward"
+        return self.epochs_per_batch * self.minibatches > 1 or penalised

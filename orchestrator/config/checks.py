@@ -157,8 +157,8 @@ def _batches(config: RunConfig) -> Iterator[str]:
 def _staleness(config: RunConfig) -> Iterator[str]:
     if config.rollout.max_staleness and config.placement.name == "colocated":
         yield (
-            f"rollout.max_staleness={config.rollout.max_staleness}: colocated servers sleep while the learner works, so nothing can run "
-            "ahead. Set placement=split, or rollout.max_staleness=0."
+            f"rollout.max_staleness={config.rollout.max_staleness}: colocated servers sleep while the learner works, so nothing can "
+            "run ahead. Set placement=split, or rollout.max_staleness=0."
         )
 
 

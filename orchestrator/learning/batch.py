@@ -21,8 +21,9 @@ class Batch:
     """One update's data; the same on every rank. T: trained tokens of all rows, in row order. E: episodes.
 
     episode_R: the episode of each row, as an index into E; rows of an episode stand together, in the order of its turns.
-    behaviour_T: log-probability when sampled. version_T: of the weights that sampled. rewards_E, group_E, lengths_E (trained tokens): of every episode that the
-    objective counts, also where it has no rows: an empty completion, or a group without a difference, whose gradient is 0.
+    behaviour_T: log-probability when sampled. version_T: of the weights that sampled. rewards_E, group_E, lengths_E (trained
+    tokens): of every episode that the objective counts, also where it has no rows: an empty completion, or a group without a
+    difference, whose gradient is 0.
     cap: longest completion that is sampled. temperature: of the sampling.
     """
 

@@ -33,6 +33,13 @@ def test_a_name_alone_selects_the_published_settings(name: str, key: str, value:
     assert compose("rlvr", [f"algorithm={name}", "algorithm.clip_low=0.125"]).algorithm.clip_low == 0.125
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_machine_leaves_the_published_settings_alone(name: str) -> None:
+    plain = compose("rlvr", [f"algorithm={name}"]).algorithm
+    for path in (CORE_PRESETS / "hardware").glob("*.yaml"):
+        assert compose("rlvr", [f"hardware={path.stem}", f"algorithm={name}"]).algorithm == plain
+
+
 def test_a_single_answer_a_prompt() -> None:
     assert compose("rlvr", ["algorithm=ppo", "rollout.samples_per_prompt=1"]).rollout.samples_per_prompt == 1
     for settings in (["algorithm=rloo"], ["algorithm=ppo", "algorithm.dynamic_sampling=true"]):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from invented import preset
 
 from orchestrator.config.schema import AlgorithmConfig
 from orchestrator.learning.objectives import OBJECTIVES, Outcome, TokenInputs
@@ -170,3 +171,16 @@ print(sorted(heavy & set(sys.modules)))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    "changes", [{}, {"kl_weight": 0}, {"kl_weight": 0.1, "kl_in": "reward"}, {"flow_prior": "old"}]
+)
+def test_the_settings_tell_what_an_objective_keeps_without_torch(name: str, changes: dict[str, object]) -> None:
+    """The dry run asks the settings, the learner the objective."""
+    algorithm, objective = preset(name, **changes), OBJECTIVES[name]
+    assert algorithm.has_critic == objective.critic
+    assert algorithm.needs_reference == objective.needs_reference(algorithm)
+    assert algorithm.needs_old == objective.penalises_reward(algorithm)
+    assert preset(name, **changes, minibatches=2).needs_old
