@@ -17,13 +17,13 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from orchestrator import experiment  # noqa: E402
-from orchestrator.cluster.session import connected  # noqa: E402
-from orchestrator.config.compose import compose  # noqa: E402
-from orchestrator.config.schema import RunConfig  # noqa: E402
-from orchestrator.config.workloads import find_workload  # noqa: E402
-from orchestrator.learning.objectives import OBJECTIVES  # noqa: E402
-from orchestrator.records import Run  # noqa: E402
+from orchestrator import experiment
+from orchestrator.cluster.session import connected
+from orchestrator.config.compose import compose
+from orchestrator.config.schema import RunConfig
+from orchestrator.config.workloads import find_workload
+from orchestrator.learning.objectives import OBJECTIVES
+from orchestrator.records import Run
 
 
 def settings(name: str, steps: int, stamp: str) -> RunConfig:
