@@ -16,8 +16,9 @@ from orchestrator.cluster.plan import make_plan
 from orchestrator.config.references import ModelReference
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
-from orchestrator.fleets.fleet import Answerer, Fleet
+from orchestrator.fleets.fleet import Answerer, Fleet, start_servers
 from orchestrator.fleets.remote import RemoteFleet
+from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.weights import publish
 from orchestrator.learning.batch import Batch, Selection, make_batch, select
 from orchestrator.learning.starting import digest
@@ -30,6 +31,7 @@ from orchestrator.rollouts.judging import ask, insist
 from orchestrator.rollouts.play import roll_out
 from orchestrator.sweep.statistics import mean_interval
 from orchestrator.values import (
+    POLICY,
     Episode,
     Group,
     LogitAnswer,
@@ -41,6 +43,11 @@ from orchestrator.values import (
     Verdict,
     stable_hash,
 )
+
+KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
+"""Levels of a server's sleep, as vLLM numbers them."""
+SLEEP_LEVELS = {POLICY: DROP_WEIGHTS}
+"""The policy gets new weights before it wakes; all others keep theirs."""
 
 
 class Director:
@@ -81,18 +88,39 @@ class Director:
 
     def wait_for_fleets(self) -> None:
         """Block until every server answers."""
-        for role, fleet in self.fleets.items():
-            if isinstance(fleet, Fleet):
-                self.events.announce(f"waiting for the {role} fleet ({len(fleet.servers)} vLLM server(s))")
-                fleet.wait_ready()
+        for role, fleet in self.served.items():
+            self.events.announce(f"waiting for the {role} fleet ({len(fleet.servers)} vLLM server(s))")
+            fleet.wait_ready()
+
+    def seat_fleets(self, specs: Mapping[str, Sequence[ServerSpec]]) -> None:
+        """Start servers on the GPUs of the learner's ranks, and put them to sleep. One fleet after the other: vLLM measures
+        free memory when it starts."""
+        for role, wanted in specs.items():
+            self.events.announce(f"starting the {role} fleet on the learner's devices ({len(wanted)} vLLM server(s))")
+            self.fleets[role] = fleet = self._fleet(role, start_servers(wanted))
+            fleet.wait_ready()
+            fleet.sleep(SLEEP_LEVELS.get(role, KEEP_WEIGHTS))
+
+    @property
+    def served(self) -> dict[str, Fleet]:
+        """The fleets of our own, by role."""
+        return {role: fleet for role, fleet in self.fleets.items() if isinstance(fleet, Fleet)}
+
+    def rest(self) -> None:
+        """Colocated: the learner is about to work, so the servers sleep."""
+        with self.ledger.phase("sync"):
+            for role, fleet in self.served.items():
+                fleet.sleep(SLEEP_LEVELS.get(role, KEEP_WEIGHTS))
+
+    def wake(self, roles: Sequence[str], parts: Sequence[str]) -> None:
+        """Colocated: the learner waits, so the servers of these roles take their memory again, in this order."""
+        for role in roles:
+            for part in parts:
+                self.served[role].wake(part)
 
     def push(self, role: str, version: int, buckets: Iterable[Mapping[str, Any]]) -> None:
-        """Publish weights and have every server of the role acknowledge them."""
-        fleet = self.fleets[role]
-        assert isinstance(fleet, Fleet), f"{role} is served elsewhere and takes no weights"
-        weights = publish(version, buckets)
-        fleet.push(weights)
-        self._row |= {"sync/weight_version": version} if role == "policy" else {}
+        """Have every server of a role that is not trained in RL take over weights; they go through the object store."""
+        self.served[role].push(publish(version, buckets))
 
     def examine(self, lesson: Any, stored: Path | None, gated: bool) -> None:
         """Put a role's model to its exam on held-out data and compare the report with the lesson's gate.

@@ -268,7 +268,8 @@ def start_ray(folder: Path) -> str:
 
 def ask_vllm(folder: Path) -> str:
     """Serve a tiny model with placeholder weights and ask it for a verdict. Raises ValueError where that is none."""
-    from orchestrator.fleets.server import ServerSpec, VllmServer
+    from orchestrator.fleets.server import VllmServer
+    from orchestrator.fleets.specs import ServerSpec
     from orchestrator.values import Call, Choice
 
     on_gpu = stack_of(installed_packages()) == "gpu"

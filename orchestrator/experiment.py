@@ -22,15 +22,15 @@ from orchestrator.cluster.plan import make_plan
 from orchestrator.cluster.preflight import check_engines, check_fit, nodes_of_cluster
 from orchestrator.cluster.session import connected
 from orchestrator.config.compose import compose, to_values
-from orchestrator.config.schema import Role, RunConfig
+from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
-from orchestrator.fleets.server import ServerSpec
+from orchestrator.fleets.specs import specs_of
 from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
 from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
-from orchestrator.records.folder import RunFolder, check_storage, write_json
+from orchestrator.records.folder import RunFolder, check_storage, step_name, step_of, write_json
 from orchestrator.records.report import render, summarise
 from orchestrator.records.tracking import Tracker
 from orchestrator.values import POLICY
@@ -62,7 +62,7 @@ def run(config: RunConfig, checkpoint: Path | None = None, folder: RunFolder | N
                 display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
             status, reason, servers = "failed", None, {}
             try:
-                servers = {model.role: start_servers(specs_of(config.roles()[model.role], model)) for model in models}
+                servers = start_fleets(config, models)
                 status = follow(config, folder, payload_of(config, folder, models, servers, checkpoint), display)
             except RunError as error:
                 reason = str(error)
@@ -100,7 +100,7 @@ def resume(run_folder: Path, overrides: Sequence[str]) -> int:
 def fork(run_folder: Path, step: int | None, overrides: Sequence[str]) -> int:
     """Begin a new run from a checkpoint of another one, with other settings."""
     folder = RunFolder.open(run_folder)
-    checkpoint = folder.newest_checkpoint() if step is None else folder.checkpoints / f"step-{step:06d}"
+    checkpoint = folder.newest_checkpoint() if step is None else folder.checkpoints / step_name(step)
     if checkpoint is None or not checkpoint.is_dir():
         there = ", ".join(sorted(path.name for path in folder.checkpoints.glob("step-*"))) or "none"
         wanted = folder.name if step is None else f"{folder.name}@{step}"
@@ -112,7 +112,7 @@ def continued(folder: RunFolder, checkpoint: Path, overrides: Sequence[str]) -> 
     """A run's settings to go on from a checkpoint with. Raises RunError where that leaves no step to do."""
     # The folder may have been moved since: what is beside it is the storage.
     config = compose(str(folder.config), [f"storage={folder.path.parent.parent}", *overrides])
-    done = int(checkpoint.name.removeprefix("step-"))
+    done = step_of(checkpoint)
     if done >= config.steps:
         raise RunError(
             f"{checkpoint} has done all of the {config.steps} steps: nothing to resume. Ask for more: steps={2 * done}"
@@ -134,12 +134,17 @@ def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[Sta
     return models
 
 
-def specs_of(role: Role, model: StartingModel) -> list[ServerSpec]:
-    """The servers of a role's fleet."""
-    return [
-        ServerSpec(model.role, index, model.folder, model.has_weights, role.model, role.fleet)
-        for index in range(role.fleet.servers)
-    ]
+def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str, list[Any]]:
+    """The servers of every role, by role. Colocated ones are started by the learner, whose GPUs they share: none here."""
+    if config.placement.name == "colocated":
+        return {}
+    roles = config.roles()
+    return {
+        model.role: start_servers(
+            specs_of(model.role, roles[model.role], model.folder, model.has_weights, config.transport())
+        )
+        for model in models
+    }
 
 
 def payload_of(

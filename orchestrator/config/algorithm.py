@@ -90,3 +90,13 @@ class AlgorithmConfig:
     flow_dropout: float = setting(
         0.0, "Dropout in the head of log Z; above 0 gradients depend on how rows are packed.", low=0, high=0.9
     )
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the starting policy's log-probabilities are asked for."""
+        return self.kl_weight > 0 or (self.name == "flowrl" and self.flow_prior == "reference")
+
+    @property
+    def needs_critic(self) -> bool:
+        """Whether a second model learns what episodes are worth."""
+        return self.name == "ppo"

@@ -11,6 +11,7 @@ from orchestrator.config.keys import keys_of, value_at
 from orchestrator.config.references import ModelReference, resolve
 from orchestrator.config.schema import LimitsConfig, ModelConfig, RunConfig
 from orchestrator.errors import ConfigError
+from orchestrator.values import POLICY
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
 """A name that is one folder, also where it begins a command line's word."""
@@ -41,7 +42,10 @@ def _between(value: float, low: float | None, high: float | None) -> bool:
 
 def check(config: RunConfig) -> list[str]:
     """Settings that cannot go together: one sentence each, with the keys and a remedy. Empty where all is well."""
-    return [*_run(config), *_data(config), *_policy(config), *_judge(config), *_batches(config), *_algorithm(config)]
+    return [
+        *_run(config), *_data(config), *_policy(config), *_judge(config), *_batches(config), *_placement(config),
+        *_algorithm(config),
+    ]  # fmt: skip
 
 
 def _run(config: RunConfig) -> Iterator[str]:
@@ -141,6 +145,69 @@ def _batches(config: RunConfig) -> Iterator[str]:
             f"algorithm.minibatches={config.algorithm.minibatches} is more than the {episodes} episodes of a step "
             f"(rollout.prompts_per_step={config.rollout.prompts_per_step} times "
             f"rollout.samples_per_prompt={config.rollout.samples_per_prompt}): lower it, or sample more."
+        )
+
+
+def _placement(config: RunConfig) -> Iterator[str]:
+    """Which devices processes share, how weights travel between them, and what waits in the host's memory."""
+    learner = config.learner
+    if learner.offload_optimizer and learner.zero_stage < 2:
+        yield f"learner.offload_optimizer needs learner.zero_stage=2 or 3, and it is {learner.zero_stage}."
+    if learner.offload_parameters and learner.zero_stage < 3:
+        yield f"learner.offload_parameters needs learner.zero_stage=3, and it is {learner.zero_stage}."
+    if config.placement.name == "colocated":
+        yield from _colocated(config)
+    yield from _transport(config)
+
+
+def _colocated(config: RunConfig) -> Iterator[str]:
+    learner = config.learner
+    if learner.gpus_per_rank not in (0, 1):
+        yield (
+            f"placement=colocated with learner.gpus_per_rank={learner.gpus_per_rank:g}: a rank lends its whole GPU. Set "
+            "learner.gpus_per_rank=1 (0 on the CPU)."
+        )
+        return
+    for name, role in config.roles().items():
+        key, fleet = "rollout.fleet" if name == POLICY else f"{name}.fleet", role.fleet
+        if role.elsewhere:
+            continue
+        if not learner.gpus_per_rank:
+            if fleet.gpus_per_server:
+                yield (
+                    f"placement=colocated with {key}.gpus_per_server={fleet.gpus_per_server:g}: the learner's ranks have no GPU to "
+                    f"share. Set learner.gpus_per_rank=1, or {key}.gpus_per_server=0."
+                )
+        elif fleet.gpus_per_server < 1 or fleet.gpus_per_server % 1:
+            yield (
+                f"placement=colocated with {key}.gpus_per_server={fleet.gpus_per_server:g}: a server uses the whole GPUs of ranks. "
+                f"Set {key}.gpus_per_server=1 (or 2, 4, 8), and its part of their memory with {key}.gpu_memory_share."
+            )
+        elif fleet.servers * fleet.gpus_per_server > learner.ranks:
+            yield (
+                f"placement=colocated: {key}.servers={fleet.servers} of {fleet.gpus_per_server:g} GPU(s) need "
+                f"{fleet.servers * fleet.gpus_per_server:g} of the learner's {learner.ranks} GPU(s). Lower {key}.servers, or raise "
+                "learner.ranks."
+            )
+
+
+def _transport(config: RunConfig) -> Iterator[str]:
+    transport, placement = config.sync.transport, config.placement.name
+    if transport not in ("nccl", "ipc"):
+        return
+    if not config.learner.gpus_per_rank or not config.rollout.fleet.gpus_per_server:
+        yield (
+            f"sync.transport={transport} sends from GPU to GPU, and learner.gpus_per_rank={config.learner.gpus_per_rank:g}, "
+            f"rollout.fleet.gpus_per_server={config.rollout.fleet.gpus_per_server:g}: use sync.transport=object_store, or GPUs."
+        )
+    elif transport == "ipc" and placement != "colocated":
+        yield "sync.transport=ipc shares the memory of one GPU: it needs placement=colocated. Use nccl, or auto."
+    elif transport == "nccl" and placement != "split":
+        yield "sync.transport=nccl needs a GPU for each process: it needs placement=split. Use ipc, or auto."
+    elif transport == "nccl" and (config.learner.gpus_per_rank < 1 or config.rollout.fleet.gpus_per_server < 1):
+        yield (
+            "sync.transport=nccl needs whole GPUs (learner.gpus_per_rank, rollout.fleet.gpus_per_server): NCCL refuses two "
+            "processes on one. Use object_store, or auto."
         )
 
 

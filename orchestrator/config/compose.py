@@ -214,24 +214,42 @@ def _value(text: str) -> Any:
 
 
 def _presets(source: WorkloadSource, keys: Mapping[str, Key], given: Sequence[_Layer]) -> list[_Layer]:
-    """The layers under what was given: the preset, what data.source names in presets/, what names of groups name."""
+    """The layers under what was given: the preset, what data.source and names of groups name in presets/, the hardware."""
 
     def chosen(key: str, layers: Sequence[_Layer]) -> Any:
         return next((layer.values[key] for layer in reversed(layers) if key in layer.values), None)
 
     preset = chosen("preset", given) or keys["preset"].default
     layers = [_preset(source, keys, str(preset))]
-    data_source = chosen("data.source", [*layers, *given])
+    name_of_hardware = chosen("hardware", [*layers, *given])
+    hardware = [_hardware(keys, str(name_of_hardware))] if name_of_hardware is not None else []
+    choosing = [*layers, *hardware, *given]
+    data_source = chosen("data.source", choosing)
     names = [str(data_source)] if data_source not in (None, keys["data.source"].default, preset) else []
     for key in keys:
         group, _, last = key.rpartition(".")
-        name = chosen(key, [*layers, *given]) if group and last == "name" else None
+        name = chosen(key, choosing) if group and last == "name" else None
         names += [f"{group}/{name}"] if name is not None else []
     for name in filter(_NAME_OF_A_FILE.fullmatch, names):  # not for URLs, paths and references
         for folder in (CORE_PRESETS, source.presets):
             path = folder / f"{name}.yaml"
             layers += [_layer(read_yaml(path), keys, shown_path(path))] if path.is_file() else []
-    return layers
+    return layers + hardware
+
+
+def _hardware(keys: Mapping[str, Key], name: str) -> _Layer:
+    """Settings for a kind of machine. Raises ConfigError where there is no such file."""
+    folder = CORE_PRESETS / "hardware"
+    path = folder / f"{name}.yaml"
+    if "/" in name or not path.is_file():
+        there = ", ".join(sorted(item.stem for item in folder.glob("*.yaml")))
+        raise ConfigError(
+            f"hardware={name}: there are settings for {there}. For other machines set the keys one by one."
+        )
+    layer = _layer(read_yaml(path), keys, f"hardware={name}")
+    if layer.values.keys() & {"hardware", "preset"}:
+        layer.problems.append(f"{path}: settings for a machine choose neither hardware nor a preset.")
+    return layer
 
 
 def _preset(source: WorkloadSource, keys: Mapping[str, Key], preset: str) -> _Layer:

@@ -95,18 +95,22 @@ def find_run(name: str, storage: str | Path) -> Path:
 
 
 def _checkpoint(reference: ModelReference, run: Path) -> Path:
-    from orchestrator.records.folder import RunFolder  # which imports the checks of settings, and they this
+    from orchestrator.records.folder import (  # which imports the checks of settings, and they this
+        RunFolder,
+        step_name,
+        step_of,
+    )
 
     folder = run / "checkpoints"
-    steps = sorted(item.parent.name for item in folder.glob("step-*/hf"))
+    steps = sorted(item.parent for item in folder.glob("step-*/hf"))
     if reference.step is not None:
-        wanted = f"step-{reference.step:06d}"
+        wanted = folder / step_name(reference.step)
     else:
         newest = RunFolder(run).newest_checkpoint()
         if newest is None:
             raise ConfigError(f"{reference}: {run} has no finished checkpoint (checkpoints/LATEST names none).")
-        wanted = newest.name
+        wanted = newest
     if wanted not in steps:
-        there = ", ".join(f"@{int(step.removeprefix('step-'))}" for step in steps) or "none"
-        raise ConfigError(f"{reference}: {folder / wanted} holds no model folder `hf`. Steps that do: {there}.")
-    return folder / wanted / "hf"
+        there = ", ".join(f"@{step_of(step)}" for step in steps) or "none"
+        raise ConfigError(f"{reference}: {wanted} holds no model folder `hf`. Steps that do: {there}.")
+    return wanted / "hf"

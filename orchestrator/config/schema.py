@@ -148,7 +148,8 @@ class LearnerConfig:
     learning_rate: float = setting(1e-6, "Peak learning rate of RL.", low=0)
     schedule: str = setting(
         "constant",
-        "Learning rate after the warm-up: constant, or falling to min_learning_rate_share of the peak at the last step.",
+        "Learning rate after the warm-up: constant, or falling to min_learning_rate_share of the peak at the last step. A resumed "
+        "run with more `steps` goes on along the longer schedule.",
         choices=("constant", "linear", "cosine"),
     )
     min_learning_rate_share: float = setting(
@@ -289,6 +290,16 @@ class RunConfig:
     tracking: TrackingConfig = group(TrackingConfig, "Experiment tracking.")
     cluster: ClusterConfig = group(ClusterConfig, "Ray.")
     limits: LimitsConfig = group(LimitsConfig, "When to stop.")
+
+    def transport(self) -> str:
+        """How new weights reach the policy's servers: sync.transport with `auto` resolved."""
+        if self.sync.transport != "auto":
+            return self.sync.transport
+        if self.placement.name == "colocated":
+            return "ipc" if self.learner.gpus_per_rank else "object_store"
+        # NCCL refuses two processes on one GPU, where fractions may put them.
+        whole = self.learner.gpus_per_rank == 1 and self.rollout.fleet.gpus_per_server >= 1
+        return "nccl" if whole else "object_store"
 
     def roles(self) -> dict[str, Role]:
         """The models that the run serves, by role. A workload with other fleets overrides it in its own Config."""

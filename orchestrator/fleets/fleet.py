@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,10 +18,10 @@ from orchestrator.fleets.server import (
     CONTROL_GROUP,
     Acknowledgement,
     MissedBatchesError,
-    ServerSpec,
     StaleWeightsError,
     VllmServer,
 )
+from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.weights import WeightVersion
 from orchestrator.values import Answer, Call, stable_hash
 
@@ -51,15 +52,31 @@ def start_servers(specs: Sequence[ServerSpec], server_class: type = VllmServer) 
     handles = []
     for spec in specs:
         options = {
-            "num_cpus": spec.fleet.cpus_per_server,
-            "num_gpus": spec.fleet.gpus_per_server,
             "max_restarts": spec.fleet.max_restarts,
             "max_task_retries": 0,
             "concurrency_groups": {CONTROL_GROUP: 1},
-            "scheduling_strategy": "DEFAULT",
+            **_place_of(spec),
         }
         handles.append(ray.remote(**options)(server_class).remote(spec))
     return handles
+
+
+def _place_of(spec: ServerSpec) -> dict[str, Any]:
+    """What Ray reserves for a server: resources of its own, or nothing on the node where it uses those of a rank."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if spec.seat:
+        return {
+            "num_cpus": 0,
+            "num_gpus": 0,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(spec.seat.node, soft=False),
+        }
+    fleet = spec.fleet
+    return {
+        "num_cpus": fleet.cpus_per_server,
+        "num_gpus": fleet.gpus_per_server,
+        "scheduling_strategy": "DEFAULT",
+    }
 
 
 def server_of(call: Call, servers: int) -> int:
@@ -86,6 +103,8 @@ class Fleet:
     _lost: Counter[int] = field(default_factory=Counter)
     _reported: int = 0
     _published: WeightVersion | None = None
+    _asleep: int = 1
+    """The level of the sleep that was last."""
     _statistics: dict[str, float] = field(default_factory=dict)
     _sent: defaultdict[int, list[list[Call]]] = field(default_factory=lambda: defaultdict(list))
     """Batches of this step, by server."""
@@ -108,9 +127,8 @@ class Fleet:
             raise RunError(str(lost)) from lost
 
     def push(self, weights: WeightVersion) -> None:
-        """Give every server the new weights; returns when each has acknowledged exactly these."""
-        self._published, self.version = weights, weights.version
-        self._sent.clear()
+        """Give every server the new weights from the object store; returns when each has acknowledged exactly these."""
+        self._expect(weights)
         pending = [server.update_weights.remote(weights.version, weights.references) for server in self.servers]
         for index, reference in enumerate(pending):
             try:
@@ -120,6 +138,42 @@ class Fleet:
             except ServerLost as lost:
                 acknowledged = self._revive(index, lost)
             self._check(acknowledged, weights)
+
+    def adopt(self, weights: WeightVersion, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Go on with weights that a transport handed over itself, which every server must have acknowledged."""
+        self._expect(weights)
+        for acknowledged in acknowledgements:
+            self._check(acknowledged, weights)
+
+    def ask(self, method: str, arguments: list[tuple[Any, ...]] | tuple[Any, ...]) -> list[Any]:
+        """Call a method of every server at once; returns what to `collect`. arguments: the same for all, or a list, a tuple each."""
+        each = arguments if isinstance(arguments, list) else [arguments] * len(self.servers)
+        return [getattr(server, method).remote(*mine) for server, mine in zip(self.servers, each, strict=True)]
+
+    def collect(self, pending: Sequence[Any], deadline_s: float, doing: str) -> list[Any]:
+        """What every server returned. Raises RunError with the words of the first that failed, died or hung."""
+        try:
+            return [self._wait(reference, index, deadline_s, doing) for index, reference in enumerate(pending)]
+        except ServerLost as lost:
+            raise RunError(str(lost)) from lost
+
+    def sleep(self, level: int) -> None:
+        """Have every server give its GPU's memory back (see `VllmServer.sleep`)."""
+        self.collect(self.ask("sleep", (level,)), self.request_deadline_s, "fall asleep")
+        self._asleep = level
+
+    def wake(self, part: str) -> None:
+        """Have every server take the memory of a part again. If one cannot, all are put to sleep again and RunError names it."""
+        try:
+            self.collect(self.ask("wake", (part,)), self.request_deadline_s, f"wake its {part}")
+        except RunError as error:
+            # A server that hung or died in waking will not sleep on request either.
+            with suppress(RunError):
+                self.sleep(self._asleep)
+            raise RunError(
+                f"{error} All servers of the {self.role} fleet sleep again. Where memory ran out, lower gpu_memory_share of the "
+                "fleets, or see what else is on the GPU."
+            ) from error
 
     def complete(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers in the order of the calls. Which server gets a call depends on the call alone (`server_of`).
@@ -151,6 +205,10 @@ class Fleet:
         restarts, self._reported = self.restarts - self._reported, self.restarts
         return taken | {"restarts": float(restarts)}
 
+    def _expect(self, weights: WeightVersion) -> None:
+        self._published, self.version = weights, weights.version
+        self._sent.clear()
+
     def _send(self, index: int, batch: list[Call]) -> Any:
         self._sent[index].append(batch)
         return self.servers[index].complete.remote(batch, self.version, len(self._sent[index]) - 1)
@@ -179,6 +237,11 @@ class Fleet:
             ) from lost
         if lost.dead:
             raise RunError(f"{lost} Ray does not restart it again.") from lost
+        if self._published and self._published.references is None:
+            raise RunError(
+                f"{lost} Its weights came from the learner's GPU and lie nowhere else: resume the run from its checkpoint, or set "
+                "sync.transport=object_store, with which a lost server is given its weights again."
+            ) from lost
         self._lost[index] += 1
         self.tell(f"{lost} Bringing it back and giving it its work again.")
         if lost.unanswered is not None:

@@ -7,32 +7,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.config.schema import FleetConfig, ModelConfig
+from orchestrator.fleets.specs import ServerSpec, engine_arguments
 from orchestrator.values import Answer, Call, Choice, Fault, Turn
 
+NO_WEIGHTS = -1
+"""The version of placeholder weights and of weights that arrived in part, which must never be sampled from."""
+PARTS = ("weights", "kv_cache")
+"""What sleeps, in the order in which it wakes (vLLM's tags)."""
 CONTROL_GROUP = "control"
 """Concurrency group of health checks, which must be answered while a batch is running."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSpec:
-    """What a server needs to start. folder: a local model folder or a hub id. trained: False starts with placeholder weights
-    that the first sync replaces."""
-
-    role: str
-    index: int
-    folder: str
-    trained: bool
-    model: ModelConfig
-    fleet: FleetConfig
-
-    @property
-    def name(self) -> str:
-        return f"{self.role}-{self.index}"
 
 
 class StaleWeightsError(RuntimeError):
@@ -52,45 +39,6 @@ class Acknowledgement:
     fingerprint: str
 
 
-def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
-    """vLLM's settings. Everything that could silently change what is sampled is set here."""
-    context = spec.model.context_tokens
-    arguments: dict[str, Any] = {
-        "model": spec.folder,
-        "load_format": "auto" if spec.trained else "dummy",
-        "dtype": spec.model.dtype,
-        "max_model_len": context,
-        "max_num_seqs": spec.fleet.max_concurrent_sequences,
-        "seed": 0,
-        # Log-probabilities of the distribution that was sampled from, temperature included.
-        "logprobs_mode": "processed_logprobs",
-        # A model folder's generation defaults (top-p, top-k) would bias the samples.
-        "generation_config": "vllm",
-        "enable_prefix_caching": True,
-        "disable_log_stats": True,
-        "worker_extension_cls": "orchestrator.fleets.worker.WeightReceiver",
-        "max_logprobs": 32,
-    }
-    if spec.fleet.gpus_per_server:
-        size = max(1, int(spec.fleet.gpus_per_server))
-        backend = "mp" if size > 1 else "uni"
-        return arguments | {
-            "tensor_parallel_size": size,
-            "distributed_executor_backend": backend,
-            "gpu_memory_utilization": spec.fleet.gpu_memory_share,
-        }
-    return arguments | {
-        "distributed_executor_backend": "uni",
-        "enforce_eager": True,
-        "kv_cache_memory_bytes": spec.fleet.kv_cache_bytes,
-        # The smallest block the CPU kernels like: short responses must fill blocks to be found in the prefix cache.
-        "block_size": 32,
-        # Seeded requests crash on the CPU when a prefill is split.
-        "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(context, 4096),
-    }
-
-
 class VllmServer:
     """The actor's class; `orchestrator.fleets.fleet` wraps it with `ray.remote`."""
 
@@ -103,14 +51,16 @@ class VllmServer:
             VLLM_LOGGING_LEVEL=os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
             OMP_NUM_THREADS=str(spec.fleet.threads_per_server),
         )
+        if spec.seat and spec.seat.devices:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.seat.devices)
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self._spec = spec
         self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec)))
         self._tokenizer = self._engine.get_tokenizer()
-        # -1: placeholder weights, which must never be sampled from.
-        self._version = 0 if spec.trained else -1
+        self._version = 0 if spec.trained else NO_WEIGHTS
+        self._asleep: set[str] = set()
         self._batches = 0
         self._choice_ids: dict[str, tuple[int, ...]] = {}
 
@@ -119,28 +69,67 @@ class VllmServer:
         import resource
 
         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"server": self._spec.name, "version": self._version, "peak_bytes": peak_bytes, "pid": os.getpid()}
+        return {
+            "server": self._spec.name,
+            "version": self._version,
+            "peak_bytes": peak_bytes,
+            "pid": os.getpid(),
+            "workers": self._spec.workers,
+        }
+
+    def open_transfer(self, info: dict[str, Any]) -> list[str]:
+        """Meet the sender of weights (for NCCL: join its group). Returns the UUIDs of this server's GPUs."""
+        self._engine.collective_rpc("init_weight_transfer_engine", args=(info,))
+        return [uuid for uuids in self._engine.collective_rpc("gpu_uuids") for uuid in uuids]
+
+    def start_update(self) -> None:
+        """New weights are about to arrive; nothing is answered until all are there."""
+        self._version = NO_WEIGHTS
+        self._engine.collective_rpc("start_weight_update")
+
+    def receive(self, info: dict[str, Any]) -> None:
+        """Take over one bucket. info: of vLLM's transfer engine."""
+        self._engine.collective_rpc("update_weights", args=(info,))
+
+    def finish_update(self, version: int) -> Acknowledgement:
+        """All weights of `version` are there: put them to use and forget cached prefixes."""
+        self._engine.collective_rpc("finish_weight_update")
+        fingerprints = set(self._engine.collective_rpc("weights_fingerprint"))
+        if len(fingerprints) != 1:
+            raise RuntimeError(f"{self._spec.name}: its workers hold different weights {sorted(fingerprints)}")
+        if "kv_cache" not in self._asleep:
+            self.reset_prefix_cache()
+        self._version = version
+        return Acknowledgement(self._spec.name, version, fingerprints.pop())
 
     def update_weights(self, version: int, references: Sequence[Any]) -> Acknowledgement:
-        """Take over weights from the object store, a bucket a reference, and forget cached prefixes."""
+        """Take over weights from the object store, a bucket a reference."""
         import ray
 
-        from orchestrator.fleets.weights import Fingerprint
+        self.start_update()
+        for reference in references:
+            self.receive({"bucket": ray.get(reference)})
+        return self.finish_update(version)
 
-        digest = Fingerprint()
+    def sleep(self, level: int) -> None:
+        """Give the GPU's memory back. level: 1 keeps the weights in the host's memory, 2 drops them. Nothing happens on the CPU."""
+        if self._spec.seat and self._spec.seat.devices:
+            if self._asleep:
+                # vLLM takes an engine that is half awake for one that sleeps; its workers know better.
+                self._engine.collective_rpc("sleep", kwargs={"level": level})
+            else:
+                self._engine.sleep(level)
+        self._asleep = set(PARTS)
+        if level == 2:
+            self._version = NO_WEIGHTS
 
-        def tensors() -> Iterable[tuple[str, Any]]:
-            for reference in references:
-                bucket = ray.get(reference)
-                digest.add(bucket)
-                yield from bucket.items()
-
-        # Weights that arrived in part must never be sampled from.
-        self._version = -1
-        self._engine.collective_rpc("receive_weights", args=(list(tensors()),))
-        self.reset_prefix_cache()
-        self._version = version
-        return Acknowledgement(self._spec.name, version, digest.hexdigest())
+    def wake(self, part: str) -> None:
+        """Take memory for a part (`PARTS`) again. Weights dropped by level 2 must be sent again."""
+        if self._spec.seat and self._spec.seat.devices:
+            self._engine.wake_up([part])
+        self._asleep.discard(part)
+        if not self._asleep:
+            self.reset_prefix_cache()
 
     def reset_prefix_cache(self) -> None:
         """A step begins: forget cached prefixes and how many batches came before."""
@@ -154,6 +143,10 @@ class VllmServer:
         before them left. Cached prefixes move log-probabilities in the last bits, so the same batches in the same order give
         the same answers, and a batch out of its order is refused.
         """
+        if self._asleep:
+            raise RuntimeError(
+                f"{self._spec.name} is asleep ({', '.join(sorted(self._asleep))}) and was asked to answer"
+            )
         if version != self._version:
             raise StaleWeightsError(f"{self._spec.name} holds weights {self._version}, asked for {version}")
         if number == 0:

@@ -1,4 +1,4 @@
-"""The object-store weight transport: the learner publishes buckets once, every server reads them from shared memory."""
+"""Weights on their way: what a bucket is, how two sides know that they hold the same, and how tensors lie in the object store."""
 
 from __future__ import annotations
 
@@ -14,32 +14,42 @@ BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 FINGERPRINTED_BYTES = 4096
 """How much of each tensor is hashed: enough to tell two versions apart, little enough for any model."""
 
+Bucket = Mapping[str, Any]
+"""Whole tensors by their name in a checkpoint; as many as travel at once."""
+
+
+def backend_of(transport: str) -> str:
+    """vLLM's name of the transfer engine that takes over what one of our transports sends (`orchestrator.fleets.worker`)."""
+    return f"orchestrator_{transport}"
+
 
 @dataclass(frozen=True, slots=True)
 class WeightVersion:
-    """Published weights: which version, where, and what they look like."""
+    """Weights that a fleet is to run on: which version, and what they look like. references: where they lie in the object
+    store, a bucket each; None where they were handed over from GPU to GPU and lie nowhere."""
 
     version: int
-    references: tuple[Any, ...]
+    references: tuple[Any, ...] | None
     fingerprint: str
 
 
 class Fingerprint:
-    """Running hash over buckets of named arrays."""
+    """Running hash over named tensors (or arrays), in the order in which they travel."""
 
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=16)
 
-    def add(self, bucket: Mapping[str, Any]) -> None:
-        for name, array in bucket.items():
+    def add(self, bucket: Bucket) -> None:
+        for name, values in bucket.items():
             self._digest.update(name.encode())
-            self._digest.update(array.reshape(-1)[: FINGERPRINTED_BYTES // array.itemsize].tobytes())
+            head = values.reshape(-1)[: FINGERPRINTED_BYTES // values.itemsize]
+            self._digest.update(to_array(head).tobytes())
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()
 
 
-def publish(version: int, buckets: Iterable[Mapping[str, Any]]) -> WeightVersion:
+def publish(version: int, buckets: Iterable[Bucket]) -> WeightVersion:
     """Put buckets of torch tensors (or NumPy arrays) into the object store, one object a bucket."""
     import ray
 
@@ -53,12 +63,13 @@ def publish(version: int, buckets: Iterable[Mapping[str, Any]]) -> WeightVersion
 
 
 def to_array(tensor: Any) -> Any:
-    """NumPy view of a CPU tensor; an array stays as it is. A bfloat16, which NumPy lacks, travels as its bits (`BFLOAT16`)."""
+    """NumPy array of a tensor (a view where it lies on the CPU); an array stays as it is. A bfloat16, which NumPy lacks, travels
+    as its bits (`BFLOAT16`)."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
     import torch
 
-    if not isinstance(tensor, torch.Tensor):
-        return tensor
-    tensor = tensor.detach()
+    tensor = tensor.detach().cpu()
     return tensor.view(torch.uint16).numpy().view(BFLOAT16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
@@ -66,8 +77,6 @@ def to_tensor(array: Any) -> Any:
     """The inverse of `to_array`, as a copy: what lies in the object store cannot be written to."""
     import torch
 
-    if isinstance(array, torch.Tensor):
-        return array
     if array.dtype == BFLOAT16:
         return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
     return torch.from_numpy(array.copy())

@@ -14,7 +14,6 @@ Tensors are stored whole, so a checkpoint fits any number of ranks and any ZeRO 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 
 from orchestrator.errors import RunError
-from orchestrator.records.folder import sha256
+from orchestrator.records.folder import fsync, sha256, step_name
 
 FORMAT = 1
 FILE_BYTES = 2 * 2**30
@@ -31,7 +30,7 @@ LATEST = "LATEST"
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
-    return checkpoints / f"step-{step:06d}"
+    return checkpoints / step_name(step)
 
 
 def write(
@@ -51,7 +50,7 @@ def write(
     """
     from safetensors import SafetensorError
 
-    temporary = checkpoints / f".step-{step:06d}.partial"
+    temporary = checkpoints / f".{step_name(step)}.partial"
     try:
         _fill(temporary, step, state, tensors, served, model_folder, writer)
         if writer:
@@ -97,7 +96,7 @@ def _fill(
     checksums = {str(path.relative_to(temporary)): sha256(path) for path in files}
     (temporary / "manifest.json").write_text(json.dumps({"format": FORMAT, "step": step, "files": checksums}, indent=1))
     for path in (*files, temporary / "manifest.json", temporary / "hf", temporary):
-        _sync(path)
+        fsync(path)
 
 
 def _publish(checkpoints: Path, temporary: Path, step: int, keep: int) -> None:
@@ -107,9 +106,9 @@ def _publish(checkpoints: Path, temporary: Path, step: int, keep: int) -> None:
     temporary.rename(final)
     marker = checkpoints / f".{LATEST}.partial"
     marker.write_text(final.name)
-    _sync(marker)
+    fsync(marker)
     marker.rename(checkpoints / LATEST)
-    _sync(checkpoints)
+    fsync(checkpoints)
     # A run that went back to an older step finds later ones of its former course here; the newest is what was just written.
     others = sorted(path for path in checkpoints.glob("step-*") if path != final)
     for old in others[: max(0, len(others) - keep + 1)]:
@@ -188,11 +187,3 @@ def _save(part: dict[str, torch.Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(part, path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from orchestrator.config.schema import LearnerConfig
 from orchestrator.errors import RunError
 from orchestrator.learning.rows import Microbatch
+from orchestrator.learning.zero import deepspeed_config, forget
 
 ADAM_STATES = ("exp_avg", "exp_avg_sq")
 
@@ -26,35 +28,27 @@ def start_deepspeed() -> None:
     import deepspeed
     from deepspeed import ops
 
+    # DeepSpeed's calls, not ours; under ZeRO-3 a line for every gathering.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     # Its shared-memory all-reduce for CPU ranks would be compiled with g++ for a minute; gloo does the same work.
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 
-def deepspeed_config(learner: LearnerConfig, learning_rate: float, dtype: str) -> dict[str, Any]:
-    """The DeepSpeed JSON. Gradients accumulate until `step`, whatever the number of microbatches."""
-    adam = {
-        "lr": learning_rate,
-        "betas": [0.9, learner.adam_beta2],
-        "eps": 1e-8,
-        "weight_decay": learner.weight_decay,
-        # DeepSpeed's own Adam would be compiled at the first run, with g++ or nvcc; PyTorch's is there already.
-        "torch_adam": True,
-    }
-    accumulation = {"grad_accum_dtype": "fp32"} if learner.zero_stage >= 2 else {}
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": learner.max_grad_norm,
-        "zero_optimization": {"stage": learner.zero_stage},
-        "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": dtype == "bfloat16"},
-        "optimizer": {"type": "AdamW", "params": adam},
-        # Microbatch gradients of a bfloat16 model would otherwise be summed in bfloat16.
-        "data_types": accumulation,
-        "steps_per_print": 10**9,
-    }
+def frozen(model: nn.Module, learner: LearnerConfig, dtype: str, device: torch.device) -> nn.Module:
+    """A model that is only asked: sharded like the trained one under ZeRO-3, else whole on the device.
+
+    Called like the model. Collective under ZeRO-3. With learner.offload_parameters its shards wait in the host's memory.
+    """
+    import deepspeed
+
+    model.requires_grad_(False).eval()
+    if learner.zero_stage < 3:
+        return model.to(device)
+    # Without an optimizer DeepSpeed only gathers and releases.
+    sharded, *_ = deepspeed.initialize(model=model, config=deepspeed_config(learner, dtype, None))
+    sharded.eval()
+    return sharded
 
 
 class Engine:
@@ -69,10 +63,9 @@ class Engine:
         self._scores: Any = model.scores
         self.ranks = dist.get_world_size()
         self.stage = learner.zero_stage
-        config = deepspeed_config(learner, learning_rate, dtype)
-        self._deepspeed, *_ = deepspeed.initialize(
-            model=model, config=config, model_parameters=list(model.parameters())
-        )
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        config = deepspeed_config(learner, dtype, learning_rate)
+        self._deepspeed, *_ = deepspeed.initialize(model=model, config=config, model_parameters=trained)
         self.module: nn.Module = self._deepspeed.module
         self.device: torch.device = self._deepspeed.device
         self._has_moments = False
@@ -113,7 +106,7 @@ class Engine:
         if self.stage == 0:
             # Without ZeRO, DeepSpeed clips but keeps the norm to itself. Averaging gradients that are already equal on every
             # rank changes nothing, so its own reduction inside `step` does no harm.
-            self._deepspeed.allreduce_gradients()
+            self._deepspeed.buffered_allreduce_fallback()
             gradients = [parameter.grad for _, parameter in self.parameters() if parameter.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
         self._deepspeed.step()
@@ -122,8 +115,11 @@ class Engine:
 
     def close(self) -> None:
         """Give back what the engine holds; DeepSpeed's hooks keep it alive otherwise."""
+        modules = set(self.module.modules())
         self._deepspeed.destroy()
         del self._deepspeed, self.module
+        forget(modules)
+        del modules
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -139,17 +135,21 @@ class Engine:
         return [(name, parameter) for name, parameter in self.module.named_parameters() if parameter.requires_grad]
 
     def weights(
-        self, chosen: Sequence[tuple[str, nn.Parameter]], bucket_bytes: int, keep: bool = True
+        self, chosen: Sequence[tuple[str, nn.Parameter]], bucket_bytes: int
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """Full weights in the model's precision, gathered a bucket at a time (ZeRO-3 holds shards). Copies on the CPU.
-
-        keep: False on ranks that only take part in the gathering; their buckets are empty.
-        """
+        """Full weights in the model's precision, where they lie, gathered a bucket at a time (ZeRO-3 holds shards). A bucket is
+        whole only until the next is asked for, and must be copied to be kept."""
         import deepspeed
 
         for bucket in buckets(chosen, bucket_bytes):
             with deepspeed.zero.GatheredParameters([parameter for _, parameter in bucket], enabled=self.stage == 3):
-                yield {name: parameter.detach().to("cpu", copy=True) for name, parameter in bucket} if keep else {}
+                tensors = {name: parameter.detach() for name, parameter in bucket}
+                empty = [name for name, tensor in tensors.items() if not tensor.numel()]
+                if empty:
+                    raise RunError(
+                        f"the weights {empty} are empty on this rank: they were not gathered, and are not sent."
+                    )
+                yield tensors
 
     def state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """(parameter name, {"master", "exp_avg", "exp_avg_sq"}) in float32, whole: independent of ranks and ZeRO stage."""

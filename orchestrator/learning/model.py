@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from orchestrator.config.schema import LearnerConfig
 from orchestrator.learning.rows import Microbatch
+from orchestrator.learning.zero import born_sharded
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -62,29 +66,61 @@ class TokenScorer(nn.Module):
     def _score(self, hidden_TH: torch.Tensor, target_T: torch.Tensor, temperature: float) -> tuple[torch.Tensor, ...]:
         raw_TV = self.language_model.lm_head(hidden_TH)
         raw_TV = raw_TV if raw_TV.dtype == torch.float64 else raw_TV.float()
-        raw_T = raw_TV.gather(1, target_T[:, None])[:, 0]
+        # Detached: a gradient that nobody asks for would keep the whole logits alive.
+        raw_T = raw_TV.detach().gather(1, target_T[:, None])[:, 0]
         logprobs_TV = torch.log_softmax(raw_TV / temperature, dim=-1)
         with torch.no_grad():
             entropies_T = -(logprobs_TV.exp() * logprobs_TV).sum(-1)
         return logprobs_TV.gather(1, target_T[:, None])[:, 0], entropies_T, raw_T
 
 
-def build(folder: Path | str, seed: int, dtype: str) -> TokenScorer:
-    """A model of the folder's architecture with fresh weights. The same seed gives the same weights on every rank."""
+def build(folder: Path | str, seed: int, dtype: str, learner: LearnerConfig | None = None) -> TokenScorer:
+    """A model of the folder's architecture with fresh weights: a seed's weights are the same on all ranks and ZeRO stages.
+
+    learner: shards the model under ZeRO-3, collectively. Rank 0's host then holds it whole for a moment, and no device does.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder)
-    with torch.random.fork_rng():
+    sharded = learner is not None and learner.zero_stage == 3
+    with torch.random.fork_rng(), torch.device("meta") if sharded and dist.get_rank() else nullcontext():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=DTYPES[dtype])
+    if learner is not None and sharded:
+        # Without the metadata of `state_dict`, which transformers trips over.
+        whole = dict(model.state_dict())
+        with born_sharded(learner, dtype):
+            model = type(model).from_pretrained(
+                None, config=config, state_dict=whole, attn_implementation="sdpa", dtype=DTYPES[dtype]
+            )
+        _recompute_buffers(model)
     return TokenScorer(model)
 
 
-def load(reference: Path | str, dtype: str) -> TokenScorer:
-    """Weights from a folder or a hub id."""
+def load(reference: Path | str, dtype: str, learner: LearnerConfig | None = None) -> TokenScorer:
+    """Weights from a folder or a hub id. learner: shards them under ZeRO-3 while they are read, collectively."""
     from transformers import AutoModelForCausalLM
 
-    return TokenScorer(AutoModelForCausalLM.from_pretrained(reference, attn_implementation="sdpa", dtype=DTYPES[dtype]))
+    with born_sharded(learner, dtype) if learner else nullcontext():
+        model = AutoModelForCausalLM.from_pretrained(reference, attn_implementation="sdpa", dtype=DTYPES[dtype])
+    if learner and learner.zero_stage == 3:
+        _recompute_buffers(model)
+    return TokenScorer(model)
+
+
+def _recompute_buffers(model: Any) -> None:
+    """Buffers that no checkpoint holds, as of a model that was not born sharded.
+
+    DeepSpeed rounds every tensor that a layer computes while it is made to the model's precision, and rotary frequencies in
+    bfloat16 give positions that no engine has.
+    """
+    for module in model.modules():
+        computed = [module.get_buffer(name) for name in module._non_persistent_buffers_set]
+        for buffer in computed:
+            if buffer.is_floating_point():
+                buffer.data = buffer.data.float()
+        if computed:
+            model._init_weights(module)
 
 
 def served_weights(scorer: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -13,13 +13,14 @@ from orchestrator.config.schema import LearnerConfig
 from orchestrator.errors import RunError
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.critic import Critic
-from orchestrator.learning.engine import Engine
+from orchestrator.learning.engine import Engine, frozen
 from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.objectives.kl import k3
 from orchestrator.learning.partition import PartitionScorer, PartitionScores
 from orchestrator.learning.parts import Columns, Part, columns_of, microbatch_loss, split, units
 from orchestrator.learning.rows import Microbatch, Row, pack
+from orchestrator.learning.schedule import learning_rate_at
 from orchestrator.values import LogitAnswer, LogitQuery
 
 CRITIC = "critic."
@@ -51,19 +52,21 @@ class PolicyLearner:
         rank: int,
         pad_id: int,
         max_logprob_gap: float,
+        steps: int,
         critic: TokenScorer | None = None,
     ) -> None:
-        """reference: the starting policy, where the objective `needs_reference`. critic: a model of the policy's kind that an
-        objective with a critic starts it from.
+        """steps: of the whole run, for the learning-rate schedule. reference: the starting policy, where the algorithm needs it;
+        frozen here, and sharded as the policy is. critic: a model of the policy's kind that a critic starts from.
         """
         self.objective = OBJECTIVES[algorithm.name]
         if self.objective.partition and algorithm.flow_log_z:
             policy = PartitionScorer(policy, algorithm.flow_dropout)
         self.engine = Engine(policy, learner, learner.learning_rate, dtype)
         self.critic = Critic(critic, learner, algorithm, dtype) if critic else None
-        self.reference = reference.to(self.engine.device).eval() if reference else None
+        self.reference = frozen(reference, learner, dtype, self.engine.device) if reference else None
         self._learner, self._algorithm = learner, algorithm
         self._rank, self._pad_id, self._max_gap = rank, pad_id, max_logprob_gap
+        self._steps = steps
         self.steps_done = 0
         self.optimizer_steps = 0
 
@@ -84,7 +87,7 @@ class PolicyLearner:
     def update(self, batch: Batch) -> dict[str, float]:
         """Train on one batch. Raises RunError before any optimizer step if trainer and engine disagree on log-probabilities."""
         columns, metrics = self._columns(batch)
-        learning_rate = self._learning_rate()
+        learning_rate = learning_rate_at(self._learner, self.steps_done, self._steps)
         warmth = learning_rate / self._learner.learning_rate if self._learner.learning_rate else 1.0
         taken: list[dict[str, float]] = []
         for _ in range(self._algorithm.epochs_per_batch):
@@ -170,11 +173,7 @@ class PolicyLearner:
     def _reference_logprobs(self, microbatch: Microbatch, temperature: float) -> torch.Tensor:
         assert self.reference is not None
         with torch.no_grad():
-            return self.reference(microbatch, temperature).logprobs
-
-    def _learning_rate(self) -> float:
-        warmup = self._learner.warmup_steps
-        return self._learner.learning_rate * min(1.0, (self.steps_done + 1) / warmup if warmup else 1.0)
+            return TokenScores(*self.reference(microbatch, temperature)).logprobs
 
     def _gap(self, scores: TokenScores, behaviour_T: torch.Tensor) -> dict[str, float]:
         """Trainer against engine, per token. Past the bound the weights that sampled are not the weights that are trained."""

@@ -133,3 +133,22 @@ def test_the_gpu_build_of_vllm_cannot_serve_on_the_cpu(monkeypatch: pytest.Monke
     monkeypatch.setattr(preflight, "_installed", lambda package: False)
     with pytest.raises(PreflightError, match=r"rollout\.fleet\.gpus_per_server, judge\.fleet\.gpus_per_server"):
         preflight.check_engines(plan)
+
+
+def test_colocated_servers_take_nothing_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(learner=LearnerConfig(ranks=4, gpus_per_rank=1, cpus_per_rank=2))
+    config.placement.name = "colocated"
+    config.rollout.fleet = FleetConfig(servers=4, gpus_per_server=1)
+    config.judge.fleet = FleetConfig(servers=2, gpus_per_server=2)
+    # The learner's 4 GPUs and 8 CPUs, and nothing else.
+    plan = make_plan(config)
+    assert (plan.gpus, plan.cpus) == (4, 8)
+    assert "GPU of the learner's" in plan.bundles[2].what
+    assert "tensor-parallel over 2 GPUs of the learner's" in plan.bundles[3].what
+    assert check_fit(plan, inventory("4x80GB"))
+    # They are not servers on the CPU.
+    monkeypatch.setattr(preflight, "_installed", lambda package: False)
+    preflight.check_engines(plan)
+    config.learner.gpus_per_rank = 0
+    with pytest.raises(PreflightError, match="GPU build"):
+        preflight.check_engines(make_plan(config))

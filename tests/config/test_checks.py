@@ -20,6 +20,9 @@ class Workload:
 """
 URL = "http://localhost:8000/v1"
 
+SPLIT = ["learner.gpus_per_rank=1", "rollout.fleet.gpus_per_server=1", "judge.fleet.gpus_per_server=1"]
+COLOCATED = ["placement=colocated", *SPLIT]
+
 IMPOSSIBLE = {
     "completion fills the context": ["rollout.max_completion_tokens=256"],
     "width not a multiple of heads": ["model.heads=6", "model.kv_heads=2"],
@@ -45,6 +48,19 @@ IMPOSSIBLE = {
     "more minibatches than episodes": ["algorithm.minibatches=65"],
     "bfloat16 without ZeRO": ["model.dtype=bfloat16", "limits.logprob_gap_max=0.5", "learner.zero_stage=0"],
     "float32's bound for bfloat16": ["model.dtype=bfloat16"],
+    "offloaded optimizer at stage 1": ["learner.offload_optimizer=true", "learner.zero_stage=1"],
+    "offloaded parameters at stage 2": ["learner.offload_parameters=true"],
+    "colocated on parts of GPUs": ["placement=colocated", "learner.gpus_per_rank=0.5"],
+    "colocated servers on GPUs, learner on the CPU": ["placement=colocated", "rollout.fleet.gpus_per_server=1"],
+    "a colocated server on part of a GPU": [*COLOCATED, "judge.fleet.gpus_per_server=0.5"],
+    "a colocated server without GPU": [*COLOCATED, "rollout.fleet.gpus_per_server=0"],
+    "more colocated servers than GPUs": [*COLOCATED, "rollout.fleet.servers=3"],
+    "a colocated server of more GPUs than there are": [*COLOCATED, "judge.fleet.gpus_per_server=4"],
+    "ipc on the CPU": ["sync.transport=ipc"],
+    "nccl on the CPU": ["sync.transport=nccl"],
+    "ipc between GPUs": [*SPLIT, "sync.transport=ipc"],
+    "nccl on one GPU": [*COLOCATED, "sync.transport=nccl"],
+    "nccl on parts of GPUs": [*SPLIT, "learner.gpus_per_rank=0.5", "sync.transport=nccl"],
 }
 
 POSSIBLE = {
@@ -57,6 +73,15 @@ POSSIBLE = {
     "data": ["data.source=morebench_site", "data.path=present.json"],
     "every ZeRO stage": ["learner.zero_stage=0"],
     "name": ["name=my-run_2.1"],
+    "colocated on GPUs": [*COLOCATED, "rollout.fleet.servers=2", "judge.fleet.gpus_per_server=2", "sync.transport=ipc"],
+    "colocated on the CPU": ["placement=colocated", "rollout.fleet.servers=3"],
+    "colocated with a judge elsewhere": [*COLOCATED, f"judge={URL}", "judge.fleet.servers=9"],
+    "nccl between GPUs": [*SPLIT, "sync.transport=nccl"],
+    "everything offloaded": [
+        "learner.zero_stage=3",
+        "learner.offload_optimizer=true",
+        "learner.offload_parameters=true",
+    ],
 }
 
 

@@ -291,3 +291,38 @@ def test_workloads_that_ship_have_valid_presets(name: str) -> None:
 def test_every_setting_is_documented(world: Path) -> None:
     for key in keys_of(type(compose("world.py"))).values():
         assert key.doc, key.name
+
+
+def test_hardware_lies_between_the_preset_and_what_is_given(world: Path) -> None:
+    write(world / "own.yaml", "workload: world.py\npreset: small\nhardware: 1x80GB\nlearner: {zero_stage: 3}\n")
+    composed = trace("own.yaml", ["learner.ranks=2"])
+    config = composed.config
+    # The preset's steps stay; its 4 ranks give way to the hardware's, and those to what is given.
+    assert (config.steps, config.learner.gpus_per_rank, config.learner.ranks, config.learner.zero_stage) == (
+        400,
+        1,
+        2,
+        3,
+    )
+    assert composed.origins["learner.gpus_per_rank"] == "hardware=1x80GB"
+    assert composed.origins["learner.ranks"] == "command line"
+    # A preset of a group that the hardware or its user names lies under the hardware.
+    assert compose("world.py", ["hardware=1x80GB", "algorithm=grpo"]).algorithm.minibatches == 2
+    # A stored config says the same again.
+    write(world / "stored.yaml", to_yaml(trace("world.py", ["hardware=8x80GB"])))
+    assert to_values(compose("stored.yaml")) == to_values(compose("world.py", ["hardware=8x80GB"]))
+
+
+def test_unknown_hardware_lists_what_there_is(world: Path) -> None:
+    message = refused("hardware=3x7GB")
+    assert "hardware=3x7GB" in message
+    assert "1x24GB, 1x80GB, 2x8x80GB, 8x80GB" in message
+    assert "there are settings for" in refused("hardware=../hardware/1x24GB")
+
+
+def test_hardware_comes_with_the_package() -> None:
+    import tomllib
+
+    root = Path(__file__).parents[2]
+    packaged = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert "**/*.yaml" in packaged["orchestrator"]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
-from orchestrator.fleets.server import Acknowledgement, MissedBatchesError, ServerSpec, StaleWeightsError
+from orchestrator.fleets.server import Acknowledgement, MissedBatchesError, StaleWeightsError
+from orchestrator.fleets.specs import ServerSpec
 from orchestrator.values import Answer, Call, Choice, Turn, stable_hash
 
 TROUBLES = "troubles.json"
@@ -22,7 +23,8 @@ HANG_S = 600.0
 class Trouble:
     """What goes wrong at one server. kind: die, hang, raise or slow in a batch, of which `at` is the first (from 1, counted
     since `arrange` over all processes of the server) and `times` how many in a row; old_version or other_fingerprint in the
-    acknowledgement of the weights `at`; raise_starting when a process starts.
+    acknowledgement of the weights `at`; raise_starting when a process starts; raise_receiving or hang_receiving at the bucket
+    `at`; raise_waking at the part `at` (1 weights, 2 the cache).
     """
 
     server: str
@@ -60,6 +62,28 @@ def answer_to(call: Call, version: int) -> Answer:
     return Turn(call.role, (1,), ids, (-0.5,) * 4, text, "stop", call.sampling.temperature, version, call.seed)
 
 
+def wire_of(folder: Path, port: int) -> Path:
+    """Where what was broadcast in the group that meets at this port lies, a file a tensor."""
+    return folder / f"wire-{port}"
+
+
+class FolderGroup:
+    """A communicator's rank 0 whose broadcasts are files."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._wire = wire_of(folder, port)
+        self._wire.mkdir()
+        self._sent = 0
+
+    def broadcast(self, tensor: Any, src: int, stream: Any) -> None:
+        import torch
+
+        assert src == 0
+        torch.save(tensor.clone(), self._wire / "part")
+        (self._wire / "part").rename(self._wire / f"{self._sent}.pt")
+        self._sent += 1
+
+
 class FakeServer:
     """Wrapped by `start_servers` as `VllmServer` is."""
 
@@ -72,7 +96,59 @@ class FakeServer:
             raise FileNotFoundError("no model folder")
 
     def ping(self) -> dict[str, Any]:
-        return {"server": self._name, "version": self._version, "pid": os.getpid()}
+        return {"server": self._name, "version": self._version, "pid": os.getpid(), "workers": 1}
+
+    def open_transfer(self, info: dict[str, Any]) -> None:
+        self._note(f"open {json.dumps(info, sort_keys=True)}")
+        self._wire, self._tensors = wire_of(self._folder, info.get("master_port", 0)), 0
+
+    def start_update(self) -> None:
+        from orchestrator.fleets.weights import Fingerprint
+
+        self._note("start update")
+        self._version, self._digest, self._buckets = -1, Fingerprint(), 0
+
+    def receive(self, info: dict[str, Any]) -> None:
+        import torch
+
+        self._buckets += 1
+        self._note(f"receive {' '.join(info['names'])}")
+        if self._due("raise_receiving", self._buckets):
+            raise ValueError("no room for this bucket")
+        if self._due("hang_receiving", self._buckets):
+            time.sleep(HANG_S)
+        types = [getattr(torch, name) for name in info["dtype_names"]]
+        if "ipc_handles" in info:
+            ((path,),) = info["ipc_handles"].values()
+            sizes = info["tensor_sizes"]
+            parts = torch.load(path)[: sum(sizes)].split(sizes)
+            flat = [part.view(type_) for part, type_ in zip(parts, types, strict=True)]
+        else:
+            flat = [torch.load(self._next_on_the_wire()) for _ in types]
+        for name, tensor, shape, type_ in zip(info["names"], flat, info["shapes"], types, strict=True):
+            assert tensor.dtype == type_
+            self._digest.add({name: tensor.reshape(shape)})
+
+    def _next_on_the_wire(self) -> Path:
+        path = self._wire / f"{self._tensors}.pt"
+        self._tensors += 1
+        while not path.exists():
+            time.sleep(0.01)
+        return path
+
+    def finish_update(self, version: int) -> Acknowledgement:
+        self._note(f"finish update {version}")
+        self._version = version
+        return Acknowledgement(self._name, version, self._digest.hexdigest())
+
+    def sleep(self, level: int) -> None:
+        self._note(f"sleep {level}")
+        self._version = -1 if level == 2 else self._version
+
+    def wake(self, part: str) -> None:
+        self._note(f"wake {part}")
+        if self._due("raise_waking", 1 if part == "weights" else 2):
+            raise MemoryError("CUDA out of memory")
 
     def update_weights(self, version: int, references: Sequence[Any]) -> Acknowledgement:
         import ray

@@ -13,7 +13,7 @@ import torch
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
 from orchestrator.fleets.fleet import Fleet, start_servers
-from orchestrator.fleets.server import ServerSpec
+from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.weights import publish
 from orchestrator.learning.model import TokenScorer, build, served_weights
 from orchestrator.learning.rows import Row, pack

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
-from orchestrator.fleets.server import ServerSpec, engine_arguments
+from orchestrator.fleets.specs import ServerSpec, engine_arguments
 from orchestrator.fleets.weights import FINGERPRINTED_BYTES, Fingerprint, to_array, to_tensor
 
 CPU = ServerSpec("policy", 2, "models/x", True, ModelConfig(context_tokens=512, dtype="bfloat16"), FleetConfig())
@@ -32,7 +32,8 @@ def test_what_would_change_the_samples_is_set_on_all_hardware(arguments: dict[st
         "logprobs_mode": "processed_logprobs",
         "generation_config": "vllm",
         "enable_prefix_caching": True,
-        "worker_extension_cls": "orchestrator.fleets.worker.WeightReceiver",
+        "worker_extension_cls": "orchestrator.fleets.worker.WorkerExtension",
+        "weight_transfer_config": {"backend": "orchestrator_object_store"},
     }
     assert {name: arguments[name] for name in expected} == expected
     # one token's candidates: two words, each with and without a space, in three spellings

@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
 from orchestrator.fleets.fleet import server_of
-from orchestrator.fleets.server import MissedBatchesError, ServerSpec, StaleWeightsError, VllmServer
+from orchestrator.fleets.server import MissedBatchesError, StaleWeightsError, VllmServer
+from orchestrator.fleets.specs import ServerSpec
 from orchestrator.learning.tokenizer import build_tokenizer
 from orchestrator.values import Call, Choice, Fault, Sampling, Turn
 
@@ -71,7 +72,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> VllmServer:
         monkeypatch.setitem(sys.modules, name, module)
     made = object.__new__(VllmServer)
     spec = ServerSpec("judge", 0, "models/x", False, ModelConfig(context_tokens=CONTEXT), FleetConfig())
-    state = {"spec": spec, "engine": Engine(), "tokenizer": Words(), "version": 4, "batches": 0, "choice_ids": {}}
+    state = {
+        "spec": spec,
+        "engine": Engine(),
+        "tokenizer": Words(),
+        "version": 4,
+        "batches": 0,
+        "choice_ids": {},
+        "asleep": set(),
+    }
     made.__dict__.update({f"_{name}": value for name, value in state.items()})
     return made
 

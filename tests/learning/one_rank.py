@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import os
 import random
+import weakref
 from pathlib import Path
 from typing import Any
 
 import torch
 from invented import preset
+from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from orchestrator.config.schema import AlgorithmConfig, LearnerConfig, SftConfig
 from orchestrator.errors import RunError
 from orchestrator.learning.batch import Batch, make_batch, select
-from orchestrator.learning.model import TokenScorer
+from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.policy import PolicyLearner
-from orchestrator.learning.rows import Row
+from orchestrator.learning.rows import Microbatch, Row, pack
 from orchestrator.values import Episode, Group, LogitQuery, Scored, Task, Turn
 
 VOCABULARY = 8
@@ -41,13 +43,20 @@ def small_model(dtype: torch.dtype = torch.float32, initializer_range: float = 0
 
 
 def policy_learner(
-    algorithm: AlgorithmConfig, *, reference: bool = True, max_logprob_gap: float = 1e-4, learning_rate: float = 1e-2
+    algorithm: AlgorithmConfig,
+    *,
+    reference: bool = True,
+    max_logprob_gap: float = 1e-4,
+    learning_rate: float = 1e-2,
+    schedule: str = "constant",
 ) -> PolicyLearner:
-    config = LearnerConfig(ranks=1, zero_stage=2, learning_rate=learning_rate, tokens_per_microbatch=64)
+    config = LearnerConfig(
+        ranks=1, zero_stage=2, learning_rate=learning_rate, schedule=schedule, tokens_per_microbatch=64
+    )
     return PolicyLearner(
         small_model(), small_model() if reference else None, config, algorithm,
-        dtype="float32", rank=0, pad_id=0, max_logprob_gap=max_logprob_gap,
-        critic=small_model() if OBJECTIVES[algorithm.name].critic else None,
+        dtype="float32", rank=0, pad_id=0, max_logprob_gap=max_logprob_gap, steps=5,
+        critic=small_model() if algorithm.needs_critic else None,
     )  # fmt: skip
 
 
@@ -121,6 +130,61 @@ def divergence() -> dict[str, Any]:
     return {"metrics": metrics, "without": without.update(sample(without, 3, 8, seed=0))}
 
 
+def scheduled() -> float:
+    """The learning rate of a run that was taken up again after three steps."""
+    learner = policy_learner(AlgorithmConfig(), schedule="linear")
+    learner.steps_done = 3
+    return learner.update(sample(learner, 3, 8, seed=0))["policy/learning_rate"]
+
+
+class Constant(nn.Module):
+    """Weights of 1 whose gradient is the same in every step."""
+
+    scores = TokenScores
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5, dtype=torch.bfloat16))
+
+    def forward(self, batch: Microbatch, temperature: float) -> TokenScores:
+        scores = self.weight.float().sum().expand(len(batch.target))
+        return TokenScores(scores, scores, scores)
+
+
+def small_steps(stage: int, offloaded: bool) -> dict[str, Any]:
+    """One step, four more; a fresh engine takes the state over and makes five. Weights and masters after each."""
+    from orchestrator.learning.engine import Engine
+
+    learner = LearnerConfig(
+        zero_stage=stage, offload_optimizer=offloaded, offload_parameters=offloaded and stage == 3, max_grad_norm=10.0
+    )
+    microbatches = pack([Row((1, 2), ((3,),), (1,))], 0, 1, 16, 0)
+    engine: Any = Engine(Constant(), learner, 1e-3, "bfloat16")
+    weights, masters, states = [], [], []
+
+    def steps(number: int) -> None:
+        for _ in range(number):
+            engine.score(microbatches, 1, loss=lambda scores, _: scores.logprobs.sum())
+            engine.step(1e-3)
+        note()
+
+    def note() -> None:
+        (bucket,) = engine.weights(engine.parameters(), 2**20)
+        weights.append(float(bucket["weight"].float().max()))
+        states.append(dict(engine.state()))
+        masters.append(float(states[-1]["weight"]["master"].max()))
+
+    steps(1)
+    steps(4)
+    engine.close()
+    engine = Engine(Constant(), learner, 1e-3, "bfloat16")
+    engine.load_state(states[-1].items(), 5)
+    note()
+    steps(5)
+    before, after = (state["weight"] for state in states[1:3])
+    return {"weights": weights, "masters": masters, "taken_over": all(torch.equal(before[k], after[k]) for k in before)}
+
+
 def logit_queries() -> dict[str, Any]:
     learner = policy_learner(AlgorithmConfig(), reference=False)
     queries = [
@@ -153,9 +217,9 @@ def bandit() -> dict[str, Any]:
 def bandits() -> dict[str, Any]:
     """Every objective with its published settings, a few updates: the rewarded token's probability and the last metrics."""
     results = {}
-    for name, objective in OBJECTIVES.items():
+    for name in OBJECTIVES:
         algorithm = preset(name, critic_learning_rate=1e-2, overlong_share=0.0, dynamic_sampling=False)
-        learner = policy_learner(algorithm, reference=objective.needs_reference(algorithm))
+        learner = policy_learner(algorithm, reference=algorithm.needs_reference)
         before = float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED])
         metrics = [
             learner.update(sample(learner, 1, 32, seed=step, algorithm=algorithm)) for step in range(SHORT_BANDIT)
@@ -212,7 +276,7 @@ def teach_one(stage: int, dtype: str) -> dict[str, Any]:
         dtype=dtype, rank=0, pad_id=0, progress=lambda step, loss: losses.append((step, loss)),
     )  # fmt: skip
     parameters, state = dict(engine.parameters()), dict(engine.state())
-    return {
+    result = {
         "losses": losses,
         "weights": {str(parameter.dtype) for parameter in parameters.values()},
         "rounded": all(
@@ -222,6 +286,10 @@ def teach_one(stage: int, dtype: str) -> dict[str, Any]:
         ),
         "finer": any(not torch.equal(slots["master"], slots["master"].bfloat16().float()) for slots in state.values()),
     }
+    held = [weakref.ref(engine.module), *map(weakref.ref, parameters.values())]
+    parameters.clear()
+    engine.close()
+    return result | {"freed": all(reference() is None for reference in held)}
 
 
 def work(_: int, port: int, path: str) -> None:
@@ -241,6 +309,11 @@ def work(_: int, port: int, path: str) -> None:
         "bandit": bandit(),
         "bandits": bandits(),
         "not_numbers": not_numbers(),
+        "schedule": scheduled(),
+        "small_steps": {
+            f"{stage}-offloaded" if offloaded else str(stage): small_steps(stage, offloaded)
+            for stage, offloaded in ((1, False), (2, False), (2, True), (3, False), (3, True))
+        },
         "teach_float32": teach_one(2, "float32"),
         **{f"teach_bfloat16_{stage}": teach_one(stage, "bfloat16") for stage in (1, 2, 3)},
     }

@@ -165,7 +165,7 @@ def test_a_half_written_checkpoint_is_passed_over_and_overwritten(
     assert not partial.exists()
 
 
-@pytest.mark.parametrize("fails", ["_save", "_sync"])
+@pytest.mark.parametrize("fails", ["_save", "fsync"])
 def test_a_full_disk_leaves_the_previous_checkpoint_as_it_was(
     tmp_path: Path, model_folder: Path, scorer: TokenScorer, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:

@@ -1,0 +1,132 @@
+"""What a server is to be: its model, its place, and vLLM's settings that follow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config.schema import FleetConfig, ModelConfig, Role
+from orchestrator.errors import RunError
+from orchestrator.fleets.weights import backend_of
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a colocated server sits: the node, its GPUs by the names that CUDA_VISIBLE_DEVICES knows, and their UUIDs. No GPUs on
+    the CPU."""
+
+    node: str
+    devices: tuple[str, ...] = ()
+    uuids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """What a server needs to start. folder: a local model folder or a hub id. trained: False starts with placeholder weights
+    that the first sync replaces. transport: how new weights arrive. seat: the GPUs of others that it uses while they wait; it
+    can sleep then."""
+
+    role: str
+    index: int
+    folder: str
+    trained: bool
+    model: ModelConfig
+    fleet: FleetConfig
+    transport: str = "object_store"
+    seat: Seat | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}-{self.index}"
+
+    @property
+    def workers(self) -> int:
+        """Processes that share the model: one a GPU."""
+        return max(1, int(self.fleet.gpus_per_server))
+
+
+def specs_of(
+    name: str, role: Role, folder: str, trained: bool, transport: str, seats: Sequence[Seat | None] = ()
+) -> list[ServerSpec]:
+    """The servers of a role's fleet. seats: one a server where they are colocated."""
+    return [
+        ServerSpec(name, index, folder, trained, role.model, role.fleet, transport, seat)
+        for index, seat in zip(range(role.fleet.servers), seats or [None] * role.fleet.servers, strict=False)
+    ]
+
+
+def own_seat() -> Seat:
+    """Where this process computes: its node and, where it has one, its GPU."""
+    import ray
+    import torch
+
+    node = ray.get_runtime_context().get_node_id()
+    if not torch.cuda.is_available():
+        return Seat(node)
+    index = torch.cuda.current_device()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    return Seat(node, (visible.split(",")[index],), (str(torch.cuda.get_device_properties(index).uuid),))
+
+
+def share_seats(ranks: Sequence[Seat], fleet: FleetConfig, name: str) -> list[Seat]:
+    """A seat for each server: the GPUs of as many ranks, in order, as it has workers.
+
+    Raises RunError where the GPUs of one server would lie on two nodes.
+    """
+    workers = max(1, int(fleet.gpus_per_server))
+    seats = []
+    for index in range(fleet.servers):
+        # On the CPU there may be more servers than ranks; they share.
+        mine = [ranks[(index * workers + at) % len(ranks)] for at in range(workers)]
+        nodes = {seat.node for seat in mine}
+        if len(nodes) > 1:
+            raise RunError(
+                f"{name}-{index} would use GPUs of ranks on {len(nodes)} nodes: choose gpus_per_server of the {name} fleet as a "
+                "divisor of a node's GPUs."
+            )
+        seats.append(
+            Seat(mine[0].node, sum((seat.devices for seat in mine), ()), sum((seat.uuids for seat in mine), ()))
+        )
+    return seats
+
+
+def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
+    """vLLM's settings. Everything that could silently change what is sampled is set here."""
+    context = spec.model.context_tokens
+    arguments: dict[str, Any] = {
+        "model": spec.folder,
+        "load_format": "auto" if spec.trained else "dummy",
+        "dtype": spec.model.dtype,
+        "max_model_len": context,
+        "max_num_seqs": spec.fleet.max_concurrent_sequences,
+        "seed": 0,
+        # Log-probabilities of the distribution that was sampled from, temperature included.
+        "logprobs_mode": "processed_logprobs",
+        # A model folder's generation defaults (top-p, top-k) would bias the samples.
+        "generation_config": "vllm",
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "worker_extension_cls": "orchestrator.fleets.worker.WorkerExtension",
+        "weight_transfer_config": {"backend": backend_of(spec.transport)},
+        "max_logprobs": 32,
+    }
+    if spec.fleet.gpus_per_server:
+        backend = "mp" if spec.workers > 1 else "uni"
+        return arguments | {
+            "tensor_parallel_size": spec.workers,
+            "distributed_executor_backend": backend,
+            "gpu_memory_utilization": spec.fleet.gpu_memory_share,
+            "enable_sleep_mode": spec.seat is not None,
+        }
+    return arguments | {
+        "distributed_executor_backend": "uni",
+        "enforce_eager": True,
+        "kv_cache_memory_bytes": spec.fleet.kv_cache_bytes,
+        # The smallest block the CPU kernels like: short responses must fill blocks to be found in the prefix cache.
+        "block_size": 32,
+        # Seeded requests crash on the CPU when a prefill is split.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(context, 4096),
+    }
