@@ -31,7 +31,6 @@ from orchestrator.learning import checkpoints, sft
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
-from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.starting import StartingModel, publish_folder
 from orchestrator.records.folder import read_json
@@ -146,7 +145,7 @@ class Rank:
 
     def learner(self, policy: StartingModel) -> PolicyLearner:
         """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""
-        shape, objective = self.config.model, OBJECTIVES[self.config.algorithm.name]
+        shape, algorithm = self.config.model, self.config.algorithm
 
         def start() -> TokenScorer:
             return (
@@ -157,15 +156,15 @@ class Rank:
 
         return PolicyLearner(
             start(),
-            start() if objective.needs_reference(self.config.algorithm) else None,
+            start() if algorithm.needs_reference else None,
             self.config.learner,
-            self.config.algorithm,
+            algorithm,
             dtype=shape.dtype,
             rank=self.rank,
             pad_id=_pad_id(_tokenizer(policy.folder)),
             max_logprob_gap=self.config.limits.logprob_gap_max,
             steps=self.config.steps,
-            critic=start() if objective.critic else None,
+            critic=start() if algorithm.has_critic else None,
         )
 
     def prepare_fleets(
@@ -237,8 +236,6 @@ class Rank:
     def train_step(self, learner: PolicyLearner, step: int) -> dict[str, float]:
         """One step: episodes, verdicts, update, sync. Returns the learner's metrics."""
         batch = self.collect(learner, step)
-        if self.colocated:
-            self.from_rank_0(Director.rest)
         with self.phase("learn"):
             learned = learner.update(batch, step - 1) if batch is not None else {}
         self.sync(learner, version=step)
@@ -247,14 +244,24 @@ class Rank:
         return learned
 
     def collect(self, learner: PolicyLearner, step: int) -> Batch | None:
-        """Episodes and verdicts of a step; with dynamic sampling, round after round until the director has enough."""
+        """Episodes and verdicts of a step; with dynamic sampling, round after round until the director has enough.
+
+        Colocated servers sleep before the learner works: to answer a reward's queries, or at the end.
+        """
         for refill in itertools.count():
             queries = self.from_rank_0(Director.play, step, "train", refill)
+            if self.colocated and queries:
+                self.from_rank_0(Director.rest)
             with self.phase("learn"):
                 logits = learner.answer(queries, step - 1) if queries else []
                 batch = self.from_rank_0(Director.batch, step, logits)
-            if not isinstance(batch, Refill):
-                return batch
+            if isinstance(batch, Refill):
+                if self.colocated and queries:
+                    self.sync(learner, version=step - 1)
+                continue
+            if self.colocated and not queries:
+                self.from_rank_0(Director.rest)
+            return batch
         raise AssertionError("the director asks for a bounded number of refills")
 
     def evaluate(self, learner: PolicyLearner, step: int) -> None:

@@ -169,16 +169,18 @@ def distances(world: World, scorer: TokenScorer, beta: float) -> dict[str, float
 
     modes: of the prompts' modes the smallest share that the policy gives at least half of what the target gives.
     """
-    worst = {"total_variation": 0.0, "kl": 0.0, "log_z": 0.0, "modes": 1.0}
+    found: list[dict[str, float]] = []
     for prompt in range(PROMPTS):
         target, exact = world.target(prompt, beta)
         logprobs, log_z = scores_of_all(scorer, prompt)
         peaks = world.modes[prompt]
-        held = float((logprobs[peaks].exp() >= 0.5 * target[peaks]).double().mean())
-        found = {
-            "total_variation": float((logprobs.exp() - target).abs().sum()) / 2,
-            "kl": float((target * (target.log() - logprobs)).sum()),
-            "log_z": abs(log_z - exact) if log_z is not None else 0.0,
-        }
-        worst = {name: max(worst[name], value) for name, value in found.items()} | {"modes": min(worst["modes"], held)}
-    return worst
+        found.append(
+            {
+                "total_variation": float((logprobs.exp() - target).abs().sum()) / 2,
+                "kl": float((target * (target.log() - logprobs)).sum()),
+                "lost_modes": float((logprobs[peaks].exp() < 0.5 * target[peaks]).double().mean()),
+                **({"log_z": abs(log_z - exact)} if log_z is not None else {}),
+            }
+        )
+    worst = {name: max(one[name] for one in found) for name in found[0]}
+    return worst | {"modes": 1 - worst.pop("lost_modes")}

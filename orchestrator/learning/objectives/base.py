@@ -107,7 +107,7 @@ class Objective:
 
     compares: an episode without another scored one in its group says nothing. zero_if_equal: where a group's rewards are all
     equal, its tokens' losses have no gradient. of_sequences: the loss of a token depends on its whole episode. critic: needs
-    values. partition: needs FlowRL's log Z. prior: needs the reference policy whatever the KL penalty's weight.
+    values. partition: has FlowRL's log Z.
     """
 
     relative: Relative
@@ -119,7 +119,6 @@ class Objective:
     of_sequences: bool = False
     critic: bool = False
     partition: bool = False
-    prior: Callable[[Settings], bool] = lambda settings: False
 
     def advantage(self, outcome: Outcome, settings: Settings) -> torch.Tensor:
         """Advantages of all tokens, [T]."""
@@ -132,10 +131,6 @@ class Objective:
             penalty_T = divergence(settings.kl_estimator, inputs.logprobs_T, inputs.reference_T)
             loss_T = loss_T + settings.kl_weight * penalty_T
         return loss_T
-
-    def needs_reference(self, settings: Settings) -> bool:
-        """Whether the starting policy's log-probabilities are needed."""
-        return bool(settings.kl_weight) or self.prior(settings)
 
     def penalises_reward(self, settings: Settings) -> bool:
         """Whether the KL penalty is taken from the rewards."""

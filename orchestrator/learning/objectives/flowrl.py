@@ -56,5 +56,4 @@ OBJECTIVE = Objective(
     trajectory_balance,
     of_sequences=True,
     partition=True,
-    prior=lambda settings: settings.flow_prior == "reference",
 )

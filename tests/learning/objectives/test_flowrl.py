@@ -86,8 +86,7 @@ def test_the_reward_is_standardised_or_as_it_is() -> None:
 
 
 def test_which_settings_need_the_starting_policy() -> None:
-    flowrl = OBJECTIVES["flowrl"]
-    assert flowrl.needs_reference(preset("flowrl"))
-    assert not flowrl.needs_reference(preset("flowrl", flow_prior="old"))
-    assert flowrl.needs_reference(preset("flowrl", flow_prior="none", kl_weight=0.1))
-    assert not OBJECTIVES["dapo"].needs_reference(preset("dapo"))
+    assert preset("flowrl").needs_reference
+    assert not preset("flowrl", flow_prior="old").needs_reference
+    assert preset("flowrl", flow_prior="none", kl_weight=0.1).needs_reference
+    assert not preset("dapo").needs_reference
