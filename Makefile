@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # The miniature with its three processes sharing one GPU, where the GPU stack is installed: its vLLM has no CPU engine.
-ON_ONE_GPU := learner.ranks=1 learner.gpus_per_rank=0.4 limits.logprob_gap_max=0.01 \
+ON_ONE_GPU := learner.ranks=1 learner.gpus_per_rank=0.4 limits.logprob_gap_max=0.01 limits.logprob_gap_mean=0.001 \
 	rollout.fleet.gpus_per_server=0.3 rollout.fleet.gpu_memory_share=0.2 \
 	judge.fleet.gpus_per_server=0.3 judge.fleet.gpu_memory_share=0.2
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -126,14 +126,25 @@ class Director:
     def rest(self) -> None:
         """Colocated: the learner is about to work, so the servers sleep."""
         with self.ledger.phase("sync"):
-            for role, fleet in self.served.items():
-                fleet.sleep(SLEEP_LEVELS.get(role, KEEP_WEIGHTS))
+            self._sleep()
+
+    def _sleep(self) -> None:
+        for role, fleet in self.served.items():
+            fleet.sleep(SLEEP_LEVELS.get(role, KEEP_WEIGHTS))
 
     def wake(self, roles: Sequence[str], parts: Sequence[str]) -> None:
-        """Colocated: the learner waits, so the servers of these roles take their memory again, in this order."""
-        for role in roles:
-            for part in parts:
-                self.served[role].wake(part)
+        """Colocated: the learner waits, so the servers of these roles take their memory again, in this order.
+
+        If one cannot, the servers of all roles are put to sleep again; then its RunError goes on.
+        """
+        try:
+            for role in roles:
+                for part in parts:
+                    self.served[role].wake(part)
+        except RunError:
+            with suppress(RunError):  # a server that hung in waking will not sleep on request either
+                self._sleep()
+            raise
 
     def push(self, role: str, version: int, buckets: Iterable[Mapping[str, Any]]) -> None:
         """Have every server of a role that is not trained in RL take over weights; they go through the object store."""

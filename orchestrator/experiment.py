@@ -18,8 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import make_plan
-from orchestrator.cluster.preflight import check_engines, check_fit, nodes_of_cluster
+from orchestrator.cluster.preflight import check_engines, check_fit, check_memory, gpu_memory_gb, nodes_of_cluster
 from orchestrator.cluster.session import connected
 from orchestrator.config.compose import compose, to_values
 from orchestrator.config.schema import RunConfig
@@ -56,6 +57,7 @@ def run(
     with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display:
         display.announce("reading data and models")
         models = starting_models(config, workload, Path(config.storage))
+        check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
         display.announce("starting Ray")
         with connected(config.cluster) as ray:
             plan = make_plan(config)

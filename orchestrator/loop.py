@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -80,7 +81,9 @@ class Rank:
         self.roles = config.roles()
         self.lessons = {lesson.role: lesson for lesson in workload.lessons()}
         self.colocated = config.placement.name == "colocated"
-        self.transport = transport_of(config.transport(), config.sync)
+        # Ranks wait for rank 0 as long as a rollout takes, and NCCL would keep the servers' GPUs busy with waiting.
+        self.control = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+        self.transport = transport_of(config.transport(), config.sync, self.control)
 
     # --- what the models are taught before RL ---
 
@@ -126,17 +129,17 @@ class Rank:
             with tempfile.TemporaryDirectory(dir=folder.parent) as work:
                 save_folder(tensors, _local(model.folder), Path(work) / "taught")
                 publish_folder(Path(work) / "taught", folder)
-        dist.barrier()
+        dist.barrier(self.control)
 
     # --- fleets ---
 
     def seat_fleets(self, models: Sequence[StartingModel]) -> None:
         """Start the servers on the devices of the ranks, which say where they are."""
         seats: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(seats, own_seat())
+        dist.all_gather_object(seats, own_seat(), group=self.control)
         if self.director:
             self.director.seat_fleets({model.role: self._specs(model, seats) for model in models})
-        dist.barrier()
+        dist.barrier(self.control)
 
     def _specs(self, model: StartingModel, seats: Sequence[Seat]) -> list[ServerSpec]:
         role = self.roles[model.role]
@@ -163,6 +166,7 @@ class Rank:
             rank=self.rank,
             pad_id=_pad_id(_tokenizer(policy.folder)),
             max_logprob_gap=self.config.limits.logprob_gap_max,
+            mean_logprob_gap=self.config.limits.logprob_gap_mean,
             steps=self.config.steps,
             critic=start() if algorithm.has_critic else None,
         )
@@ -195,6 +199,7 @@ class Rank:
                 self.from_rank_0(Director.wake, [POLICY], ["weights"])
             self.transport.send(self.fleet, version, self.weights(learner.engine))
             if self.colocated:
+                self._release_memory()
                 self.from_rank_0(Director.wake, [POLICY], ["kv_cache"])
                 others = [role for role in self.director.served if role != POLICY] if self.director else []
                 self.from_rank_0(Director.wake, others, PARTS)
@@ -209,7 +214,7 @@ class Rank:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        dist.barrier()
+        dist.barrier(self.control)
 
     # --- RL ---
 
@@ -267,7 +272,13 @@ class Rank:
     def evaluate(self, learner: PolicyLearner, step: int) -> None:
         """Play the held-out tasks with the weights of this step and score them."""
         queries = self.from_rank_0(Director.play, step, "eval")
-        logits = learner.answer(queries, step) if queries else []
+        logits = []
+        if queries:
+            if self.colocated:
+                self.from_rank_0(Director.rest)
+            logits = learner.answer(queries, step)
+            if self.colocated:
+                self.sync(learner, step)
         if self.director:
             with self.phase("eval"):
                 self.director.evaluate(step, logits)
@@ -282,7 +293,7 @@ class Rank:
         """Put the learner into the state of a checkpoint and the records back to its step. Returns the steps done."""
         if self.director:
             checkpoints.verify(checkpoint)
-        dist.barrier()
+        dist.barrier(self.control)
         state = checkpoints.read_state(checkpoint)
         learner.load_state(lambda: checkpoints.read_tensors(checkpoint), state["optimizer_steps"])
         learner.steps_done, learner.optimizer_steps = state["steps_done"], state["optimizer_steps"]
@@ -297,7 +308,7 @@ class Rank:
         with self.phase("checkpoint"):
             served = self.copied_weights(learner.engine)
             random_states: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(random_states, checkpoints.random_states())
+            dist.all_gather_object(random_states, checkpoints.random_states(), group=self.control)
             state: dict[str, Any] = {
                 "step": step,
                 "weight_version": step,
@@ -319,7 +330,7 @@ class Rank:
                 self.config.checkpoint.keep,
                 writer=folder is not None,
             )
-            dist.barrier()
+            dist.barrier(self.control)
 
     # --- helpers ---
 
@@ -338,7 +349,7 @@ class Rank:
     def from_rank_0(self, method: Callable[Concatenate[Director, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the director's method returns on rank 0, on every rank."""
         box: list[Any] = [method(self.director, *args, **kwargs) if self.director else None]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
     @contextmanager

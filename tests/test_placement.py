@@ -90,7 +90,7 @@ def test_weights_are_not_sent_to_servers_that_could_not_wake(stage: tuple[Rank, 
     rank.director.served["policy"].fails_at = "weights"  # type: ignore[attr-defined]
     with pytest.raises(RunError, match="policy-0 failed while it should wake its weights"):
         rank.train_step(learner, 3)
-    assert notes[-1] == "policy wakes weights"
+    assert notes[-3:] == ["policy wakes weights", "policy sleeps at 2", "judge sleeps at 1"]
 
 
 def test_rollouts_run_ahead_only_when_every_fleet_has_its_weights_and_every_exam_is_passed(

@@ -164,9 +164,10 @@ def interrupt(command: list[str], after: int, send: Callable[[subprocess.Popen[s
                 family = psutil.Process(process.pid).children(recursive=True)
                 send(process)
         status = process.wait(timeout=60)
-    _, left = psutil.wait_procs(family, timeout=30)
+    # Ray's agents look only now and then whether what they serve is still there.
+    _, left = psutil.wait_procs(family, timeout=120)
     assert family, "".join(told)
-    assert not left, f"{[process.cmdline() for process in left]} outlived the run"
+    assert not left, f"{left} outlived the run"
     return status, "".join(told)
 
 

@@ -26,9 +26,9 @@ CUDA_CONTEXT = int(0.6 * GB)
 NCCL_BUFFERS = int(0.4 * GB)
 """Channels of a communicator of several ranks."""
 ENGINE_TOKENS = 8192
-"""Tokens that a server computes at once (vLLM's default for large GPUs), whose activations it sets aside."""
+"""Tokens that a server on a GPU computes at once (vLLM would take 2,048 here), whose activations it sets aside."""
 CUDA_GRAPHS = int(0.6 * GB)
-"""Captured graphs of a server: on top of its share, and they stay while it sleeps."""
+"""Captured graphs of a server; they stay while it sleeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +282,8 @@ def engine_memory(
 ) -> EngineMemory:
     """Memory of a vLLM server. device_bytes: of one GPU; None on the CPU, where fleet.kv_cache_bytes decides.
 
-    On a GPU vLLM takes its share of the memory: weights, what a profiling run of ENGINE_TOKENS tokens needs, and the rest for
-    the cache; captured graphs come on top. keeps_weights: whether a sleeping server keeps its weights in the host's memory.
+    On a GPU vLLM takes its share of the memory: weights, what a profiling run of ENGINE_TOKENS tokens needs, an estimate of the
+    captured graphs, and the rest for the cache. keeps_weights: whether a sleeping server keeps its weights in the host's memory.
     """
     size, devices = DTYPE_BYTES[model.dtype], max(1, int(fleet.gpus_per_server))
     weights = size * shape.parameters // devices
@@ -294,7 +294,7 @@ def engine_memory(
     profile = ENGINE_TOKENS * size * (2 * shape.intermediate // devices + 4 * shape.hidden)
     profile += 3 * 4 * fleet.max_concurrent_sequences * shape.vocab
     budget = int(fleet.gpu_memory_share * device_bytes)
-    cache = budget - weights - profile - CUDA_CONTEXT
+    cache = budget - weights - profile - CUDA_CONTEXT - CUDA_GRAPHS
     parts = {
         "engine weights": weights,
         "KV cache": max(0, cache),

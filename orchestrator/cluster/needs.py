@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.cluster.memory import GB, EngineMemory, LearnerMemory, Work, added, engine_memory, learner_memory
+from orchestrator.cluster.memory import (
+    DTYPE_BYTES,
+    GB,
+    EngineMemory,
+    LearnerMemory,
+    Work,
+    added,
+    engine_memory,
+    learner_memory,
+)
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.config.shapes import ModelShape, shape_of
 from orchestrator.values import POLICY
@@ -201,6 +210,10 @@ def _facts(
             f"{context:,} tokens ({servers} server(s))"
         )
     if POLICY in shapes:
+        # Weights as they are served, master weights and both moments; the newest is written beside those that are kept.
+        size = (DTYPE_BYTES[config.model.dtype] + 12) * shapes[POLICY].parameters
+        most = config.checkpoint.keep + 1
+        facts.append(f"a checkpoint takes {_size(size)} of disk, {most} of them at most {_size(most * size)}")
         memory = _learning(config, shapes[POLICY])
         sleeping = (
             sum(engine.host * roles[name].fleet.servers for name, engine in engines.items()) if _shared(config) else 0
@@ -234,6 +247,10 @@ def memory_rows(columns: Sequence[MemoryNeed]) -> list[tuple[str, ...]]:
     if any(column.allowed is not None for column in columns):
         rows.append((f"may use ({1 - HEADROOM:.0%})", *(_gb(column.allowed) for column in columns)))
     return rows
+
+
+def _size(size: float) -> str:
+    return f"{size / GB:.0f} GB" if size >= 10 * GB else f"{size / 10**6:,.0f} MB"
 
 
 def _gb(size: float | None) -> str:

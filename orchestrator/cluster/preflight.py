@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from orchestrator.cluster.memory import GB
 from orchestrator.cluster.needs import Needs
 from orchestrator.cluster.plan import Bundle, Plan, plan_rows
+from orchestrator.config.schema import ClusterConfig
 from orchestrator.errors import ConfigError, PreflightError
 
 __all__ = ["Node", "Placement", "PreflightError", "check_fit", "inventory", "local_node", "nodes_of_cluster"]
@@ -144,7 +146,25 @@ def inventory(text: str) -> list[Node]:
 def local_node() -> Node:
     """This machine, without asking Ray or torch: its CPUs, and the GPUs that its NVIDIA driver lists."""
     gpus = Path("/proc/driver/nvidia/gpus")
-    return Node("this machine", os.cpu_count() or 1, len(list(gpus.iterdir())) if gpus.is_dir() else 0)
+    count = len(list(gpus.iterdir())) if gpus.is_dir() else 0
+    return Node("this machine", os.cpu_count() or 1, count, _gpu_memory_gb() if count else None)
+
+
+def gpu_memory_gb(cluster: ClusterConfig) -> float | None:
+    """Of one GPU, as stated, or of this machine where the run stays on it; None where it is not known."""
+    if cluster.inventory:
+        return inventory(cluster.inventory)[0].gpu_memory_gb
+    return None if cluster.address or os.environ.get("RAY_ADDRESS") else local_node().gpu_memory_gb
+
+
+def _gpu_memory_gb() -> float | None:
+    """Memory of this machine's smallest GPU, as its driver reports it; None where it cannot be asked."""
+    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
+        return min(float(line) for line in told.split()) * 2**20 / 10**9
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def check_engines(plan: Plan) -> None:

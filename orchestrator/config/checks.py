@@ -77,11 +77,14 @@ def _run(config: RunConfig) -> Iterator[str]:
             f"cluster.address={config.cluster.address}: a Ray Client cannot follow the run's folder. Start the same command on the "
             "cluster with `ray job submit`, or name HOST:PORT of the cluster's own address."
         )
-    default_gap = LimitsConfig().logprob_gap_max
-    if config.model.dtype == "bfloat16" and config.limits.logprob_gap_max == default_gap:
+    limits, defaults = config.limits, LimitsConfig()
+    if config.model.dtype == "bfloat16" and (
+        limits.logprob_gap_max == defaults.logprob_gap_max or limits.logprob_gap_mean == defaults.logprob_gap_mean
+    ):
         yield (
-            f"limits.logprob_gap_max={default_gap:g} is a bound for float32, and model.dtype=bfloat16 rounds "
-            "more coarsely: set limits.logprob_gap_max=0.5, or model.dtype=float32."
+            f"limits.logprob_gap_max={limits.logprob_gap_max:g}, limits.logprob_gap_mean={limits.logprob_gap_mean:g}: the defaults are "
+            "bounds for float32, and model.dtype=bfloat16 rounds more coarsely. Set limits.logprob_gap_max=10 and "
+            "limits.logprob_gap_mean=0.05, or model.dtype=float32."
         )
 
 

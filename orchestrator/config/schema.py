@@ -144,7 +144,9 @@ class LearnerConfig:
         0, "1 trains on GPUs, a fraction shares one with other processes, 0 trains on the CPU.", low=0, high=1
     )
     cpus_per_rank: float = setting(0.5, "Logical CPUs that Ray reserves for a rank.", low=0)
-    threads_per_rank: int = setting(1, "Compute threads of a rank on the CPU.", low=1)
+    threads_per_rank: int = setting(
+        1, "Compute threads of a rank on the CPU, which also take an offloaded optimizer's step.", low=1
+    )
     zero_stage: int = setting(2, "DeepSpeed ZeRO stage.", low=0, high=3)
     offload_optimizer: bool = setting(
         False,
@@ -246,8 +248,11 @@ class LimitsConfig:
 
     logprob_gap_max: float = setting(
         1e-3,
-        "Largest trainer-engine log-probability difference of any token (float32; bfloat16 needs about 0.5).",
+        "Largest trainer-engine log-probability difference of any token. In bfloat16 single tokens differ much: allow 10.",
         low=0,
+    )
+    logprob_gap_mean: float = setting(
+        1e-4, "Largest mean of that difference over a step's tokens (float32; bfloat16 needs about 0.05).", low=0
     )
     exposed_wait_notice_s: float = setting(30.0, "A wait longer than this says what it waits for.", low=1)
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +26,10 @@ from orchestrator.fleets.weights import WeightVersion
 from orchestrator.values import Answer, Call, stable_hash
 
 log = logging.getLogger("orchestrator")
+
+
+PATIENCE_S = 0.5
+"""How long at a time is waited for servers before all else is looked at."""
 
 
 class Answerer(Protocol):
@@ -53,7 +56,8 @@ def start_servers(specs: Sequence[ServerSpec], server_class: type = VllmServer) 
     handles = []
     for spec in specs:
         options = {
-            "max_restarts": spec.fleet.max_restarts,
+            # A restarted server is of use only where it can be given its weights again, and where its memory is still free.
+            "max_restarts": 0 if spec.seat or spec.transport != "object_store" else spec.fleet.max_restarts,
             "max_task_retries": 0,
             "concurrency_groups": {CONTROL_GROUP: 1},
             **_place_of(spec),
@@ -104,8 +108,6 @@ class Fleet:
     _lost: Counter[int] = field(default_factory=Counter)
     _reported: int = 0
     _published: WeightVersion | None = None
-    _asleep: int = 1
-    """The level of the sleep that was last."""
     _statistics: dict[str, float] = field(default_factory=dict)
     busy: threading.RLock = field(default_factory=threading.RLock)
     """Held while servers work on a batch or take over weights: rollouts that run ahead share the fleet with the learner."""
@@ -158,29 +160,43 @@ class Fleet:
         each = arguments if isinstance(arguments, list) else [arguments] * len(self.servers)
         return [getattr(server, method).remote(*mine) for server, mine in zip(self.servers, each, strict=True)]
 
-    def collect(self, pending: Sequence[Any], deadline_s: float, doing: str) -> list[Any]:
-        """What every server returned. Raises RunError with the words of the first that failed, died or hung."""
-        try:
-            return [self._wait(reference, index, deadline_s, doing) for index, reference in enumerate(pending)]
-        except ServerLost as lost:
-            raise RunError(str(lost)) from lost
+    def collect(self, pending: Sequence[Any], deadline_s: float, doing: str, beside: Any = None) -> list[Any]:
+        """What every server returned, within one deadline for all. Raises RunError with the words of the first that failed or died:
+        the others may be waiting for it. beside: a call of the learner's own that they may wait for (`transports.InBackground`)."""
+        import ray
+
+        started, told = time.monotonic(), time.monotonic()
+        answers: dict[int, Any] = {}
+        while len(answers) < len(pending):
+            waiting = {reference: index for index, reference in enumerate(pending) if index not in answers}
+            ended, _ = ray.wait(list(waiting), timeout=PATIENCE_S)
+            now = time.monotonic()
+            try:
+                for reference in ended:
+                    answers[waiting[reference]] = self._wait(reference, waiting[reference], deadline_s, doing)
+            except ServerLost as lost:
+                raise RunError(str(lost)) from lost
+            silent = ", ".join(f"{self.role}-{index}" for index in range(len(pending)) if index not in answers)
+            if silent and beside:
+                beside.check(doing)
+            if silent and now - started >= deadline_s:
+                raise RunError(f"{silent} did not {doing} within {deadline_s:.0f} s.")
+            if silent and now - told >= self.notice_s:
+                told = now
+                self.tell(f"waiting for {silent} to {doing}: {now - started:.0f} s of at most {deadline_s:.0f} s")
+        return [answers[index] for index in range(len(pending))]
 
     def sleep(self, level: int) -> None:
         """Have every server give its GPU's memory back (see `VllmServer.sleep`)."""
         self.collect(self.ask("sleep", (level,)), self.request_deadline_s, "fall asleep")
-        self._asleep = level
 
     def wake(self, part: str) -> None:
-        """Have every server take the memory of a part again. If one cannot, all are put to sleep again and RunError names it."""
+        """Have every server take the memory of a part again. Raises RunError naming the first that cannot."""
         try:
             self.collect(self.ask("wake", (part,)), self.request_deadline_s, f"wake its {part}")
         except RunError as error:
-            # A server that hung or died in waking will not sleep on request either.
-            with suppress(RunError):
-                self.sleep(self._asleep)
             raise RunError(
-                f"{error} All servers of the {self.role} fleet sleep again. Where memory ran out, lower gpu_memory_share of the "
-                "fleets, or see what else is on the GPU."
+                f"{error} Where memory ran out, lower gpu_memory_share of the fleets, or see what else is on the GPU."
             ) from error
 
     def complete(self, calls: Sequence[Call]) -> list[Answer]:
@@ -244,17 +260,17 @@ class Fleet:
         """Bring a lost server back, with the current weights. Raises RunError when it was lost too often."""
         import ray
 
+        if self._published and self._published.references is None:
+            raise RunError(
+                f"{lost} Its weights came from the learner's GPU and lie nowhere else: resume the run from its checkpoint, or set "
+                "sync.transport=object_store, with which a lost server is given its weights again."
+            ) from lost
         if self._lost[index] >= self.max_restarts:
             raise RunError(
                 f"{lost} It was restarted {self.max_restarts} times (max_restarts of the {self.role} fleet): giving up."
             ) from lost
         if lost.dead:
             raise RunError(f"{lost} Ray does not restart it again.") from lost
-        if self._published and self._published.references is None:
-            raise RunError(
-                f"{lost} Its weights came from the learner's GPU and lie nowhere else: resume the run from its checkpoint, or set "
-                "sync.transport=object_store, with which a lost server is given its weights again."
-            ) from lost
         self._lost[index] += 1
         self.tell(f"{lost} Bringing it back and giving it its work again.")
         if lost.unanswered is not None:

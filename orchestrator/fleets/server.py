@@ -77,10 +77,9 @@ class VllmServer:
             "workers": self._spec.workers,
         }
 
-    def open_transfer(self, info: dict[str, Any]) -> list[str]:
-        """Meet the sender of weights (for NCCL: join its group). Returns the UUIDs of this server's GPUs."""
+    def open_transfer(self, info: dict[str, Any]) -> None:
+        """Meet the sender of weights (for NCCL: join its group)."""
         self._engine.collective_rpc("init_weight_transfer_engine", args=(info,))
-        return [uuid for uuids in self._engine.collective_rpc("gpu_uuids") for uuid in uuids]
 
     def start_update(self) -> None:
         """New weights are about to arrive; nothing is answered until all are there."""

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.cluster.memory import ENGINE_TOKENS
 from orchestrator.config.schema import FleetConfig, ModelConfig, Role
 from orchestrator.errors import RunError
 from orchestrator.fleets.weights import backend_of
+from orchestrator.values import POLICY
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Where a colocated server sits: the node, its GPUs by the names that CUDA_VISIBLE_DEVICES knows, and their UUIDs. No GPUs on
-    the CPU."""
+    """Where a colocated server sits: the node, and its GPUs by the names that CUDA_VISIBLE_DEVICES knows. No GPUs on the CPU."""
 
     node: str
     devices: tuple[str, ...] = ()
-    uuids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,16 @@ class ServerSpec:
 def specs_of(
     name: str, role: Role, folder: str, trained: bool, transport: str, seats: Sequence[Seat | None] = ()
 ) -> list[ServerSpec]:
-    """The servers of a role's fleet. seats: one a server where they are colocated."""
+    """The servers of a role's fleet. transport: of the policy's weights; others get theirs once, through the object store. seats: one
+    a server where they are colocated.
+
+    The policy starts with placeholders, whatever its folder holds: it is given the learner's weights before it is asked, and a
+    server that was restarted must not pass for one that was.
+    """
+    policy = name == POLICY
+    transport = transport if policy else "object_store"
     return [
-        ServerSpec(name, index, folder, trained, role.model, role.fleet, transport, seat)
+        ServerSpec(name, index, folder, trained and not policy, role.model, role.fleet, transport, seat)
         for index, seat in zip(range(role.fleet.servers), seats or [None] * role.fleet.servers, strict=False)
     ]
 
@@ -67,7 +74,7 @@ def own_seat() -> Seat:
         return Seat(node)
     index = torch.cuda.current_device()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-    return Seat(node, (visible.split(",")[index],), (str(torch.cuda.get_device_properties(index).uuid),))
+    return Seat(node, (visible.split(",")[index],))
 
 
 def share_seats(ranks: Sequence[Seat], fleet: FleetConfig, name: str) -> list[Seat]:
@@ -86,9 +93,7 @@ def share_seats(ranks: Sequence[Seat], fleet: FleetConfig, name: str) -> list[Se
                 f"{name}-{index} would use GPUs of ranks on {len(nodes)} nodes: choose gpus_per_server of the {name} fleet as a "
                 "divisor of a node's GPUs."
             )
-        seats.append(
-            Seat(mine[0].node, sum((seat.devices for seat in mine), ()), sum((seat.uuids for seat in mine), ()))
-        )
+        seats.append(Seat(mine[0].node, sum((seat.devices for seat in mine), ())))
     return seats
 
 
@@ -119,6 +124,7 @@ def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
             "distributed_executor_backend": backend,
             "gpu_memory_utilization": spec.fleet.gpu_memory_share,
             "enable_sleep_mode": spec.seat is not None,
+            "max_num_batched_tokens": ENGINE_TOKENS,
         }
     return arguments | {
         "distributed_executor_backend": "uni",

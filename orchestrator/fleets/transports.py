@@ -71,7 +71,7 @@ class Nccl:
         infos = [({**meeting, "rank_offset": 1 + sum(sizes[:index])},) for index in range(len(sizes))]
         pending = fleet.ask("open_transfer", infos)
         joining = InBackground(lambda: self._join(address, port, size))
-        fleet.collect(pending, self._deadline_s, f"join the NCCL group of {size} at {address}:{port}")
+        fleet.collect(pending, self._deadline_s, f"join the NCCL group of {size} at {address}:{port}", joining)
         self._group = joining.result(self._deadline_s, f"join the NCCL group at {address}:{port}")
 
     def send(self, fleet: Fleet | None, version: int, buckets: Iterable[Bucket]) -> None:
@@ -89,7 +89,7 @@ class Nccl:
             digest.add(tensors)
             pending = fleet.ask("receive", (_described(tensors),))
             sending = InBackground(lambda tensors=tensors: self._broadcast(tensors.values()))  # type: ignore[misc]
-            fleet.collect(pending, self._deadline_s, "receive a bucket of weights by NCCL")
+            fleet.collect(pending, self._deadline_s, "receive a bucket of weights by NCCL", sending)
             sending.result(self._deadline_s, "broadcast a bucket of weights")
         _finish(fleet, version, digest, self._deadline_s)
 
@@ -104,13 +104,17 @@ class Nccl:
 class Ipc:
     """Every rank shares a buffer on its GPU with the servers that sit on the same GPU.
 
-    share: tensor -> (UUID of its GPU, handle with which another process opens it), by default CUDA's.
+    group: of all ranks, for what is not tensors. share: tensor -> (UUID of its GPU, handle with which another process opens it),
+    by default CUDA's.
     """
 
     def __init__(
-        self, settings: SyncConfig, share: Callable[[torch.Tensor], tuple[str, tuple[Any, ...]]] | None = None
+        self,
+        settings: SyncConfig,
+        group: Any,
+        share: Callable[[torch.Tensor], tuple[str, tuple[Any, ...]]] | None = None,
     ) -> None:
-        self._deadline_s = settings.deadline_s
+        self._deadline_s, self._group = settings.deadline_s, group
         self._share = share or _cuda_handle
         self._buffer: torch.Tensor | None = None
 
@@ -125,7 +129,7 @@ class Ipc:
         for bucket in buckets:
             handle = self._share(self._packed(bucket))
             handles: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(handles, handle)
+            dist.all_gather_object(handles, handle, group=self._group)
             if fleet and digest:
                 digest.add(bucket)
                 sizes = [tensor.nbytes for tensor in bucket.values()]
@@ -133,9 +137,13 @@ class Ipc:
                 fleet.collect(
                     fleet.ask("receive", (info,)), self._deadline_s, "receive a bucket of weights by CUDA IPC"
                 )
-            dist.barrier()
+            dist.barrier(self._group)
         if fleet and digest:
             _finish(fleet, version, digest, self._deadline_s)
+        # The servers' cache wants the memory next.
+        self._buffer = None
+        if torch.cuda.is_available():
+            torch.cuda.ipc_collect()
 
     def _packed(self, bucket: Bucket) -> torch.Tensor:
         """The bucket's bytes end to end in this rank's buffer."""
@@ -152,11 +160,11 @@ class Ipc:
         return self._buffer
 
 
-def transport_of(name: str, settings: SyncConfig) -> Transport:
-    """name: `object_store`, `nccl` or `ipc` (see `RunConfig.transport`)."""
+def transport_of(name: str, settings: SyncConfig, group: Any) -> Transport:
+    """name: `object_store`, `nccl` or `ipc` (see `RunConfig.transport`). group: of all ranks, for what is not tensors."""
     if name == "object_store":
         return ObjectStore()
-    return Nccl(settings) if name == "nccl" else Ipc(settings)
+    return Nccl(settings) if name == "nccl" else Ipc(settings, group)
 
 
 class InBackground:
@@ -178,13 +186,17 @@ class InBackground:
         except BaseException as error:
             self._error = error
 
+    def check(self, doing: str) -> None:
+        """Raise RunError where the call has failed."""
+        if self._error is not None:
+            raise RunError(f"the learner failed while the servers should {doing}: {self._error}") from self._error
+
     def result(self, deadline_s: float, doing: str) -> Any:
         """What the call returned. Raises RunError where it failed or did not end in time."""
         self._thread.join(deadline_s)
         if self._thread.is_alive():
             raise RunError(f"the learner did not {doing} within {deadline_s:.0f} s (sync.deadline_s).")
-        if self._error is not None:
-            raise RunError(f"the learner failed to {doing}: {self._error}") from self._error
+        self.check(doing)
         return self._result
 
 

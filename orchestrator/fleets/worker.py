@@ -123,9 +123,3 @@ class WorkerExtension:
     def weights_fingerprint(self) -> str:
         """Of the weights that were taken over last."""
         return self.weight_transfer_engine.fingerprint
-
-    def gpu_uuids(self) -> list[str]:
-        """The GPU that this worker computes on; none on the CPU."""
-        if not torch.cuda.is_available():
-            return []
-        return [str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)]

@@ -55,6 +55,7 @@ class PolicyLearner:
         rank: int,
         pad_id: int,
         max_logprob_gap: float,
+        mean_logprob_gap: float = math.inf,
         steps: int,
         critic: TokenScorer | None = None,
     ) -> None:
@@ -69,7 +70,8 @@ class PolicyLearner:
         self.critic = Critic(critic, learner, algorithm, dtype) if critic else None
         self.reference = frozen(reference, learner, dtype, self.engine.device) if reference else None
         self._learner, self._algorithm = learner, algorithm
-        self._rank, self._pad_id, self._max_gap = rank, pad_id, max_logprob_gap
+        self._rank, self._pad_id = rank, pad_id
+        self._bounds = {"max": max_logprob_gap, "mean": mean_logprob_gap}
         self._steps = steps
         self.steps_done = 0
         self.optimizer_steps = 0
@@ -208,12 +210,13 @@ class PolicyLearner:
             "sync/logprob_gap_p99": float(gap_T.quantile(0.99)) if len(gap_T) < 2**24 else float(gap_T.max()),
             "sync/logprob_gap_max": float(gap_T.max()),
         }
-        if not gap["sync/logprob_gap_max"] <= self._max_gap:
-            raise RunError(
-                f"sync/logprob_gap_max is {gap['sync/logprob_gap_max']:.3g}, above limits.logprob_gap_max={self._max_gap:g} "
-                f"(mean {gap['sync/logprob_gap_mean']:.3g}): the engines do not compute what the learner computes. Stopped before "
-                "the update. Look for weights that were not taken over, or a precision that differs; bfloat16 needs a wider bound."
-            )
+        for name, bound in self._bounds.items():
+            if not gap[f"sync/logprob_gap_{name}"] <= bound:
+                raise RunError(
+                    f"sync/logprob_gap_{name} is {gap[f'sync/logprob_gap_{name}']:.3g}, above limits.logprob_gap_{name}={bound:g} "
+                    f"(mean {gap['sync/logprob_gap_mean']:.3g}): the engines do not compute what the learner computes. Stopped before "
+                    "the update. Look for weights that were not taken over, or a precision that differs; bfloat16 needs wider bounds."
+                )
         return gap
 
     def _policy_metrics(self, scores: TokenScores, part: Part) -> dict[str, float]:

@@ -51,8 +51,8 @@ def test_a_split_run_has_devices_for_each() -> None:
     config = compose("rlvr", ["hardware=8x80GB", *gpus, "rollout.fleet.gpu_memory_share=0.9"])
     needs = needs_of(config, 80)
     assert [column.device for column in needs.columns] == ["learner rank", "policy server", "judge server"]
-    # 0.9 x 80 and the graphs' 0.6.
-    assert needs.columns[1].total == pytest.approx(72.6 * GB)
+    # 0.9 x 80.
+    assert needs.columns[1].total == pytest.approx(72 * GB)
     assert all("asleep" not in part and "sleeping" not in part for column in needs.columns for part in column.parts)
     check_memory(needs)
 

@@ -23,6 +23,7 @@ URL = "http://localhost:8000/v1"
 SPLIT = ["learner.gpus_per_rank=1", "rollout.fleet.gpus_per_server=1", "judge.fleet.gpus_per_server=1"]
 COLOCATED = ["placement=colocated", *SPLIT]
 
+BFLOAT16 = ["model.dtype=bfloat16", "limits.logprob_gap_max=10", "limits.logprob_gap_mean=0.05"]
 IMPOSSIBLE = {
     "completion fills the context": ["rollout.max_completion_tokens=256"],
     "width not a multiple of heads": ["model.heads=6", "model.kv_heads=2"],
@@ -46,7 +47,7 @@ IMPOSSIBLE = {
     "no such run": ["judge=run:missing"],
     "the judge's name in the wrong place": ["judge.model=hf:Qwen/Qwen3-0.6B"],
     "more minibatches than episodes": ["algorithm.minibatches=65"],
-    "bfloat16 without ZeRO": ["model.dtype=bfloat16", "limits.logprob_gap_max=0.5", "learner.zero_stage=0"],
+    "bfloat16 without ZeRO": [*BFLOAT16, "learner.zero_stage=0"],
     "float32's bound for bfloat16": ["model.dtype=bfloat16"],
     "offloaded optimizer at stage 1": ["learner.offload_optimizer=true", "learner.zero_stage=1"],
     "offloaded parameters at stage 2": ["learner.offload_parameters=true"],
@@ -65,7 +66,7 @@ IMPOSSIBLE = {
 
 POSSIBLE = {
     "policy on a GPU, learner on the CPU": ["rollout.fleet.gpus_per_server=1"],
-    "bfloat16 on the CPU": ["model.dtype=bfloat16", "limits.logprob_gap_max=0.5"],
+    "bfloat16 on the CPU": BFLOAT16,
     "a URL as judge": [f"judge={URL}"],
     "shapes of a model from elsewhere are not looked at": ["model=hf:Qwen/Qwen3-0.6B", "model.kv_heads=3"],
     "as many minibatches as episodes": ["algorithm.minibatches=64"],

@@ -16,6 +16,7 @@ from fakes.servers import FakeServer, FolderGroup, Trouble, journal, specs
 from torch import nn
 
 from orchestrator.config.schema import FleetConfig, RunConfig, SyncConfig
+from orchestrator.director import Director
 from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Fleet, start_servers
 from orchestrator.fleets.specs import Seat, share_seats
@@ -124,7 +125,7 @@ def transport_over(kind: str, folder: Path, settings: SyncConfig = QUICKLY) -> T
 
     if kind == "nccl":
         return Nccl(settings, lambda address, port, size: FolderGroup(folder, port))
-    return Ipc(settings, share) if kind == "ipc" else ObjectStore()
+    return Ipc(settings, None, share) if kind == "ipc" else ObjectStore()
 
 
 @pytest.mark.parametrize("kind", ["nccl", "ipc"])
@@ -222,13 +223,11 @@ def test_servers_sleep_and_wake_in_two_phases(pair: Any) -> None:
 def test_a_failed_wake_puts_all_to_sleep_again(pair: Any, part: str, number: int) -> None:
     """policy-1 runs out of memory in one of the two phases: both servers end asleep, at the level of before."""
     folder, fleet = fleet_of(pair, Trouble("policy-1", "raise_waking", at=number))
+    director = object.__new__(Director)
+    director.fleets = {"policy": fleet}
     fleet.sleep(2)
-    if part == "kv_cache":
-        fleet.wake("weights")
-    with pytest.raises(
-        RunError, match=rf"^policy-1 failed .* wake its {part}: MemoryError.*sleep again.*gpu_memory_share"
-    ):
-        fleet.wake(part)
+    with pytest.raises(RunError, match=rf"^policy-1 failed .* wake its {part}: MemoryError.*gpu_memory_share"):
+        director.wake(["policy"], ["weights", "kv_cache"])
     for server in ("policy-0", "policy-1"):
         assert journal(folder, server)[-2:] == [f"wake {part}", "sleep 2"]
 
@@ -255,12 +254,12 @@ def test_auto_chooses_by_where_the_gpus_are(
 def test_colocated_servers_take_the_ranks_gpus_in_order() -> None:
     """Four ranks on two nodes of two GPUs; two servers of two GPUs get a node each, one of three would cross."""
     ranks = [
-        Seat("a", ("0",), ("u0",)),
-        Seat("a", ("1",), ("u1",)),
-        Seat("b", ("0",), ("u2",)),
-        Seat("b", ("1",), ("u3",)),
+        Seat("a", ("0",)),
+        Seat("a", ("1",)),
+        Seat("b", ("0",)),
+        Seat("b", ("1",)),
     ]
     seats = share_seats(ranks, FleetConfig(servers=2, gpus_per_server=2), "policy")
-    assert seats == [Seat("a", ("0", "1"), ("u0", "u1")), Seat("b", ("0", "1"), ("u2", "u3"))]
+    assert seats == [Seat("a", ("0", "1")), Seat("b", ("0", "1"))]
     with pytest.raises(RunError, match=r"^policy-0 would use GPUs of ranks on 2 nodes"):
         share_seats(ranks, FleetConfig(servers=1, gpus_per_server=3), "policy")
