@@ -128,7 +128,7 @@ def _learning(config: RunConfig, shape: ModelShape, device: Device) -> float:
     """Seconds an episode: forward and backward (3), recomputation (1), the reference and the old policy (1 each)."""
     length = _prompt(config) + config.rollout.max_completion_tokens
     algorithm, learner = config.algorithm, config.learner
-    passes = algorithm.epochs_per_batch * (3 + learner.gradient_checkpointing + bool(algorithm.kl_weight))
+    passes = algorithm.epochs_per_batch * (3 + learner.gradient_checkpointing + algorithm.asks_reference)
     passes += algorithm.epochs_per_batch * algorithm.minibatches > 1
     speed = learner.ranks * min(1, learner.gpus_per_rank) * device.flops * TRAINING_SHARE
     return passes * forward_flops(shape, length, length) / speed

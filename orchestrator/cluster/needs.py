@@ -144,7 +144,7 @@ def _learner(
             config.learner,
             config.model.dtype,
             _work(config),
-            bool(config.algorithm.kl_weight),
+            config.algorithm.asks_reference,
             bool(share),
         )
         moment, parts = memory.peak
@@ -199,7 +199,7 @@ def _facts(
         )
     if POLICY in shapes:
         memory = learner_memory(
-            shapes[POLICY], config.learner, config.model.dtype, _work(config), bool(config.algorithm.kl_weight), True
+            shapes[POLICY], config.learner, config.model.dtype, _work(config), config.algorithm.asks_reference, True
         )
         sleeping = (
             sum(engine.host * roles[name].fleet.servers for name, engine in engines.items()) if _shared(config) else 0
