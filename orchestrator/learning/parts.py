@@ -20,9 +20,9 @@ class Columns:
     """[T] each, float64 on the CPU, the same on every rank; None where an objective does without.
 
     episode: index of the token's episode. old: log-probability before the update, None where it is that of the only pass.
-    group: number of its group. reference: under the starting policy. correction: factor of the
-    loss of what older weights sampled. weights: share in the loss of its optimizer step, given by `split`, correction included. values, returns: the critic's estimate before the update,
-    and what it should have been.
+    group: number of its group. reference: under the starting policy. correction: factor of the loss of what older weights
+    sampled. weights: share in the loss of its optimizer step, given by `split`, correction included. values, returns: the
+    critic's estimate before the update, and what it should have been.
     """
 
     episode: torch.Tensor
