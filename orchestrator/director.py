@@ -170,6 +170,10 @@ class Director:
                 write_json(kept, report)
         if lesson.role == "judge":
             write_json(self.folder.judge, report)
+        self.compare(lesson, report, gated)
+
+    def compare(self, lesson: Any, report: Mapping[str, Any], gated: bool) -> None:
+        """Compare a report with the lesson's gate; see `examine`."""
         measured = {name: report.get(name, nan) for name in lesson.gate}
         missed = [name for name, bound in lesson.gate.items() if not measured[name] >= bound]
         if not missed:

@@ -153,6 +153,7 @@ def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str
             specs_of(model.role, roles[model.role], model.folder, model.has_weights, config.transport())
         )
         for model in models
+        if model.served
     }
 
 

@@ -28,13 +28,16 @@ from orchestrator.fleets.fleet import Fleet
 from orchestrator.fleets.server import PARTS
 from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, specs_of
 from orchestrator.fleets.transports import transport_of
-from orchestrator.learning import checkpoints, sft
+from orchestrator.learning import checkpoints
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.engine import Engine, start_deepspeed
+from orchestrator.learning.head import sequence_scorer, sequence_settings
+from orchestrator.learning.lessons import KINDS
 from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
-from orchestrator.learning.starting import StartingModel, publish_folder
-from orchestrator.records.folder import read_json
+from orchestrator.learning.starting import HELD_OUT, SFT, StartingModel, held_out_of, kind_of, publish_folder
+from orchestrator.learning.teaching import held_out, in_words, teach
+from orchestrator.records.folder import read_json, write_json
 from orchestrator.values import POLICY
 
 T = TypeVar("T")
@@ -88,46 +91,60 @@ class Rank:
     # --- what the models are taught before RL ---
 
     def teach(self, model: StartingModel) -> StartingModel:
-        """SFT of one role's model; its folder is written whole and found again by the next run."""
+        """One role's lesson; the taught model's folder is written whole and found again by the next run."""
         role, lesson = self.roles[model.role], self.lessons[model.role]
         shape, training = role.model, replace(role.training, seed=role.training.seed + role.seed)
-        tokenizer = _tokenizer(model.folder)
-        rows = [sft.row_of(example, tokenizer, lesson.end_token, shape) for example in lesson.examples()]
-        learner = self.config.learner
-        scorer = (
+        kind, tokenizer, learner = KINDS[kind_of(lesson)], _tokenizer(model.folder), self.config.learner
+        examples, asked = lesson.examples(), held_out_of(lesson)
+        rows, asked_rows = (
+            [kind.row_of(example, tokenizer, lesson.end_token, shape) for example in some] for some in (examples, asked)
+        )
+        classes = kind.classes_of((*examples, *asked)) if kind.classes_of else ()
+        settings = sequence_settings(model.folder, tokenizer, classes) if classes else None
+        scorer: Any = (
             load(model.folder, shape.dtype, learner)
             if model.has_weights
             else build(model.folder, training.seed, shape.dtype, learner)
         )
+        if classes:
+            scorer = sequence_scorer(scorer, classes)
+        where: dict[str, int] = {"rank": self.rank, "pad_id": _pad_id(tokenizer)}
 
         def progress(done: int, loss: float) -> None:
             if self.director and (done % 10 == 0 or done == training.steps):
                 self.director.events.progress(f"teaching the {model.role}", done, training.steps, f"loss {loss:.3f}")
 
         with self.phase("teach"):
-            engine = sft.teach(
-                scorer,
-                rows,
-                training,
-                self.config.learner,
-                dtype=shape.dtype,
-                rank=self.rank,
-                pad_id=_pad_id(tokenizer),
-                progress=progress,
+            engine = teach(
+                scorer, rows, kind.criterion, training, learner, dtype=shape.dtype, progress=progress, **where
             )
-            self._save(model, engine)
+            report = None
+            if kind.right and asked_rows:
+                groups, tokens = [example.group for example in asked], learner.tokens_per_microbatch
+                report = held_out(engine, asked_rows, groups, kind.criterion, kind.right, tokens=tokens, **where)
+                if self.director:
+                    self.director.events.announce(f"the {model.role} on held-out data: {in_words(report)}")
+            self._save(model, engine, settings, report)
             engine.close()
         assert model.taught is not None
         return replace(model, folder=model.taught, has_weights=True, to_teach=False)
 
-    def _save(self, model: StartingModel, engine: Engine) -> None:
+    def _save(
+        self,
+        model: StartingModel,
+        engine: Engine,
+        settings: Mapping[str, Any] | None,
+        report: Mapping[str, float] | None,
+    ) -> None:
         tensors = self.copied_weights(engine)
         if tensors is not None:
             assert model.taught is not None
             folder = Path(model.taught)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-                save_folder(tensors, _local(model.folder), Path(work) / "taught")
+                save_folder(tensors, _local(model.folder), Path(work) / "taught", settings)
+                if report:
+                    write_json(Path(work) / "taught" / HELD_OUT, report)
                 publish_folder(Path(work) / "taught", folder)
         dist.barrier(self.control)
 
@@ -138,7 +155,7 @@ class Rank:
         seats: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(seats, own_seat(), group=self.control)
         if self.director:
-            self.director.seat_fleets({model.role: self._specs(model, seats) for model in models})
+            self.director.seat_fleets({model.role: self._specs(model, seats) for model in models if model.served})
         dist.barrier(self.control)
 
     def _specs(self, model: StartingModel, seats: Sequence[Seat]) -> list[ServerSpec]:
@@ -183,11 +200,14 @@ class Rank:
         self.transport.connect(self.fleet)
         self.sync(learner, version)
         if self.director:
-            for role in just_taught - {POLICY}:
+            for role in (role for role in just_taught - {POLICY} if models[role].served):
                 self.director.push(role, 1, _read_weights(Path(models[role].folder)))
             for role, lesson in self.lessons.items():
                 taught = models[role].taught if role in models else None
-                self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
+                if kind_of(lesson) == SFT:
+                    self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
+                elif taught and (Path(taught) / HELD_OUT).is_file():
+                    self.director.compare(lesson, read_json(Path(taught) / HELD_OUT), gated=True)
             # Not with the policy's weights: what runs ahead is judged by the models that have just been given theirs.
             self.director.synced(version)
 

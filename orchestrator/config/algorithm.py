@@ -8,8 +8,6 @@ from orchestrator.config.settings import setting
 
 WITH_CRITIC = ("ppo",)
 """Objectives that train a critic beside the policy."""
-WITH_PRIOR = ("flowrl",)
-"""Objectives that can match the starting policy whatever the KL penalty's weight."""
 
 
 @dataclass
@@ -18,9 +16,11 @@ class AlgorithmConfig:
 
     name: str = setting(
         "grpo",
-        "The objective; its name alone selects its preset.",
+        "The objective; its name alone selects its preset. rft and dpo learn from ranked answers without RL; best-of-n of the starting "
+        "policy (eval.best_of) is measured beside every one.",
         choices=(
             "ppo", "grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "gspo", "cispo", "flowrl",
+            "rft", "dpo",
         ),
     )  # fmt: skip
     clip_low: float = setting(0.2, "Ratio clip below 1.", low=0, high=1)
@@ -98,6 +98,9 @@ class AlgorithmConfig:
         "first release), capped at 10 (a later one), none.",
         choices=("clipped", "unclipped", "capped", "none"),
     )
+    dpo_beta: float = setting(
+        0.1, "Strength of dpo's tie to the starting policy: the implicit reward is dpo_beta log(p / p_start).", low=0
+    )
     flow_log_z: bool = setting(True, "Learn flowrl's log Z from the prompt's hidden states; else it is 0.")
     flow_dropout: float = setting(
         0.0, "Dropout in the head of log Z; above 0 gradients depend on how rows are packed.", low=0, high=0.9
@@ -111,7 +114,8 @@ class AlgorithmConfig:
     @property
     def needs_reference(self) -> bool:
         """Whether the starting policy is kept beside the one that is trained."""
-        return bool(self.kl_weight) or (self.name in WITH_PRIOR and self.flow_prior == "reference")
+        prior = self.name == "dpo" or (self.name == "flowrl" and self.flow_prior == "reference")
+        return bool(self.kl_weight) or prior
 
     @property
     def needs_old(self) -> bool:

@@ -20,6 +20,9 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
 GROUPLESS = ("ppo", "reinforce_pp")
 """Objectives that learn from a single answer to a prompt."""
 
+RANKING = ("rft", "dpo")
+"""Objectives that choose answers by rank before the learner sees them."""
+
 
 def out_of_bounds(config: RunConfig, origins: Mapping[str, str]) -> list[str]:
     """Values outside the choices, low and high that their fields declare, or not finite. origins: what set each key."""
@@ -172,6 +175,11 @@ def _algorithm(config: RunConfig) -> Iterator[str]:
             f"rollout.samples_per_prompt={samples}: algorithm.name={algorithm.name} compares the answers to one prompt"
             f"{' (algorithm.dynamic_sampling)' if algorithm.name in GROUPLESS else ''}; sample at least 2, or use one of "
             f"{', '.join(GROUPLESS)}."
+        )
+    if algorithm.name in RANKING and algorithm.kl_weight and algorithm.kl_in == "reward":
+        yield (
+            f"algorithm.kl_in=reward: {algorithm.name} ranks the answers before their KL penalty is known. Set algorithm.kl_in=loss, "
+            "or algorithm.kl_weight=0."
         )
     if 0 < algorithm.dual_clip <= 1:
         yield (

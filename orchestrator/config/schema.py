@@ -206,7 +206,9 @@ class EvalConfig:
         10, "Steps between evaluations; the first and the last step are always evaluated.", low=1
     )
     samples_per_task: int = setting(4, "Answers a held-out task, at rollout.temperature.", low=1)
-    best_of: int = setting(8, "Answers a task for best-of-n of the starting policy; 0 skips it.", low=0)
+    best_of: int = setting(
+        8, "Answers a task for best-of-n of the starting policy, whatever the algorithm; 0 skips it.", low=0
+    )
 
 
 @dataclass

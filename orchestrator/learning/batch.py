@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -78,6 +78,9 @@ def select(groups: Sequence[Group], algorithm: AlgorithmConfig, cap: int) -> Sel
     differs: dict[int, bool] = {}
     for number, group in enumerate(groups):
         scored = shaped(group, algorithm, cap)
+        if objective.chosen_only:
+            # An answer without a token can be neither imitated nor compared.
+            scored = [entry for entry in scored if any(turn.completion_ids for turn in entry[0].trained)]
         if len(scored) < (2 if objective.compares else 1):
             continue
         differs[number] = informative([reward for _, reward in scored])
@@ -90,6 +93,17 @@ def select(groups: Sequence[Group], algorithm: AlgorithmConfig, cap: int) -> Sel
         relative_E = objective.relative(torch.tensor(rewards, dtype=torch.float64), torch.tensor(group_of))
         advantages = {episode.id: float(value) for episode, value in zip(episodes, relative_E, strict=True)}
     return Selection(tuple(episodes), tuple(rewards), tuple(group_of), advantages, differs)
+
+
+def chosen(selection: Selection) -> Selection:
+    """The episodes whose relative worth is not 0."""
+    kept = [number for number, episode in enumerate(selection.episodes) if selection.advantages[episode.id]]
+    return replace(
+        selection,
+        episodes=tuple(selection.episodes[number] for number in kept),
+        rewards=tuple(selection.rewards[number] for number in kept),
+        groups=tuple(selection.groups[number] for number in kept),
+    )
 
 
 def shaped(group: Group, algorithm: AlgorithmConfig, cap: int) -> list[tuple[Episode, float]]:
@@ -112,9 +126,13 @@ def shaped(group: Group, algorithm: AlgorithmConfig, cap: int) -> list[tuple[Epi
 def make_batch(selection: Selection, algorithm: AlgorithmConfig, cap: int) -> Batch | None:
     """Lay out every trained turn as one row: its prompt ids, then its completion ids exactly as generated.
 
-    Groups whose gradient is exactly 0 cost no pass: they have no rows. None where nothing is left to learn from.
+    Groups whose gradient is exactly 0 cost no pass: they have no rows. Where the objective is `chosen_only`, the batch holds the
+    chosen episodes alone. None where nothing is left to learn from.
     """
-    skips_equal = OBJECTIVES[algorithm.name].skips_equal(algorithm)
+    objective = OBJECTIVES[algorithm.name]
+    skips_equal = objective.skips_equal(algorithm)
+    if objective.chosen_only:
+        selection = chosen(selection)
     rows: list[Row] = []
     episode_of: list[int] = []
     behaviour: list[float] = []

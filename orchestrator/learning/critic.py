@@ -6,14 +6,14 @@ It has a DeepSpeed engine of its own, so that clipping by the global norm does n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from orchestrator.config.algorithm import AlgorithmConfig
 from orchestrator.config.schema import LearnerConfig
 from orchestrator.learning.engine import Engine
+from orchestrator.learning.head import HeadScorer
 from orchestrator.learning.model import TokenScorer
 from orchestrator.learning.objectives.surrogates import clipped_value_loss
 from orchestrator.learning.parts import Part
@@ -26,28 +26,12 @@ class ValueScores(NamedTuple):
     values: torch.Tensor
 
 
-class ValueScorer(nn.Module):
-    """A language model's layers under a value head that starts at 0."""
-
-    language_model: Any
-    scores = ValueScores
+class ValueScorer(HeadScorer):
+    """A language model's layers under a value head."""
 
     def __init__(self, policy: TokenScorer) -> None:
-        """Takes over the layers of a model of the policy's kind; its output head is let go."""
-        super().__init__()
-        weight = next(policy.parameters())
-        self.language_model = policy.language_model.model
-        self.head = nn.Linear(policy.language_model.config.hidden_size, 1, device=weight.device, dtype=weight.dtype)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, batch: Microbatch, temperature: float = 1.0) -> ValueScores:
-        hidden_BLH = self.language_model(
-            input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
-        ).last_hidden_state
-        hidden_TH = hidden_BLH.reshape(-1, hidden_BLH.shape[-1])[batch.source]
-        values_T = self.head(hidden_TH)[:, 0]
-        return ValueScores(values_T if values_T.dtype == torch.float64 else values_T.float())
+        """Takes over the layers of a model of the policy's kind."""
+        super().__init__(policy, ValueScores, bias=True)
 
 
 def value_loss(algorithm: AlgorithmConfig, part: Part, scores: ValueScores, microbatch: Microbatch) -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -32,6 +33,8 @@ class TokenScorer(nn.Module):
     language_model: Any
     scores: type = TokenScores
     """What `forward` returns: a named tuple of [T] tensors."""
+    served: ClassVar = {"language_model.": ""}
+    """Beginnings of the served parameters' names here and in checkpoints and engines."""
     logits_at_once = 2**27
     """Elements of the largest logits tensor: half a gigabyte in float32. More targets are scored in chunks."""
 
@@ -125,16 +128,23 @@ def _recompute_buffers(model: Any) -> None:
 
 def served_weights(scorer: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """Parameters under the names that checkpoints and engines use, each once: a tied output head is left out."""
-    prefix = "language_model."
+    served: Mapping[str, str] = scorer.served  # type: ignore[assignment]
     return [
-        (name.removeprefix(prefix), parameter)
+        (f"{there}{name.removeprefix(here)}", parameter)
         for name, parameter in scorer.named_parameters()
-        if name.startswith(prefix)
+        for here, there in served.items()
+        if name.startswith(here)
     ]
 
 
-def save_folder(tensors: dict[str, torch.Tensor], source: Path, folder: Path) -> None:
-    """Write a folder that transformers and vLLM load: safetensors beside the configuration and tokenizer of `source`."""
+def save_folder(
+    tensors: dict[str, torch.Tensor], source: Path, folder: Path, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Write a folder that transformers and vLLM load: safetensors beside the configuration and tokenizer of `source`.
+
+    settings: what config.json says otherwise than the source's.
+    """
+    import json
     import shutil
 
     from safetensors.torch import save_file
@@ -147,5 +157,8 @@ def save_folder(tensors: dict[str, torch.Tensor], source: Path, folder: Path) ->
             and "safetensors.index" not in path.name
         ):
             shutil.copyfile(path, folder / path.name)
+    if settings:
+        config = folder / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | dict(settings), indent=2))
     contiguous: dict[str, Any] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})

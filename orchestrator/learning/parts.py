@@ -20,9 +20,9 @@ class Columns:
     """[T] each, float64 on the CPU, the same on every rank; None where an objective does without.
 
     episode: index of the token's episode. old: log-probability before the update, None where it is that of the only pass.
-    reference: under the starting policy. correction: factor of the loss of what older weights sampled. weights: share in the
-    loss of its optimizer step, given by `split`, correction included. values, returns: the critic's estimate before the update,
-    and what it should have been.
+    group: number of its group. reference: under the starting policy. correction: factor of the loss of what older weights
+    sampled. weights: share in the loss of its optimizer step, given by `split`, correction included. values, returns: the
+    critic's estimate before the update, and what it should have been.
     """
 
     episode: torch.Tensor
@@ -34,6 +34,7 @@ class Columns:
     returns: torch.Tensor | None = None
     correction: torch.Tensor | None = None
     weights: torch.Tensor | None = None
+    group: torch.Tensor | None = None
 
     def at(self, chosen: torch.Tensor) -> Columns:
         """The columns at some tokens, given as indices or as a mask."""
@@ -78,6 +79,7 @@ def columns_of(
         reference=reference_T,
         values=values_T,
         returns=None if values_T is None else values_T + generalised(outcome, settings),
+        group=batch.group_E[episode_T],
     )
 
 
@@ -91,10 +93,15 @@ def token_weights(batch: Batch, objective: Objective, episodes: torch.Tensor) ->
 def split(batch: Batch, columns: Columns, objective: Objective, minibatches: int) -> list[Part]:
     """Split a batch by episodes into at most `minibatches` optimizer steps, each with weights of its own.
 
+    Groups stay whole where the objective is `of_groups`.
+
     A step all of whose episodes have no rows has nothing to learn and is left out.
     """
     parts = []
-    for episodes in torch.arange(len(batch.lengths_E)).chunk(minibatches):
+    everything = torch.arange(len(batch.lengths_E))
+    kept_E = batch.group_E if objective.of_groups else everything
+    for kept in kept_E.unique().chunk(minibatches):
+        episodes = everything[torch.isin(kept_E, kept)]
         chosen_R = torch.isin(batch.episode_R, episodes)
         chosen_T = torch.isin(columns.episode, episodes)
         rows = tuple(row for row, chosen in zip(batch.rows, chosen_R.tolist(), strict=True) if chosen)
@@ -109,10 +116,19 @@ def split(batch: Batch, columns: Columns, objective: Objective, minibatches: int
     return parts
 
 
-def units(episode_R: torch.Tensor) -> list[list[int]]:
-    """Row indices of each episode, for objectives whose loss needs an episode's tokens together."""
-    _, counts = episode_R.unique_consecutive(return_counts=True)
-    rows: Sequence[torch.Tensor] = torch.arange(len(episode_R)).split(counts.tolist())
+def together(part: Part, objective: Objective) -> list[list[int]] | None:
+    """Row indices that one microbatch must hold, for `pack`; None where each row may stand alone."""
+    if objective.of_groups:
+        assert part.columns.group is not None
+        starts = torch.tensor([0, *(row.targets for row in part.rows)]).cumsum(0)[:-1]
+        return units(part.columns.group[starts])
+    return units(part.episode_R) if objective.of_sequences else None
+
+
+def units(number_R: torch.Tensor) -> list[list[int]]:
+    """Row indices of each run of equal numbers: of the rows' episodes, or of their groups."""
+    _, counts = number_R.unique_consecutive(return_counts=True)
+    rows: Sequence[torch.Tensor] = torch.arange(len(number_R)).split(counts.tolist())
     return [indices.tolist() for indices in rows]
 
 
@@ -141,5 +157,20 @@ def microbatch_loss(
         advantages_T=advantages_T,
         episode_T=here.episode.to(now_T.device),
         log_partition_T=getattr(scores, "log_partition", None),
+        group_T=None if here.group is None else here.group.to(now_T.device),
     )
     return (weights_T * real_T * objective.loss(inputs, settings)).sum()
+
+
+def metrics_of(objective: Objective, settings: Settings, part: Part, scores: Any) -> dict[str, float]:
+    """The objective's own metrics of an optimizer step. scores: of all targets of the part, float64 on the CPU."""
+    columns = part.columns
+    inputs = TokenInputs(
+        logprobs_T=scores.logprobs,
+        old_T=scores.logprobs if columns.old is None else columns.old,
+        reference_T=columns.reference,
+        advantages_T=columns.advantages,
+        episode_T=columns.episode,
+        group_T=columns.group,
+    )
+    return objective.metrics(inputs, settings)

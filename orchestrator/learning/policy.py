@@ -21,7 +21,7 @@ from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.objectives.kl import k3
 from orchestrator.learning.objectives.off_policy import correction
 from orchestrator.learning.partition import PartitionScorer, PartitionScores
-from orchestrator.learning.parts import Columns, Part, columns_of, microbatch_loss, split, units
+from orchestrator.learning.parts import Columns, Part, columns_of, metrics_of, microbatch_loss, split, together
 from orchestrator.learning.rows import Microbatch, Row, pack
 from orchestrator.learning.schedule import learning_rate_at
 from orchestrator.values import LogitAnswer, LogitQuery
@@ -158,10 +158,8 @@ class PolicyLearner:
         def loss(scores: TokenScores, microbatch: Microbatch) -> torch.Tensor:
             return microbatch_loss(self.objective, self._algorithm, part.columns, scores, microbatch)
 
-        together = units(part.episode_R) if self.objective.of_sequences else None
-        microbatches = pack(
-            part.rows, self._rank, self.engine.ranks, self._learner.tokens_per_microbatch, self._pad_id, together
-        )
+        units, tokens = together(part, self.objective), self._learner.tokens_per_microbatch
+        microbatches = pack(part.rows, self._rank, self.engine.ranks, tokens, self._pad_id, units)
         scores: TokenScores = self.engine.score(microbatches, part.total, part.temperature, loss)
         return scores
 
@@ -239,4 +237,4 @@ class PolicyLearner:
             metrics["policy/kl"] = float((share_T * k3(scores.logprobs, columns.reference)).sum())
         if isinstance(scores, PartitionScores):
             metrics["policy/log_z"] = float((share_T * scores.log_partition).sum())
-        return metrics
+        return metrics | metrics_of(self.objective, self._algorithm, part, scores)

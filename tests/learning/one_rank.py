@@ -298,13 +298,14 @@ def lesson_rows() -> list[Row]:
 
 def teach_one(stage: int, dtype: str) -> dict[str, Any]:
     from orchestrator.learning.model import DTYPES
-    from orchestrator.learning.sft import teach
+    from orchestrator.learning.sft import negative_log_likelihood
+    from orchestrator.learning.teaching import teach
 
     losses: list[tuple[int, float]] = []
     learner = LearnerConfig(ranks=1, zero_stage=stage, tokens_per_microbatch=32)
     training = SftConfig(steps=40, examples_per_step=12, learning_rate=1e-2)
     engine = teach(
-        small_model(DTYPES[dtype], 0.2), lesson_rows(), training, learner,
+        small_model(DTYPES[dtype], 0.2), lesson_rows(), negative_log_likelihood, training, learner,
         dtype=dtype, rank=0, pad_id=0, progress=lambda step, loss: losses.append((step, loss)),
     )  # fmt: skip
     parameters, state = dict(engine.parameters()), dict(engine.state())

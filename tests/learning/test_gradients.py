@@ -18,7 +18,7 @@ from orchestrator.learning.critic import ValueScorer, value_loss
 from orchestrator.learning.model import TokenScorer
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.partition import PartitionScorer
-from orchestrator.learning.parts import Columns, Part, microbatch_loss, split, units
+from orchestrator.learning.parts import Columns, Part, microbatch_loss, split, together, units
 from orchestrator.learning.rows import pack
 
 SETTINGS = {
@@ -57,9 +57,8 @@ def prepared(algorithm: AlgorithmConfig, batch: Batch) -> tuple[TokenScorer, Col
 def gradient_of(algorithm: AlgorithmConfig, model: TokenScorer, part: Part, ranks: int, tokens: int) -> torch.Tensor:
     """Sum over ranks and microbatches, as engines accumulate and reduce it."""
     objective, total = OBJECTIVES[algorithm.name], torch.zeros(())
-    together = units(part.episode_R) if objective.of_sequences else None
     for rank in range(ranks):
-        for microbatch in pack(part.rows, rank, ranks, tokens, PAD, together):
+        for microbatch in pack(part.rows, rank, ranks, tokens, PAD, together(part, objective)):
             loss = microbatch_loss(objective, algorithm, part.columns, model(microbatch), microbatch)
             total = total + flat_gradient(model, loss)
     return total
@@ -143,8 +142,7 @@ def test_the_critics_gradient_does_not_depend_on_microbatches_or_ranks() -> None
 
 def test_an_episodes_rows_stay_together_where_its_loss_needs_them() -> None:
     """Rows of episodes 0, 0, 1, 3, 3, 3: the units of packing, which no budget parts."""
-    together = units(torch.tensor([0, 0, 1, 3, 3, 3]))
-    assert together == [[0, 1], [2], [3, 4, 5]]
+    assert units(torch.tensor([0, 0, 1, 3, 3, 3])) == [[0, 1], [2], [3, 4, 5]]
     batch = invented_batch(SETTINGS["gspo"], VOCABULARY)
     for microbatch in pack(batch.rows, 0, 1, 1, PAD, units(batch.episode_R)):
         episodes = batch.episode_T[microbatch.flat].unique()

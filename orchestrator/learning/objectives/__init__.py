@@ -1,4 +1,4 @@
-"""RL objectives as compositions of pure functions of tensors. Imports torch alone.
+"""RL objectives, and the baselines without RL, as compositions of pure functions of tensors. Imports torch alone.
 
 A new objective is a file with an `Objective` (advantage, ratio, clip, aggregation) and a line in `OBJECTIVES`; its published
 settings are a YAML under `config/presets/algorithm`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from orchestrator.learning.objectives import (
     cispo,
     dapo,
+    dpo,
     dr_grpo,
     flowrl,
     grpo,
@@ -16,6 +17,7 @@ from orchestrator.learning.objectives import (
     ppo,
     reinforce_pp,
     reinforce_pp_baseline,
+    rft,
     rloo,
 )
 from orchestrator.learning.objectives.base import Objective, Outcome, Settings, TokenInputs
@@ -31,6 +33,8 @@ OBJECTIVES: dict[str, Objective] = {
     "gspo": gspo.OBJECTIVE,
     "cispo": cispo.OBJECTIVE,
     "flowrl": flowrl.OBJECTIVE,
+    "rft": rft.OBJECTIVE,
+    "dpo": dpo.OBJECTIVE,
 }
 
 __all__ = ["OBJECTIVES", "Objective", "Outcome", "Settings", "TokenInputs"]

@@ -52,6 +52,32 @@ def leave_one_out(rewards_E: torch.Tensor, group_E: torch.Tensor) -> torch.Tenso
     return advantages_E
 
 
+def best_of_group(rewards_E: torch.Tensor, group_E: torch.Tensor) -> torch.Tensor:
+    """1 for the best episode of each group, the first of equals; 0 for the others."""
+    chosen_E = torch.zeros_like(rewards_E)
+    for member in _members(group_E):
+        chosen_E[member[rewards_E[member].argmax()]] = 1
+    return chosen_E
+
+
+def best_against_worst(rewards_E: torch.Tensor, group_E: torch.Tensor) -> torch.Tensor:
+    """1 for the best episode of each group and -1 for the worst, the first of equals; 0 for the others.
+
+    A group whose rewards are all equal, or that has only one, gets 0.
+    """
+    signs_E = torch.zeros_like(rewards_E)
+    for member in _members(group_E):
+        best, worst = member[rewards_E[member].argmax()], member[rewards_E[member].argmin()]
+        if rewards_E[best] > rewards_E[worst]:
+            signs_E[best], signs_E[worst] = 1, -1
+    return signs_E
+
+
+def _members(group_E: torch.Tensor) -> list[torch.Tensor]:
+    """Indices of each group's episodes, in order."""
+    return [(group_E == group).nonzero()[:, 0] for group in group_E.unique()]
+
+
 # --- credit: (relative rewards_E, outcome, settings) -> [T] ---
 
 

@@ -27,6 +27,7 @@ class Settings(Protocol):
     flow_reward: str
     flow_prior: str
     flow_importance: str
+    dpo_beta: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class TokenInputs:
     reference (or None), and the advantage.
 
     episode_T: any numbering of the tokens' episodes. log_partition_T: FlowRL's log Z of the row's prompt, with gradient.
-    Where an objective is `of_sequences`, all tokens of an episode are here.
+    Where an objective is `of_sequences`, all tokens of an episode are here. group_T: any numbering of the tokens' groups; where an
+    objective is `of_groups`, all trained tokens of a group are here.
     """
 
     logprobs_T: torch.Tensor
@@ -77,6 +79,7 @@ class TokenInputs:
     advantages_T: torch.Tensor
     episode_T: torch.Tensor | None = None
     log_partition_T: torch.Tensor | None = None
+    group_T: torch.Tensor | None = None
 
     def episodes(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(index of the token's episode among those here [T], whether a token belongs to an episode [E, T])."""
@@ -107,7 +110,9 @@ class Objective:
 
     compares: an episode without another scored one in its group says nothing. zero_if_equal: where a group's rewards are all
     equal, its tokens' losses have no gradient. of_sequences: the loss of a token depends on its whole episode. critic: needs
-    values. partition: has FlowRL's log Z.
+    values. partition: has FlowRL's log Z. chosen_only: episodes whose relative worth is 0 take part in nothing; that of the others
+    must not change when they alone are compared. of_groups: the loss of a token depends on all of its group. metrics: of one
+    optimizer step, from all of its tokens.
     """
 
     relative: Relative
@@ -119,6 +124,9 @@ class Objective:
     of_sequences: bool = False
     critic: bool = False
     partition: bool = False
+    chosen_only: bool = False
+    of_groups: bool = False
+    metrics: Callable[[TokenInputs, Settings], dict[str, float]] = lambda inputs, settings: {}
 
     def advantage(self, outcome: Outcome, settings: Settings) -> torch.Tensor:
         """Advantages of all tokens, [T]."""

@@ -162,9 +162,8 @@ def test_the_penalty_is_in_one_place(name: str, kl_in: str) -> None:
     """The loss of ratio 1 with and without a weight of 0.5: k2 = (ln 2)^2 / 2 = 0.24022651 more, or the same where the reward
     has it."""
     logprobs = vector(math.log(0.5))
-    inputs = TokenInputs(
-        logprobs, logprobs, vector(math.log(0.25)), vector(1.0), torch.zeros(1, dtype=torch.int64), vector(0.1)
-    )
+    first = torch.zeros(1, dtype=torch.int64)
+    inputs = TokenInputs(logprobs, logprobs, vector(math.log(0.25)), vector(1.0), first, vector(0.1), first)
     with_it, without = (preset(name, kl_weight=weight, kl_estimator="k2", kl_in=kl_in) for weight in (0.5, 0))
     more = OBJECTIVES[name].loss(inputs, with_it) - OBJECTIVES[name].loss(inputs, without)
     assert more.item() == pytest.approx(0.5 * 0.24022651 if kl_in == "loss" else 0, abs=1e-8)
