@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orchestrator.cluster.memory import GB, EngineMemory, LearnerMemory, Work, added, engine_memory, learner_memory
+from orchestrator.cluster.memory import (
+    GB,
+    EngineMemory,
+    LearnerMemory,
+    Work,
+    added,
+    engine_memory,
+    learner_memory,
+    trained_parameters,
+)
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.config.shapes import ModelShape, shape_of
 from orchestrator.values import POLICY
@@ -177,8 +186,10 @@ def _lessons(
         rows = -(-role.training.examples_per_step // config.learner.ranks)
         tokens = min(max(config.learner.tokens_per_microbatch, context), rows * context)
         work = Work(tokens, tokens, context, masked=True, several=rows * context > tokens)
+        # Lessons train all weights.
+        learner = replace(config.learner, lora_rank=0)
         found[name] = learner_memory(
-            shapes[name], config.learner, role.model.dtype, work, False, bool(config.learner.gpus_per_rank)
+            shapes[name], learner, role.model.dtype, work, False, bool(config.learner.gpus_per_rank)
         )
     return found
 
@@ -198,6 +209,12 @@ def _facts(
             f"{context:,} tokens ({servers} server(s))"
         )
     if POLICY in shapes:
+        if config.learner.lora_rank:
+            trained, weights = trained_parameters(shapes[POLICY], config.learner), shapes[POLICY].parameters
+            facts.append(
+                f"LoRA of rank {config.learner.lora_rank} trains {trained:,} parameters ({trained / weights:.2%} of the policy's "
+                f"{weights:,})"
+            )
         memory = learner_memory(
             shapes[POLICY], config.learner, config.model.dtype, _work(config), bool(config.algorithm.kl_weight), True
         )

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from orchestrator.config.schema import LearnerConfig
+from orchestrator.learning.lora import Weight, with_adapters
 from orchestrator.learning.rows import Microbatch
 from orchestrator.learning.zero import born_sharded
 
@@ -123,14 +124,10 @@ def _recompute_buffers(model: Any) -> None:
             model._init_weights(module)
 
 
-def served_weights(scorer: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Parameters under the names that checkpoints and engines use, each once: a tied output head is left out."""
+def served_weights(scorer: nn.Module) -> list[tuple[str, Weight]]:
+    """Weights under the names that checkpoints' folders and engines use, each once: a tied output head is left out."""
     prefix = "language_model."
-    return [
-        (name.removeprefix(prefix), parameter)
-        for name, parameter in scorer.named_parameters()
-        if name.startswith(prefix)
-    ]
+    return [(name.removeprefix(prefix), weight) for name, weight in with_adapters(scorer) if name.startswith(prefix)]
 
 
 def save_folder(tensors: dict[str, torch.Tensor], source: Path, folder: Path) -> None:
