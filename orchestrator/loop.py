@@ -28,11 +28,13 @@ from orchestrator.fleets.fleet import Fleet
 from orchestrator.fleets.server import PARTS
 from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, specs_of
 from orchestrator.fleets.transports import transport_of
+from orchestrator.fleets.weights import Fingerprint
 from orchestrator.learning import checkpoints
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.head import sequence_scorer, sequence_settings
 from orchestrator.learning.lessons import KINDS
+from orchestrator.learning.lora import check_origin
 from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.starting import HELD_OUT, SFT, StartingModel, held_out_of, kind_of, publish_folder
@@ -166,6 +168,8 @@ class Rank:
     def learner(self, policy: StartingModel) -> PolicyLearner:
         """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""
         shape, algorithm = self.config.model, self.config.algorithm
+        # With LoRA the policy without its adapters is the starting point.
+        copied = algorithm.needs_reference and not self.config.learner.lora_rank
 
         def start() -> TokenScorer:
             return (
@@ -176,7 +180,7 @@ class Rank:
 
         return PolicyLearner(
             start(),
-            start() if algorithm.needs_reference else None,
+            start() if copied else None,
             self.config.learner,
             algorithm,
             dtype=shape.dtype,
@@ -186,6 +190,7 @@ class Rank:
             mean_logprob_gap=self.config.limits.logprob_gap_mean,
             steps=self.config.steps,
             critic=start() if algorithm.has_critic else None,
+            seed=self.config.seed,
         )
 
     def prepare_fleets(
@@ -315,6 +320,7 @@ class Rank:
             checkpoints.verify(checkpoint)
         dist.barrier(self.control)
         state = checkpoints.read_state(checkpoint)
+        check_origin(state.get("lora"), self.adapters(learner.engine), checkpoint)
         learner.load_state(lambda: checkpoints.read_tensors(checkpoint), state["optimizer_steps"])
         learner.steps_done, learner.optimizer_steps = state["steps_done"], state["optimizer_steps"]
         if len(state["random"]) == dist.get_world_size():
@@ -335,6 +341,7 @@ class Rank:
                 "optimizer_steps": learner.optimizer_steps,
                 "steps_done": learner.steps_done,
                 "random": random_states,
+                "lora": self.adapters(learner.engine),
             }
             folder = self.director.folder if self.director else None
             if folder:
@@ -357,6 +364,21 @@ class Rank:
     def weights(self, engine: Engine) -> Iterator[dict[str, torch.Tensor]]:
         """The served weights, whole, a bucket at a time; each lasts until the next is asked for."""
         return engine.weights(served_weights(engine.module), self.config.sync.bucket_bytes)
+
+    def adapters(self, engine: Engine) -> dict[str, Any] | None:
+        """What decides which policy the adapters in a checkpoint are; None where all weights are trained."""
+        settings = self.config.learner
+        if not settings.lora_rank:
+            return None
+        digest = Fingerprint()
+        for bucket in engine.weights(engine.frozen_parameters(), self.config.sync.bucket_bytes):
+            digest.add(bucket)
+        return {
+            "base": digest.hexdigest(),
+            "rank": settings.lora_rank,
+            "alpha": settings.lora_alpha,
+            "targets": settings.lora_targets,
+        }
 
     def copied_weights(self, engine: Engine) -> dict[str, torch.Tensor] | None:
         """The served weights on the host, on rank 0; None on the ranks that only help to gather them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.cluster.memory import (
     DTYPE_BYTES,
@@ -14,6 +14,7 @@ from orchestrator.cluster.memory import (
     added,
     engine_memory,
     learner_memory,
+    trained_parameters,
 )
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.config.shapes import ModelShape, shape_of
@@ -189,8 +190,10 @@ def _lessons(
         rows = -(-role.training.examples_per_step // config.learner.ranks)
         tokens = min(max(config.learner.tokens_per_microbatch, context), rows * context)
         work = Work(tokens, tokens, context, masked=True, several=rows * context > tokens)
+        # Lessons train all weights.
+        learner = replace(config.learner, lora_rank=0)
         found[name] = learner_memory(
-            shapes[name], config.learner, role.model.dtype, work, False, bool(config.learner.gpus_per_rank)
+            shapes[name], learner, role.model.dtype, work, False, bool(config.learner.gpus_per_rank)
         )
     return found
 
@@ -210,10 +213,16 @@ def _facts(
             f"{context:,} tokens ({servers} server(s))"
         )
     if POLICY in shapes:
-        # Weights as they are served, master weights and both moments; the newest is written beside those that are kept.
-        size = (DTYPE_BYTES[config.model.dtype] + 12) * shapes[POLICY].parameters
+        # Weights as they are served, and of what is trained master weights and both moments; the newest is written beside those kept.
+        trained, weights = trained_parameters(shapes[POLICY], config.learner), shapes[POLICY].parameters
+        size = DTYPE_BYTES[config.model.dtype] * weights + 12 * trained
         most = config.checkpoint.keep + 1
         facts.append(f"a checkpoint takes {_size(size)} of disk, {most} of them at most {_size(most * size)}")
+        if config.learner.lora_rank:
+            facts.append(
+                f"LoRA of rank {config.learner.lora_rank} trains {trained:,} parameters ({trained / weights:.2%} of the policy's "
+                f"{weights:,})"
+            )
         memory = _learning(config, shapes[POLICY])
         sleeping = (
             sum(engine.host * roles[name].fleet.servers for name, engine in engines.items()) if _shared(config) else 0

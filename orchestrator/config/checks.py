@@ -24,6 +24,10 @@ RANKING = ("rft", "dpo")
 """Objectives that choose answers by rank before the learner sees them."""
 
 
+ENDS = ("lm_head", "embed_tokens")
+"""The output head and the embedding."""
+
+
 def out_of_bounds(config: RunConfig, origins: Mapping[str, str]) -> list[str]:
     """Values outside the choices, low and high that their fields declare, or not finite. origins: what set each key."""
     problems = []
@@ -54,6 +58,7 @@ def check(config: RunConfig) -> list[str]:
         *_algorithm(config),
         *_placement(config),
         *_staleness(config),
+        *_lora(config),
     ]
 
 
@@ -165,6 +170,22 @@ def _staleness(config: RunConfig) -> Iterator[str]:
         yield (
             f"rollout.max_staleness={config.rollout.max_staleness}: colocated servers sleep while the learner works, so nothing can "
             "run ahead. Set placement=split, or rollout.max_staleness=0."
+        )
+
+
+def _lora(config: RunConfig) -> Iterator[str]:
+    learner = config.learner
+    names = learner.lora_layers or ()
+    if not all(names):
+        yield (
+            f"learner.lora_targets={learner.lora_targets!r} has an empty name: write all-linear, or names of layers with commas, "
+            "as q_proj,v_proj."
+        )
+    ends = [name for name in names if name in ENDS]
+    if ends:
+        yield (
+            f"learner.lora_targets={learner.lora_targets}: {' and '.join(ends)} cannot get adapters, because engines may hold the "
+            "embedding and the output head as one. Leave it out; all-linear leaves it out too."
         )
 
 

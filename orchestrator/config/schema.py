@@ -153,6 +153,16 @@ class LearnerConfig:
         "Keep master weights and optimizer states in the host's memory (ZeRO-2 and 3); slower, saves 12 bytes a parameter.",
     )
     offload_parameters: bool = setting(False, "Keep the weights in the host's memory between their uses (ZeRO-3).")
+    lora_rank: int = setting(
+        0,
+        "Rank of LoRA adapters, which RL then trains instead of the weights; 0 trains all weights. Lessons always train all weights.",
+        low=0,
+    )
+    lora_alpha: float = setting(32.0, "Adapters are scaled by lora_alpha / lora_rank.", low=1)
+    lora_targets: str = setting(
+        "all-linear",
+        "Linear layers that get adapters: `all-linear` (all but the output head), or names with commas, as q_proj,v_proj.",
+    )
     learning_rate: float = setting(1e-6, "Peak learning rate of RL.", low=0)
     schedule: str = setting(
         "constant",
@@ -170,6 +180,13 @@ class LearnerConfig:
     tokens_per_microbatch: int = setting(16384, "Token budget of one forward pass on a rank, padding included.", low=16)
     gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
     collective_deadline_s: float = setting(1800.0, "Longest wait of one rank for the others.", low=10)
+
+    @property
+    def lora_layers(self) -> tuple[str, ...] | None:
+        """The names in lora_targets; None where every linear layer is meant."""
+        if self.lora_targets == "all-linear":
+            return None
+        return tuple(name.strip() for name in self.lora_targets.split(","))
 
 
 @dataclass

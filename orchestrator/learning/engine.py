@@ -13,6 +13,7 @@ from torch import nn
 
 from orchestrator.config.schema import LearnerConfig
 from orchestrator.errors import RunError
+from orchestrator.learning.lora import Weight, parts_of, whole
 from orchestrator.learning.rows import Microbatch
 from orchestrator.learning.zero import deepspeed_config, forget
 
@@ -134,22 +135,24 @@ class Engine:
         """Trained parameters by name, in a fixed order."""
         return [(name, parameter) for name, parameter in self.module.named_parameters() if parameter.requires_grad]
 
-    def weights(
-        self, chosen: Sequence[tuple[str, nn.Parameter]], bucket_bytes: int
-    ) -> Iterator[dict[str, torch.Tensor]]:
-        """Full weights in the model's precision, where they lie, gathered a bucket at a time (ZeRO-3 holds shards). A bucket is
-        whole only until the next is asked for, and must be copied to be kept."""
+    def frozen_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The others, in a fixed order: what adapters are added to."""
+        return [(name, parameter) for name, parameter in self.module.named_parameters() if not parameter.requires_grad]
+
+    def weights(self, chosen: Sequence[tuple[str, Weight]], bucket_bytes: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Full weights in the model's precision, where they lie, gathered a bucket at a time (ZeRO-3 holds shards), adapters
+        added. A bucket is whole only until the next is asked for, and must be copied to be kept."""
         import deepspeed
 
         for bucket in buckets(chosen, bucket_bytes):
-            with deepspeed.zero.GatheredParameters([parameter for _, parameter in bucket], enabled=self.stage == 3):
-                tensors = {name: parameter.detach() for name, parameter in bucket}
-                empty = [name for name, tensor in tensors.items() if not tensor.numel()]
+            parts = [part for _, weight in bucket for part in parts_of(weight)]
+            with deepspeed.zero.GatheredParameters(parts, enabled=self.stage == 3):
+                empty = [name for name, weight in bucket if not all(part.numel() for part in parts_of(weight))]
                 if empty:
                     raise RunError(
                         f"the weights {empty} are empty on this rank: they were not gathered, and are not sent."
                     )
-                yield tensors
+                yield {name: whole(weight) for name, weight in bucket}
 
     def state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """(parameter name, {"master", "exp_avg", "exp_avg_sq"}) in float32, whole: independent of ranks and ZeRO stage."""
@@ -246,16 +249,17 @@ def size_of(parameter: nn.Parameter) -> int:
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
-def buckets(parameters: Sequence[tuple[str, nn.Parameter]], limit: int) -> Iterator[list[tuple[str, nn.Parameter]]]:
-    """Split parameters, in order, into runs of at most `limit` bytes (a larger parameter stands alone)."""
-    bucket: list[tuple[str, nn.Parameter]] = []
+def buckets(weights: Sequence[tuple[str, Weight]], limit: int) -> Iterator[list[tuple[str, Weight]]]:
+    """Split weights, in order, into runs of at most `limit` bytes (a larger weight stands alone), adapters not counted."""
+    bucket: list[tuple[str, Weight]] = []
     used = 0
-    for name, parameter in parameters:
+    for name, weight in weights:
+        parameter = parts_of(weight)[0]
         size = size_of(parameter) * parameter.element_size()
         if bucket and used + size > limit:
             yield bucket
             bucket, used = [], 0
-        bucket.append((name, parameter))
+        bucket.append((name, weight))
         used += size
     if bucket:
         yield bucket

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from orchestrator.config.schema import LearnerConfig
+from orchestrator.learning.lora import Weight, with_adapters
 from orchestrator.learning.rows import Microbatch
 from orchestrator.learning.zero import born_sharded
 
@@ -126,12 +127,12 @@ def _recompute_buffers(model: Any) -> None:
             model._init_weights(module)
 
 
-def served_weights(scorer: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Parameters under the names that checkpoints and engines use, each once: a tied output head is left out."""
+def served_weights(scorer: nn.Module) -> list[tuple[str, Weight]]:
+    """Weights under the names that checkpoints' folders and engines use, each once: a tied output head is left out."""
     served: Mapping[str, str] = scorer.served  # type: ignore[assignment]
     return [
-        (f"{there}{name.removeprefix(here)}", parameter)
-        for name, parameter in scorer.named_parameters()
+        (f"{there}{name.removeprefix(here)}", weight)
+        for name, weight in with_adapters(scorer)
         for here, there in served.items()
         if name.startswith(here)
     ]

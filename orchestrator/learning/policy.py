@@ -16,6 +16,7 @@ from orchestrator.errors import RunError
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.critic import Critic
 from orchestrator.learning.engine import Engine, frozen
+from orchestrator.learning.lora import adapted, without_adapters
 from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.objectives.kl import k3
@@ -58,16 +59,20 @@ class PolicyLearner:
         mean_logprob_gap: float = math.inf,
         steps: int,
         critic: TokenScorer | None = None,
+        seed: int = 0,
     ) -> None:
         """steps: of the whole run, for the learning-rate schedule. reference: the starting policy, where the objective
-        `needs_reference`; frozen here, and sharded as the policy is. critic: a model of the policy's kind that an objective with a
-        critic starts it from.
+        `needs_reference`; frozen here, and sharded as the policy is. With LoRA it is not needed: the policy without its adapters
+        is asked. critic: a model of the policy's kind that an objective with a critic starts it from; with LoRA it gets adapters
+        of its own, and all of its head is trained. seed: of fresh adapters.
         """
         self.objective = OBJECTIVES[algorithm.name]
+        self._base_is_reference = bool(learner.lora_rank) and algorithm.needs_reference
+        policy = adapted(policy, learner, seed)
         if self.objective.partition and algorithm.flow_log_z:
             policy = PartitionScorer(policy, algorithm.flow_dropout)
         self.engine = Engine(policy, learner, learner.learning_rate, dtype)
-        self.critic = Critic(critic, learner, algorithm, dtype) if critic else None
+        self.critic = Critic(adapted(critic, learner, seed), learner, algorithm, dtype) if critic else None
         self.reference = frozen(reference, learner, dtype, self.engine.device) if reference else None
         self._learner, self._algorithm = learner, algorithm
         self._rank, self._pad_id = rank, pad_id
@@ -183,7 +188,7 @@ class PolicyLearner:
     def _reference_column(self, batch: Batch) -> torch.Tensor | None:
         """Log-probabilities under the starting policy, [T] float64 on the CPU, the same on every rank."""
         if self.reference is None:
-            return None
+            return self._base_column(batch) if self._base_is_reference else None
         flat_T = torch.zeros(batch.total, dtype=torch.float64, device=self.engine.device)
         for microbatch in self._pack(batch.rows):
             local = microbatch.to(self.engine.device)
@@ -193,6 +198,13 @@ class PolicyLearner:
         dist.all_reduce(flat_T)
         check_finite("reference log-probabilities", flat_T)
         return flat_T.cpu()
+
+    def _base_column(self, batch: Batch) -> torch.Tensor:
+        """As `_reference_column`, of the policy without its adapters."""
+        with without_adapters(self.engine.module):
+            scores: TokenScores = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature)
+        check_finite("reference log-probabilities", scores.logprobs)
+        return scores.logprobs
 
     def _reference_logprobs(self, microbatch: Microbatch, temperature: float) -> torch.Tensor:
         assert self.reference is not None

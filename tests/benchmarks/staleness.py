@@ -53,7 +53,7 @@ def rows_of(staleness: int, steps: int, url: str, stamp: str) -> list[dict[str, 
                 "checkpoint.every_steps=1000",
                 "judge.max_unscored_share=1",
             ],
-        )  # fmt: skip
+        )
     )
     return Run(Path("runs") / "rlvr" / name).metrics().to_pylist()
 
