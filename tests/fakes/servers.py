@@ -99,6 +99,8 @@ class FakeServer:
         return {"server": self._name, "version": self._version, "pid": os.getpid(), "workers": 1}
 
     def open_transfer(self, info: dict[str, Any]) -> None:
+        import torch  # noqa: F401  takes seconds, and the deadlines of tests begin here
+
         self._note(f"open {json.dumps(info, sort_keys=True)}")
         self._wire, self._tensors = wire_of(self._folder, info.get("master_port", 0)), 0
 

@@ -81,6 +81,7 @@ def pair(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("servers")
     servers.arrange(folder)
     handles = start_servers(specs(folder, 2, max_restarts=20), FakeServer)
+    warm_up(Fleet("policy", handles, 60, 60, 2))
     yield folder, handles
     for handle in handles:
         ray_cluster.kill(handle)
@@ -113,9 +114,14 @@ def restart(fleet: Fleet) -> None:
         time.sleep(0.2)
         try:
             fleet.wait_ready()
-            return
+            break
         except RunError:
             continue
+    warm_up(fleet)
+
+
+def warm_up(fleet: Fleet) -> None:
+    fleet.collect(fleet.ask("open_transfer", ({},)), 60, "import torch")
 
 
 def transport_over(kind: str, folder: Path, settings: SyncConfig = QUICKLY) -> Transport:
