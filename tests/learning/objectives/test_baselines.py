@@ -9,7 +9,8 @@ import torch
 from invented import CAP, invented_batch, invented_columns, preset
 
 from orchestrator.config.compose import ConfigError, compose
-from orchestrator.config.schema import AlgorithmConfig
+from orchestrator.config.explain import explain
+from orchestrator.config.schema import AlgorithmConfig, RunConfig
 from orchestrator.learning.batch import Batch, make_batch, select
 from orchestrator.learning.model import TokenScores
 from orchestrator.learning.objectives import OBJECTIVES
@@ -187,3 +188,11 @@ def test_a_penalty_in_the_reward_comes_too_late_for_a_ranking(name: str) -> None
     compose("rlvr", [f"algorithm={name}", "algorithm.kl_weight=0.1", "algorithm.kl_in=loss"])
     with pytest.raises(ConfigError, match=f"algorithm.kl_in=reward: {name} ranks"):
         compose("rlvr", [f"algorithm={name}", "algorithm.kl_weight=0.1", "algorithm.kl_in=reward"])
+
+
+def test_best_of_n_is_explained_beside_the_baselines() -> None:
+    """It is an evaluation of the starting policy, measured whatever the algorithm."""
+    assert "whatever the algorithm" in explain(RunConfig, "eval.best_of")
+    text = explain(RunConfig, "algorithm.name")
+    assert "eval.best_of" in text
+    assert "rft, dpo" in text
