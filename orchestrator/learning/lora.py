@@ -109,7 +109,8 @@ def with_adapters(module: nn.Module) -> list[tuple[str, Weight]]:
         layer, wrapped, _ = name.rpartition(f"{BASE}.weight")
         if wrapped:
             a, b = (own[f"{layer}{end}"] for end in ADAPTERS)
-            weights.append((f"{layer}.weight", Adapted(parameter, a, b, layer_of(module, layer).scaling["default"])))
+            scale = layer_of(module, layer).scaling["default"]
+            weights.append((f"{layer}.weight", Adapted(parameter, a, b, scale)))
         else:
             weights.append((name.replace(f"{BASE}.", "."), parameter))
     return weights

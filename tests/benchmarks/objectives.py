@@ -49,7 +49,8 @@ def train_all(names: list[str], steps: int, stamp: str) -> dict[str, float]:
         servers = experiment.start_fleets(first, models)
         for name in names:
             started = time.monotonic()
-            experiment.run(settings(name, steps, stamp), servers=servers)
+            if experiment.run(settings(name, steps, stamp), servers=servers):
+                raise SystemExit(130)
             seconds[name] = time.monotonic() - started
     return seconds
 

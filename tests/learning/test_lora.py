@@ -265,7 +265,7 @@ def test_the_policy_without_adapters_is_the_reference(tuned: dict[str, Any], nam
     assert separate["second model"]
     assert not shared["second model"]
     assert shared["kl"] == separate["kl"]
-    assert shared["kl"][-1] > 0.1
+    assert shared["kl"][-1] > 0.01
     for key, slots in shared["state"].items():
         assert all(torch.equal(tensor, separate["state"][key][slot]) for slot, tensor in slots.items()), key
 
