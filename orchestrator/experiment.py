@@ -249,9 +249,9 @@ class Outcome:
             raise RunError(explain_failure(self._failure)) from self._failure
 
     def _fit(self) -> None:
-        from orchestrator.loop import train
-
         try:
+            from orchestrator.loop import train
+
             trainer_of(self._config, train, self._payload).fit()
         # Whatever ends Ray Train is raised again on the main thread.
         except BaseException as error:
