@@ -141,9 +141,9 @@ def stale(ratio: float, form: str, *, version: int = 1, fresh: int = 0, off: flo
 def all_stale() -> dict[str, dict[str, float]]:
     """Every objective with its published settings: the metrics of an update from what an older version sampled."""
     results = {}
-    for name, objective in OBJECTIVES.items():
+    for name in OBJECTIVES:
         algorithm = preset(name, overlong_share=0.0, dynamic_sampling=False)
-        learner = policy_learner(algorithm, reference=objective.needs_reference(algorithm))
+        learner = policy_learner(algorithm, reference=algorithm.needs_reference)
         batch = sample(learner, 3, 6, seed=0, shift=-math.log(1.5), algorithm=algorithm)
         results[name] = learner.update(batch, 1)
     return results
@@ -249,9 +249,9 @@ def bandit() -> dict[str, Any]:
 def bandits() -> dict[str, Any]:
     """Every objective with its published settings, a few updates: the rewarded token's probability and the last metrics."""
     results = {}
-    for name, objective in OBJECTIVES.items():
+    for name in OBJECTIVES:
         algorithm = preset(name, critic_learning_rate=1e-2, overlong_share=0.0, dynamic_sampling=False)
-        learner = policy_learner(algorithm, reference=objective.needs_reference(algorithm))
+        learner = policy_learner(algorithm, reference=algorithm.needs_reference)
         before = float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED])
         metrics = [
             learner.update(sample(learner, 1, 32, seed=step, algorithm=algorithm), 0) for step in range(SHORT_BANDIT)

@@ -181,6 +181,5 @@ def test_the_settings_tell_what_an_objective_keeps_without_torch(name: str, chan
     """The dry run asks the settings, the learner the objective."""
     algorithm, objective = preset(name, **changes), OBJECTIVES[name]
     assert algorithm.has_critic == objective.critic
-    assert algorithm.needs_reference == objective.needs_reference(algorithm)
     assert algorithm.needs_old == objective.penalises_reward(algorithm)
     assert preset(name, **changes, minibatches=2).needs_old
