@@ -6,7 +6,7 @@ ON_ONE_GPU := learner.ranks=1 learner.gpus_per_rank=0.4 limits.logprob_gap_max=0
 	rollout.fleet.gpus_per_server=0.3 rollout.fleet.gpu_memory_share=0.2 \
 	judge.fleet.gpus_per_server=0.3 judge.fleet.gpu_memory_share=0.2
 
-.PHONY: install demo test test-long lint clean
+.PHONY: install demo test test-long objectives lint clean
 
 install:
 	@$(PYTHON) constraints/install.py
@@ -23,6 +23,10 @@ test: lint
 # A whole run that is interrupted, resumed and compared bit by bit (after the run of `make test`, which it needs).
 test-long: install
 	@$(BIN)/pytest -m long
+
+# The miniature with every objective, 25 steps each; about two minutes an objective on two cores.
+objectives: install
+	@$(BIN)/python tests/benchmarks/objectives.py
 
 # Leaves runs/, which holds results.
 clean:

@@ -6,8 +6,9 @@ Task -> episodes -> answers -> verdicts -> batch, each a method, in that order.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from statistics import fmean
@@ -22,12 +23,13 @@ from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.weights import publish
 from orchestrator.learning.batch import Batch, Selection, make_batch, select
-from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.starting import digest
 from orchestrator.records import episodes as episode_files
 from orchestrator.records.folder import RunFolder, read_json, write_json
-from orchestrator.records.ledger import Ledger
+from orchestrator.records.ledger import Clock, Ledger
 from orchestrator.records.metrics import Events, MetricsLog
+from orchestrator.rollouts.ahead import Ahead
+from orchestrator.rollouts.dynamic import Refill, differing, further_tasks
 from orchestrator.rollouts.judging import ask, insist
 from orchestrator.rollouts.play import roll_out
 from orchestrator.sweep.statistics import mean_interval
@@ -44,6 +46,18 @@ from orchestrator.values import (
     Verdict,
     stable_hash,
 )
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Episodes with the answers of whoever judges them. retried: questions that were asked again."""
+
+    episodes: list[Episode]
+    answers: list[Any]
+    retried: int
+
 
 KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 """Levels of a server's sleep, as vLLM numbers them."""
@@ -74,9 +88,12 @@ class Director:
             )
         self._reward, self._environment = workload.reward(), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
-        self._objective = OBJECTIVES[config.algorithm.name]
         self._tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
-        self._played: tuple[list[Episode], list[Any], int] = ([], [], 0)
+        self._played = Played([], [], 0)
+        ahead = config.rollout.max_staleness
+        self._ahead = Ahead(self._perform_ahead, ahead, config.steps) if ahead else None
+        self._gathered: tuple[list[Group], dict[str, float | None]] = ([], {})
+        self._refill: list[Task] = []
         self._row: dict[str, float] = {}
 
     def _fleet(self, role: str, handles: Sequence[Any]) -> Fleet:
@@ -153,6 +170,10 @@ class Director:
                 write_json(kept, report)
         if lesson.role == "judge":
             write_json(self.folder.judge, report)
+        self.compare(lesson, report, gated)
+
+    def compare(self, lesson: Any, report: Mapping[str, Any], gated: bool) -> None:
+        """Compare a report with the lesson's gate; see `examine`."""
         measured = {name: report.get(name, nan) for name in lesson.gate}
         missed = [name for name, bound in lesson.gate.items() if not measured[name] >= bound]
         if not missed:
@@ -184,31 +205,103 @@ class Director:
             chosen.append(tasks[order[index]])
         return chosen
 
-    def play(self, step: int, split: str = "train") -> list[LogitQuery]:
-        """Roll out and judge one training step, or the held-out tasks. Returns what the reward asks the learner."""
-        training = split == "train"
-        tasks = self.tasks_of(step) if training else self._tasks[split]
-        samples = self.config.rollout.samples_per_prompt if training else self._eval_samples(step)
+    def play(self, step: int, split: str = "train", refill: int = 0) -> list[LogitQuery]:
+        """Roll out and judge one training step, or the held-out tasks. Returns what the reward asks the learner.
+
+        refill: further rounds of this step so far, each after `batch` answered with a `Refill`.
+        """
+        if split != "train":
+            self._played = self._perform(self._tasks[split], self._eval_samples(step), step, split, self._in_eval)
+        elif refill:
+            self._played = self._perform_train(self._refill, step, self.ledger.phase)
+        else:
+            self._gathered = ([], {})
+            self._row |= {"rollout/refills": 0} if self.config.algorithm.dynamic_sampling else {}
+            self._played = self._next_played(step)
+        return [query for episode in self._played.episodes for query in self._reward.queries(episode)]
+
+    def _next_played(self, step: int) -> Played:
+        """The step's rollouts: played now, or taken from those that ran ahead."""
+        if self._ahead is None:
+            return self._perform_train(self.tasks_of(step), step, self.ledger.phase)
+        with self.ledger.phase("wait"):
+            played, clock = self._ahead.take(step)
+        for phase, seconds in clock.seconds.items():
+            self.ledger.beside(phase, seconds)
+        return played
+
+    def _perform_ahead(self, step: int) -> tuple[Played, Clock]:
+        """Play a step beside the learner, in a thread that has a clock of its own."""
+        clock = Clock()
+        return self._perform_train(self.tasks_of(step), step, clock.phase), clock
+
+    def _perform_train(self, tasks: Sequence[Task], step: int, phase: Phase) -> Played:
+        return self._perform(tasks, self.config.rollout.samples_per_prompt, step, "train", phase)
+
+    def _perform(self, tasks: Sequence[Task], samples: int, step: int, split: str, phase: Phase) -> Played:
+        """Roll out and judge."""
         for fleet in self.fleets.values():
             fleet.begin_step()
-        with self.ledger.phase("rollout" if training else "eval"):
+        with phase("rollout"):
             episodes = roll_out(
                 tasks, samples, self._environment, self._sampling, self.fleets,
                 seed=self.config.seed, step=step, purpose=split,
             )  # fmt: skip
-        with self.ledger.phase("judge" if training else "eval"):
+        with phase("judge"):
             answers, retried = ask(episodes, self._reward, self.fleets, self.config.judge.retries)
-        self._played = (episodes, answers, retried)
-        return [query for episode in episodes for query in self._reward.queries(episode)]
+        return Played(episodes, answers, retried)
 
-    def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | None:
-        """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from."""
-        groups, gold = self._verdicts(logits)
-        selection = select(groups, self._objective)
-        self._row |= self._episode_metrics(groups, selection) | {"faults/retried": self._played[2]}
+    def _in_eval(self, phase: str) -> AbstractContextManager[None]:
+        return self.ledger.phase("eval")
+
+    def synced(self, version: int) -> None:
+        """The policy's servers hold weights of this version, and all others theirs: rollouts may run ahead of it."""
+        if self._ahead:
+            self._ahead.allow(version)
+
+    def close(self) -> None:
+        """The run ends: nothing more is played."""
+        if self._ahead:
+            self._ahead.close()
+
+    def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | Refill | None:
+        """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from.
+
+        A Refill where dynamic sampling wants further tasks played first (`play` with its number).
+        """
+        algorithm, cap = self.config.algorithm, self.config.rollout.max_completion_tokens
+        groups, gold = self._gathered
+        further, further_gold = self._verdicts(logits)
+        groups += further
+        gold |= further_gold
+        found = differing(groups, algorithm, cap) if algorithm.dynamic_sampling else groups
+        trained = found[: self.config.rollout.prompts_per_step] if algorithm.dynamic_sampling else groups
+        selection = select(trained, algorithm, cap)
+        self._row |= self._episode_metrics(groups, selection) | {
+            "episodes/zero_variance_groups": selection.zero_variance_groups + len(groups) - len(found),
+            "faults/retried": self._row.get("faults/retried", 0) + self._played.retried,
+        }
         episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold)
         self._check_unscored(groups)
-        return make_batch(selection, self._objective) if selection.episodes else None
+        return self._wants_more(step, groups, len(trained)) or make_batch(selection, algorithm, cap)
+
+    def _wants_more(self, step: int, groups: Sequence[Group], found: int) -> Refill | None:
+        """The next round of dynamic sampling, its tasks chosen: twice as many as are missing, if there are so many."""
+        algorithm, wanted = self.config.algorithm, self.config.rollout.prompts_per_step
+        if not algorithm.dynamic_sampling or found >= wanted:
+            return None
+        played = {group.episodes[0].task.id for group in groups}
+        count = min(wanted, 2 * (wanted - found))
+        self._refill = further_tasks(self._tasks["train"], played, count, self.config.seed, step)
+        rounds = int(self._row["rollout/refills"])
+        if rounds < algorithm.max_refills and self._refill:
+            self._row["rollout/refills"] = rounds + 1
+            return Refill(wanted - found)
+        self.events.announce(
+            f"step {step} learns from {found} of {wanted} groups: after {rounds} refills (algorithm.max_refills="
+            f"{algorithm.max_refills}) and {len(played)} tasks no others had rewards that differ"
+        )
+        return None
 
     def evaluate(self, step: int, logits: Sequence[LogitAnswer]) -> None:
         """Score the held-out episodes that were played with the judge and, where the world knows it, with the truth."""
@@ -251,7 +344,7 @@ class Director:
 
     def _verdicts(self, logits: Sequence[LogitAnswer]) -> tuple[list[Group], dict[str, float | None]]:
         """Verdicts of the episodes that were played, grouped by task, and their true worth by episode id."""
-        episodes, answers, _ = self._played
+        episodes, answers = self._played.episodes, self._played.answers
         remaining = iter(logits)
         grouped: dict[str, tuple[list[Episode], list[Verdict]]] = {}
         for episode, mine in zip(episodes, answers, strict=True):
@@ -270,8 +363,8 @@ class Director:
         metrics = {
             "episodes/length": tokens / len(episodes),
             "episodes/truncated_share": fmean(turn.finish_reason == "length" for turn in turns),
-            "episodes/zero_variance_groups": selection.zero_variance_groups,
-            "episodes/staleness": 0,
+            "episodes/trained_groups": len(selection.differs),
+            "episodes/staleness": fmean(episodes[0].step - 1 - turn.weight_version for turn in turns),
             "tokens/generated": tokens,
             "faults/unscored": len(episodes) - len(scored),
         }

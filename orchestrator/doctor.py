@@ -288,8 +288,10 @@ def step_deepspeed(folder: Path) -> str:
     import torch
     import torch.distributed as dist
 
-    from orchestrator.learning import engine, model, sft
+    from orchestrator.learning import engine, model
     from orchestrator.learning.rows import Row
+    from orchestrator.learning.sft import negative_log_likelihood
+    from orchestrator.learning.teaching import teach
 
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     torch.set_num_threads(1)
@@ -298,8 +300,9 @@ def step_deepspeed(folder: Path) -> str:
     engine.start_deepspeed()
     _tiny_model(folder)
     losses: list[float] = []
-    sft.teach(
-        model.build(folder / "model", 0, "float32"), [Row((3, 4), ((5, 6),), (2,))], SftConfig(1, 1), LearnerConfig(1),
+    rows = [Row((3, 4), ((5, 6),), (2,))]
+    teach(
+        model.build(folder / "model", 0, "float32"), rows, negative_log_likelihood, SftConfig(1, 1), LearnerConfig(1),
         dtype="float32", rank=0, pad_id=0, progress=lambda step, loss: losses.append(loss),
     )  # fmt: skip
     dist.destroy_process_group()

@@ -40,10 +40,16 @@ log = logging.getLogger("orchestrator")
 POLL_S = 0.2
 
 
-def run(config: RunConfig, checkpoint: Path | None = None, folder: RunFolder | None = None) -> int:
+def run(
+    config: RunConfig,
+    checkpoint: Path | None = None,
+    folder: RunFolder | None = None,
+    servers: Mapping[str, Sequence[Any]] | None = None,
+) -> int:
     """Run one experiment to its end. Returns the exit status; raises RunError for what a user can mend.
 
     checkpoint: where to go on from. folder: the run that is resumed; without it a new run begins (from the checkpoint: a fork).
+    servers: by role, where they are there already and stay for other runs with the same models (`start_fleets`).
     """
     source = find_workload(config.workload)
     workload = source.workload(config)
@@ -62,15 +68,16 @@ def run(config: RunConfig, checkpoint: Path | None = None, folder: RunFolder | N
             display.announce(f"run folder: {folder.path}")
             for model in models:
                 display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
-            status, reason, servers = "failed", None, {}
+            status, reason, ours = "failed", None, {}
             try:
-                servers = start_fleets(config, models)
-                status = follow(config, folder, payload_of(config, folder, models, servers, checkpoint), display)
+                ours = {} if servers else start_fleets(config, models)
+                payload = payload_of(config, folder, models, servers or ours, checkpoint)
+                status = follow(config, folder, payload, display)
             except RunError as error:
                 reason = str(error)
                 raise
             finally:
-                for handle in itertools.chain.from_iterable(servers.values()):
+                for handle in itertools.chain.from_iterable(ours.values()):
                     ray.kill(handle)
                 record(folder, status, reason)
     render(folder)
@@ -146,6 +153,7 @@ def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str
             specs_of(model.role, roles[model.role], model.folder, model.has_weights, config.transport())
         )
         for model in models
+        if model.served
     }
 
 

@@ -6,6 +6,7 @@ teach what is still to be taught -> [roll out -> judge -> update -> sync -> eval
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,18 +22,24 @@ import torch.distributed as dist
 from orchestrator.config.compose import from_values
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
-from orchestrator.director import Director
+from orchestrator.director import Director, Refill
 from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Fleet
 from orchestrator.fleets.server import PARTS
 from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, specs_of
 from orchestrator.fleets.transports import transport_of
-from orchestrator.learning import checkpoints, sft
+from orchestrator.fleets.weights import Fingerprint
+from orchestrator.learning import checkpoints
+from orchestrator.learning.batch import Batch
 from orchestrator.learning.engine import Engine, start_deepspeed
+from orchestrator.learning.head import sequence_scorer, sequence_settings
+from orchestrator.learning.lessons import KINDS
+from orchestrator.learning.lora import check_origin
 from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
-from orchestrator.learning.starting import StartingModel, publish_folder
-from orchestrator.records.folder import read_json
+from orchestrator.learning.starting import HELD_OUT, SFT, StartingModel, held_out_of, kind_of, publish_folder
+from orchestrator.learning.teaching import held_out, in_words, teach
+from orchestrator.records.folder import read_json, write_json
 from orchestrator.values import POLICY
 
 T = TypeVar("T")
@@ -66,6 +73,8 @@ def train(payload: Mapping[str, Any]) -> None:
     step = rank.restore(learner, Path(payload["checkpoint"])) if payload["checkpoint"] else 0
     rank.prepare_fleets(learner, by_role, frozenset(taught), step)
     rank.train(learner, Path(by_role["policy"].folder), step)
+    if director:
+        director.close()
 
 
 class Rank:
@@ -84,46 +93,60 @@ class Rank:
     # --- what the models are taught before RL ---
 
     def teach(self, model: StartingModel) -> StartingModel:
-        """SFT of one role's model; its folder is written whole and found again by the next run."""
+        """One role's lesson; the taught model's folder is written whole and found again by the next run."""
         role, lesson = self.roles[model.role], self.lessons[model.role]
         shape, training = role.model, replace(role.training, seed=role.training.seed + role.seed)
-        tokenizer = _tokenizer(model.folder)
-        rows = [sft.row_of(example, tokenizer, lesson.end_token, shape) for example in lesson.examples()]
-        learner = self.config.learner
-        scorer = (
+        kind, tokenizer, learner = KINDS[kind_of(lesson)], _tokenizer(model.folder), self.config.learner
+        examples, asked = lesson.examples(), held_out_of(lesson)
+        rows, asked_rows = (
+            [kind.row_of(example, tokenizer, lesson.end_token, shape) for example in some] for some in (examples, asked)
+        )
+        classes = kind.classes_of((*examples, *asked)) if kind.classes_of else ()
+        settings = sequence_settings(model.folder, tokenizer, classes) if classes else None
+        scorer: Any = (
             load(model.folder, shape.dtype, learner)
             if model.has_weights
             else build(model.folder, training.seed, shape.dtype, learner)
         )
+        if classes:
+            scorer = sequence_scorer(scorer, classes)
+        where: dict[str, int] = {"rank": self.rank, "pad_id": _pad_id(tokenizer)}
 
         def progress(done: int, loss: float) -> None:
             if self.director and (done % 10 == 0 or done == training.steps):
                 self.director.events.progress(f"teaching the {model.role}", done, training.steps, f"loss {loss:.3f}")
 
         with self.phase("teach"):
-            engine = sft.teach(
-                scorer,
-                rows,
-                training,
-                self.config.learner,
-                dtype=shape.dtype,
-                rank=self.rank,
-                pad_id=_pad_id(tokenizer),
-                progress=progress,
+            engine = teach(
+                scorer, rows, kind.criterion, training, learner, dtype=shape.dtype, progress=progress, **where
             )
-            self._save(model, engine)
+            report = None
+            if kind.right and asked_rows:
+                groups, tokens = [example.group for example in asked], learner.tokens_per_microbatch
+                report = held_out(engine, asked_rows, groups, kind.criterion, kind.right, tokens=tokens, **where)
+                if self.director:
+                    self.director.events.announce(f"the {model.role} on held-out data: {in_words(report)}")
+            self._save(model, engine, settings, report)
             engine.close()
         assert model.taught is not None
         return replace(model, folder=model.taught, has_weights=True, to_teach=False)
 
-    def _save(self, model: StartingModel, engine: Engine) -> None:
+    def _save(
+        self,
+        model: StartingModel,
+        engine: Engine,
+        settings: Mapping[str, Any] | None,
+        report: Mapping[str, float] | None,
+    ) -> None:
         tensors = self.copied_weights(engine)
         if tensors is not None:
             assert model.taught is not None
             folder = Path(model.taught)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-                save_folder(tensors, _local(model.folder), Path(work) / "taught")
+                save_folder(tensors, _local(model.folder), Path(work) / "taught", settings)
+                if report:
+                    write_json(Path(work) / "taught" / HELD_OUT, report)
                 publish_folder(Path(work) / "taught", folder)
         dist.barrier(self.control)
 
@@ -134,7 +157,7 @@ class Rank:
         seats: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(seats, own_seat(), group=self.control)
         if self.director:
-            self.director.seat_fleets({model.role: self._specs(model, seats) for model in models})
+            self.director.seat_fleets({model.role: self._specs(model, seats) for model in models if model.served})
         dist.barrier(self.control)
 
     def _specs(self, model: StartingModel, seats: Sequence[Seat]) -> list[ServerSpec]:
@@ -143,8 +166,10 @@ class Rank:
         return specs_of(model.role, role, model.folder, model.has_weights, self.config.transport(), shared)
 
     def learner(self, policy: StartingModel) -> PolicyLearner:
-        """The policy under DeepSpeed, and its frozen starting point where a KL penalty needs it."""
-        shape = self.config.model
+        """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""
+        shape, algorithm = self.config.model, self.config.algorithm
+        # With LoRA the policy without its adapters is the starting point.
+        copied = algorithm.needs_reference and not self.config.learner.lora_rank
 
         def start() -> TokenScorer:
             return (
@@ -155,15 +180,17 @@ class Rank:
 
         return PolicyLearner(
             start(),
-            start() if self.config.algorithm.kl_weight else None,
+            start() if copied else None,
             self.config.learner,
-            self.config.algorithm,
+            algorithm,
             dtype=shape.dtype,
             rank=self.rank,
             pad_id=_pad_id(_tokenizer(policy.folder)),
             max_logprob_gap=self.config.limits.logprob_gap_max,
             mean_logprob_gap=self.config.limits.logprob_gap_mean,
             steps=self.config.steps,
+            critic=start() if algorithm.has_critic else None,
+            seed=self.config.seed,
         )
 
     def prepare_fleets(
@@ -178,11 +205,16 @@ class Rank:
         self.transport.connect(self.fleet)
         self.sync(learner, version)
         if self.director:
-            for role in just_taught - {POLICY}:
+            for role in (role for role in just_taught - {POLICY} if models[role].served):
                 self.director.push(role, 1, _read_weights(Path(models[role].folder)))
             for role, lesson in self.lessons.items():
                 taught = models[role].taught if role in models else None
-                self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
+                if kind_of(lesson) == SFT:
+                    self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
+                elif taught and (Path(taught) / HELD_OUT).is_file():
+                    self.director.compare(lesson, read_json(Path(taught) / HELD_OUT), gated=True)
+            # Not with the policy's weights: what runs ahead is judged by the models that have just been given theirs.
+            self.director.synced(version)
 
     def sync(self, learner: PolicyLearner, version: int) -> None:
         """Give the policy's fleet the learner's weights. Colocated servers take the memory for them first, that for answering last."""
@@ -233,15 +265,34 @@ class Rank:
 
     def train_step(self, learner: PolicyLearner, step: int) -> dict[str, float]:
         """One step: episodes, verdicts, update, sync. Returns the learner's metrics."""
-        queries = self.from_rank_0(Director.play, step)
-        if self.colocated:
-            self.from_rank_0(Director.rest)
+        batch = self.collect(learner, step)
         with self.phase("learn"):
-            logits = learner.answer(queries, step - 1) if queries else []
-            batch = self.from_rank_0(Director.batch, step, logits)
-            learned = learner.update(batch) if batch is not None else {}
+            learned = learner.update(batch, step - 1) if batch is not None else {}
         self.sync(learner, version=step)
+        if self.director:
+            self.director.synced(step)
         return learned
+
+    def collect(self, learner: PolicyLearner, step: int) -> Batch | None:
+        """Episodes and verdicts of a step; with dynamic sampling, round after round until the director has enough.
+
+        Colocated servers sleep before the learner works: to answer a reward's queries, or at the end.
+        """
+        for refill in itertools.count():
+            queries = self.from_rank_0(Director.play, step, "train", refill)
+            if self.colocated and queries:
+                self.from_rank_0(Director.rest)
+            with self.phase("learn"):
+                logits = learner.answer(queries, step - 1) if queries else []
+                batch = self.from_rank_0(Director.batch, step, logits)
+            if isinstance(batch, Refill):
+                if self.colocated and queries:
+                    self.sync(learner, version=step - 1)
+                continue
+            if self.colocated and not queries:
+                self.from_rank_0(Director.rest)
+            return batch
+        raise AssertionError("the director asks for a bounded number of refills")
 
     def evaluate(self, learner: PolicyLearner, step: int) -> None:
         """Play the held-out tasks with the weights of this step and score them."""
@@ -269,7 +320,8 @@ class Rank:
             checkpoints.verify(checkpoint)
         dist.barrier(self.control)
         state = checkpoints.read_state(checkpoint)
-        learner.engine.load_state(checkpoints.read_tensors(checkpoint), state["optimizer_steps"])
+        check_origin(state.get("lora"), self.adapters(learner.engine), checkpoint)
+        learner.load_state(lambda: checkpoints.read_tensors(checkpoint), state["optimizer_steps"])
         learner.steps_done, learner.optimizer_steps = state["steps_done"], state["optimizer_steps"]
         if len(state["random"]) == dist.get_world_size():
             checkpoints.restore_random(state["random"][self.rank])
@@ -289,6 +341,7 @@ class Rank:
                 "optimizer_steps": learner.optimizer_steps,
                 "steps_done": learner.steps_done,
                 "random": random_states,
+                "lora": self.adapters(learner.engine),
             }
             folder = self.director.folder if self.director else None
             if folder:
@@ -298,7 +351,7 @@ class Rank:
                 folder.checkpoints if folder else Path(),
                 step,
                 state,
-                learner.engine.state(),
+                learner.state(),
                 served,
                 _local(str(model_folder)),
                 self.config.checkpoint.keep,
@@ -311,6 +364,21 @@ class Rank:
     def weights(self, engine: Engine) -> Iterator[dict[str, torch.Tensor]]:
         """The served weights, whole, a bucket at a time; each lasts until the next is asked for."""
         return engine.weights(served_weights(engine.module), self.config.sync.bucket_bytes)
+
+    def adapters(self, engine: Engine) -> dict[str, Any] | None:
+        """What decides which policy the adapters in a checkpoint are; None where all weights are trained."""
+        settings = self.config.learner
+        if not settings.lora_rank:
+            return None
+        digest = Fingerprint()
+        for bucket in engine.weights(engine.frozen_parameters(), self.config.sync.bucket_bytes):
+            digest.add(bucket)
+        return {
+            "base": digest.hexdigest(),
+            "rank": settings.lora_rank,
+            "alpha": settings.lora_alpha,
+            "targets": settings.lora_targets,
+        }
 
     def copied_weights(self, engine: Engine) -> dict[str, torch.Tensor] | None:
         """The served weights on the host, on rank 0; None on the ranks that only help to gather them."""

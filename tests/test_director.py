@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.answerers import FakeAnswerer
@@ -95,11 +96,11 @@ Make = Callable[..., Director]
 def make(tmp_path: Path) -> Iterator[Make]:
     numbers = iter(range(100))
 
-    def make(judge: Callable[[Call, int], Answer] = likes, **settings: int) -> Director:
+    def make(judge: Callable[[Call, int], Answer] = likes, staleness: int = 0, **settings: Any) -> Director:
         config = RunConfig(
             workload="tiny",
             judge=JudgeConfig(retries=1, max_unscored_share=0.25),
-            rollout=RolloutConfig(prompts_per_step=2, samples_per_prompt=4),
+            rollout=RolloutConfig(prompts_per_step=2, samples_per_prompt=4, max_staleness=staleness),
             eval=EvalConfig(samples_per_task=2, best_of=3),
             **settings,
         )

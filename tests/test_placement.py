@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.director import Director
 from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Fleet
+from orchestrator.learning.starting import StartingModel
 from orchestrator.loop import Rank
 
 
@@ -46,19 +48,19 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> tuple[Rank, Any, list[str]]:
     notes: list[str] = []
     director = object.__new__(Director)
     director.ledger = SimpleNamespace(phase=lambda name: nullcontext())  # type: ignore[assignment]
-    director.fleets = {}
+    director.fleets, director._ahead = {}, None
     for role in ("policy", "judge"):
         fleet = NotingFleet(role, [], 1, 1, 0)
         fleet.notes = notes
         director.fleets[role] = fleet
-    monkeypatch.setattr(Director, "play", lambda self, step: notes.append("play") or [])
+    monkeypatch.setattr(Director, "play", lambda self, step, split, refill: notes.append("play") or [])
     monkeypatch.setattr(Director, "batch", lambda self, step, logits: "batch")
     config = RunConfig()
     config.placement.name = "colocated"
     rank = Rank(config, SimpleNamespace(lessons=tuple), director)
     rank.transport = SimpleNamespace(send=lambda fleet, version, buckets: notes.append(f"send {version}"))  # type: ignore[assignment]
     monkeypatch.setattr(rank, "weights", lambda engine: iter(()))
-    learner = SimpleNamespace(update=lambda batch: notes.append("learn") or {}, engine=None)
+    learner = SimpleNamespace(update=lambda batch, version: notes.append("learn") or {}, engine=None)
     return rank, learner, notes
 
 
@@ -89,6 +91,26 @@ def test_weights_are_not_sent_to_servers_that_could_not_wake(stage: tuple[Rank, 
     with pytest.raises(RunError, match="policy-0 failed while it should wake its weights"):
         rank.train_step(learner, 3)
     assert notes[-3:] == ["policy wakes weights", "policy sleeps at 2", "judge sleeps at 1"]
+
+
+def test_rollouts_run_ahead_only_when_every_fleet_has_its_weights_and_every_exam_is_passed(
+    stage: tuple[Rank, Any, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else the first episodes would be judged by a judge that was not taught yet."""
+    rank, learner, notes = stage
+    rank.colocated = False
+    rank.lessons = {"judge": SimpleNamespace()}
+    rank.transport.connect = lambda fleet: notes.append("connect")  # type: ignore[method-assign]
+    monkeypatch.setattr(Director, "wait_for_fleets", lambda self: notes.append("wait"))
+    monkeypatch.setattr(Director, "push", lambda self, role, version, buckets: notes.append(f"push {role}"))
+    monkeypatch.setattr(Director, "examine", lambda self, lesson, stored, gated: notes.append("examine"))
+    monkeypatch.setattr(Director, "synced", lambda self, version: notes.append(f"ahead of {version}"))
+    judge = StartingModel("judge", str(tmp_path), has_weights=True, taught=str(tmp_path), to_teach=False)
+    rank.prepare_fleets(learner, {"judge": judge}, frozenset({"judge"}), 2)
+    assert notes == ["wait", "connect", "send 2", "push judge", "examine", "ahead of 2"]
+    notes.clear()
+    rank.train_step(learner, 3)
+    assert notes == ["play", "learn", "send 3", "ahead of 3"]
 
 
 def test_split_servers_are_left_alone(stage: tuple[Rank, Any, list[str]]) -> None:

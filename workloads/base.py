@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.config.schema import RunConfig
+from orchestrator.errors import ConfigError
 from orchestrator.values import (
     POLICY,
     Answer,
@@ -92,8 +93,57 @@ class Example:
     branches: tuple[Branch, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers, of which one is better; mostly to one prompt. What they begin with in common is read once.
+
+    group: what is held out together, and not independent in the intervals. Raises ConfigError where a side is empty or both are
+    the same.
+    """
+
+    group: str
+    better: Branch
+    worse: Branch
+
+    def __post_init__(self) -> None:
+        for side, branch in (("better", self.better), ("worse", self.worse)):
+            if not branch.target.strip():
+                raise ConfigError(
+                    f"a pair of {self.group!r} has an empty {side} answer (better {self.better.target[:60]!r}, worse "
+                    f"{self.worse.target[:60]!r}): leave it out, or mend the data."
+                )
+        if self.better == self.worse:
+            raise ConfigError(
+                f"a pair of {self.group!r} has the same answer on both sides ({self.better.target[:60]!r}): leave it out."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A text with its class: an answer, or the messages alone where the branch's target is empty.
+
+    label: index into `classes`, the names of all. Raises ConfigError where it is none.
+    """
+
+    group: str
+    branch: Branch
+    label: int
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.branch.messages and not self.branch.target:
+            raise ConfigError(f"an example of {self.group!r} is empty: leave it out, or mend the data.")
+        if len(self.classes) < 2 or not 0 <= self.label < len(self.classes):
+            raise ConfigError(
+                f"an example of {self.group!r} ({self.branch.target[:60]!r}) has the label {self.label}, which is none of its "
+                f"{len(self.classes)} classes (two at least, from 0): mend the data."
+            )
+
+
 class Lesson(Protocol):
-    """What one role's model is taught by SFT before RL begins, and how its success is reported.
+    """What one role's model is taught before RL begins, and how its success is reported.
+
+    This is SFT on `Example`s; `SequenceLesson`s say that they are of another kind.
 
     role: the fleet that serves the model. `exam` gives calls on held-out data; `report` turns the answers into the lesson's
     metrics, of which those named in `gate` must reach their bound (empty: report only). `grading` says in words what decides
@@ -114,11 +164,24 @@ class Lesson(Protocol):
     @property
     def grading(self) -> str: ...
 
-    def examples(self) -> Sequence[Example]: ...
+    def examples(self) -> Sequence[Example | Preference | Labelled]: ...
 
     def exam(self) -> Sequence[Call]: ...
 
     def report(self, answers: Sequence[Answer]) -> dict[str, float | int | str]: ...
+
+
+class SequenceLesson(Lesson, Protocol):
+    """A lesson whose model scores whole texts: it is saved as a sequence classifier, which no fleet of the run serves.
+
+    kind: "preference" (a reward model, from `Preference`s) or "classification" (from `Labelled` texts). The learner itself
+    scores the `held_out` examples right after; the report has `accuracy`, which `gate` may bound. `exam` asks nothing.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    def held_out(self) -> Sequence[Preference | Labelled]: ...
 
 
 class Workload(Protocol):

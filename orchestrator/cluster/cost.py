@@ -8,7 +8,7 @@ by reading the weights and the cache once a step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.cluster.memory import GB, cache_bytes_a_token, engine_memory
 from orchestrator.cluster.plan import make_plan
@@ -125,20 +125,28 @@ def forward_flops(shape: ModelShape, tokens: float, length: float) -> float:
 
 
 def _learning(config: RunConfig, shape: ModelShape, device: Device) -> float:
-    """Seconds an episode: forward and backward (3), recomputation (1), the reference and the old policy (1 each)."""
+    """Seconds an episode. Each epoch: forward and backward (3), recomputation (1). Once: the reference, the old policy (1 each).
+
+    A critic is asked once and trained as often as the policy, without the head over the vocabulary.
+    """
     length = _prompt(config) + config.rollout.max_completion_tokens
     algorithm, learner = config.algorithm, config.learner
-    passes = algorithm.epochs_per_batch * (3 + learner.gradient_checkpointing + bool(algorithm.kl_weight))
-    passes += algorithm.epochs_per_batch * algorithm.minibatches > 1
+    training = algorithm.epochs_per_batch * (3 + learner.gradient_checkpointing)
+    asked = algorithm.needs_reference + (algorithm.needs_old or config.rollout.max_staleness > 0)
+    forward = forward_flops(shape, length, length)
+    flops = (training + asked) * forward
+    if algorithm.has_critic:
+        flops += (training + 1) * (forward - 2 * length * shape.embedding)
     speed = learner.ranks * min(1, learner.gpus_per_rank) * device.flops * TRAINING_SHARE
-    return passes * forward_flops(shape, length, length) / speed
+    return flops / speed
 
 
 def _host_step(config: RunConfig, shape: ModelShape) -> float:
     """Seconds a step of an optimizer in the host's memory."""
     learner = config.learner
     steps = config.algorithm.epochs_per_batch * config.algorithm.minibatches
-    return steps * 28 * shape.parameters / learner.ranks / HOST_BYTES if learner.offload_optimizer else 0.0
+    trained = shape.parameters + (replace(shape, tied=True).parameters if config.algorithm.has_critic else 0)
+    return steps * 28 * trained / learner.ranks / HOST_BYTES if learner.offload_optimizer else 0.0
 
 
 def _teaching(config: RunConfig, role: Role, shape: ModelShape, device: Device) -> float:

@@ -7,7 +7,7 @@ Every rule was read in the installed DeepSpeed, transformers and vLLM and compar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.config.schema import FleetConfig, LearnerConfig, ModelConfig
 from orchestrator.config.shapes import DTYPE_BYTES, ModelShape
@@ -77,22 +77,48 @@ def added(*parts: Mapping[str, int]) -> dict[str, int]:
 
 
 def learner_memory(
-    shape: ModelShape, learner: LearnerConfig, dtype: str, work: Work, reference: bool, gpu: bool
+    shape: ModelShape, learner: LearnerConfig, dtype: str, work: Work, reference: bool, gpu: bool, critic: bool = False
 ) -> LearnerMemory:
-    """Memory of one rank. reference: whether a frozen copy is asked for log-probabilities (a KL penalty).
+    """Memory of one rank. reference: whether the starting policy is asked for log-probabilities; with LoRA it needs no copy.
+    critic: whether a second model of the same layers is trained.
 
     ZeRO (arXiv 1910.02054, section 3; DeepSpeed 0.19): float32 master weights 4N and Adam's moments 8N, divided by R from stage 1
     on, beside the weights eN, which only stage 3 divides. A float32 model has a master copy too, except at stage 0. Weight
-    transfer gathers a bucket at a time while no activations are held, and is never the peak.
+    transfer gathers a bucket at a time while no activations are held, and is never the peak. Nor is the critic's update: it begins
+    when the policy's gradients are gone, and has no logits. With LoRA all but eN counts the adapters alone.
     """
     size = DTYPE_BYTES[dtype]
+    reference = reference and not learner.lora_rank
     context = {"CUDA context, NCCL": CUDA_CONTEXT + (NCCL_BUFFERS if learner.ranks > 1 else 0)} if gpu else {}
-    weights, frozen = _weights(shape, learner, size), _weights(shape, learner, size) if reference else 0
+    trained, host = _trained(shape, learner, size)
+    others = {"reference model": trained["weights"] if reference else 0}
+    if reference and learner.offload_parameters:
+        host["reference model"] = size * shape.parameters // learner.ranks
+    if critic:
+        # Without a head over the vocabulary: its one row of values is not counted.
+        its, its_host = _trained(replace(shape, tied=True), learner, size)
+        others["critic"], host["critic"] = sum(its.values()), sum(its_host.values())
+    resident = added(trained, others, context)
+    return LearnerMemory(resident, _moments(shape, learner, size, work, reference, gpu), added(host))
+
+
+def _trained(shape: ModelShape, learner: LearnerConfig, size: int) -> tuple[dict[str, int], dict[str, int]]:
+    """(on the device, in the host's memory): weights and optimizer of a model that is trained, between updates."""
     states, host = _states(shape, learner, size)
     if learner.offload_parameters:
-        host["weights"] = size * shape.parameters // learner.ranks * (2 if reference else 1)
-    resident = added({"weights": weights}, states, {"reference model": frozen}, context)
-    return LearnerMemory(resident, _moments(shape, learner, size, work, reference, gpu), added(host))
+        host["weights"] = size * shape.parameters // learner.ranks
+    adapters = {"adapters": _adapters(shape, learner, size)}
+    return added({"weights": _weights(shape, learner, size)}, adapters, states), host
+
+
+def trained_parameters(shape: ModelShape, learner: LearnerConfig) -> int:
+    """Parameters with gradients: all, or the adapters."""
+    return shape.adapters(learner.lora_rank, learner.lora_layers) if learner.lora_rank else shape.parameters
+
+
+def _adapters(shape: ModelShape, learner: LearnerConfig, size: int) -> int:
+    """ZeRO-3 divides them too, or keeps what is small whole: at most this."""
+    return size * trained_parameters(shape, learner) if learner.lora_rank else 0
 
 
 def _small(shape: ModelShape) -> int:
@@ -113,9 +139,10 @@ def _states(shape: ModelShape, learner: LearnerConfig, size: int) -> tuple[dict[
 
     Offloaded, DeepSpeed also holds a float32 gradient and, at stage 2, staging in the model's precision.
     """
-    stage, shard = learner.zero_stage, shape.parameters // learner.ranks
+    stage, trained = learner.zero_stage, trained_parameters(shape, learner)
+    shard = trained // learner.ranks
     if stage == 0:
-        return {"Adam moments": 8 * shape.parameters}, {}
+        return {"Adam moments": 8 * trained}, {}
     states = {"master weights": 4 * shard, "Adam moments": 8 * shard}
     resting = {"gradients": 4 * shard} if stage == 3 else {}
     bucket = {"reduction bucket": size * BUCKET_ELEMENTS} if stage == 3 else {}
@@ -124,7 +151,8 @@ def _states(shape: ModelShape, learner: LearnerConfig, size: int) -> tuple[dict[
     staging = size * shard * (2 if size == 4 else 1) if stage == 2 else 0
     host = states | {"gradients": 4 * shard * (2 if stage == 3 else 1), "staging": staging}
     # The largest gradient waits on the device for its way to the host.
-    return ({"reduction bucket": size * shape.embedding} if stage == 2 else bucket), host
+    largest = trained // shape.layers if learner.lora_rank else shape.embedding
+    return ({"reduction bucket": size * largest} if stage == 2 else bucket), host
 
 
 def _moments(
@@ -136,18 +164,21 @@ def _moments(
     backward. head, layer (the last one, where backward begins), first layer, embedding: their backward passes. step: the
     optimizer's.
     """
-    stage, ranks, shard = learner.zero_stage, learner.ranks, shape.parameters // learner.ranks
-    saved, inner = activations(shape, size, work, learner.gradient_checkpointing)
+    stage, ranks, trained = learner.zero_stage, learner.ranks, trained_parameters(shape, learner)
+    shard = trained // ranks
+    saved, inner = activations(shape, size, work, learner.gradient_checkpointing, learner.lora_rank)
     kept, passing = logits(shape, work)
     # Of the sum so far; while a microbatch of a float32 model is reduced at stage 2, its own stand beside it.
-    gradient = {0: size * shape.parameters, 1: size * shape.parameters, 2: 4 * shard, 3: 0}[stage]
+    gradient = {0: size * trained, 1: size * trained, 2: 4 * shard, 3: 0}[stage]
     gradient = 0 if stage == 2 and learner.offload_optimizer and size == 4 else gradient
     before = gradient if work.several else 0
     during = gradient + (
         4 * shard if stage == 2 and size == 4 and work.several and not learner.offload_optimizer else 0
     )
     bucket = size * BUCKET_ELEMENTS if stage in (1, 2) else 0
-    embedding = size * shape.embedding
+    embedding, layer = (
+        (0, size * trained // shape.layers) if learner.lora_rank else (size * shape.embedding, size * shape.layer)
+    )
     # Reduced on its own, being larger than the bucket; several ranks exchange a copy.
     copy = embedding if ranks > 1 and stage == 3 else 0
     tied, chunks = (embedding if shape.tied else 0), work.targets * shape.vocab > LOGIT_ELEMENTS
@@ -162,10 +193,10 @@ def _moments(
         | {"gradient of the embedding": embedding * (2 if chunks else 1) + copy},
         "layer": backward
         | {"activations": saved + inner, "gradients": before}
-        | {"gradient of the embedding": tied, "gradients of a layer": size * shape.layer},
+        | {"gradient of the embedding": tied, "gradients of a layer": layer},
         "first layer": backward
         | {"activations": saved // shape.layers + inner, "gradients": during}
-        | {"gradient of the embedding": tied, "gradients of a layer": size * shape.layer},
+        | {"gradient of the embedding": tied, "gradients of a layer": layer},
         "embedding": backward
         | {"activations": 2 * hidden, "gradients": during, "gradient of the embedding": embedding + tied + copy},
         "step": {"gradients": gradient, "optimizer step": _step(learner, shape, shard, gpu)},
@@ -190,7 +221,7 @@ def _step(learner: LearnerConfig, shape: ModelShape, shard: int, gpu: bool) -> i
     PyTorch's AdamW takes one temporary of the root's size on a GPU (its `foreach` form) and two on the CPU.
     """
     if learner.zero_stage == 0:
-        return 4 * shape.parameters
+        return 4 * trained_parameters(shape, learner)
     if learner.offload_optimizer:
         return 0
     roots = 4 * shard if gpu else 8 * shard
@@ -200,7 +231,7 @@ def _step(learner: LearnerConfig, shape: ModelShape, shard: int, gpu: bool) -> i
     return 4 * part + roots * part // max(shard, 1)
 
 
-def activations(shape: ModelShape, size: int, work: Work, checkpointing: bool) -> tuple[int, int]:
+def activations(shape: ModelShape, size: int, work: Work, checkpointing: bool, lora_rank: int = 0) -> tuple[int, int]:
     """(bytes that wait for the backward pass, bytes that one layer's backward pass adds).
 
     A layer of transformers' eager modules keeps, a token: of each norm its input and its normed input (a float32 model: both in
@@ -209,11 +240,15 @@ def activations(shape: ModelShape, size: int, work: Work, checkpointing: bool) -
     layer's at a time. (Korthikanti et al., arXiv 2205.05198, count the same way.)
     """
     norm = 6 if size == 2 else 8
+    if lora_rank:
+        # A frozen scale needs no normed input.
+        norm = 4
     keys, queries, hidden = shape.keys, shape.queries, shape.hidden
     attention = size * 2 * (queries + keys) + 4 * shape.heads
     if shape.qk_norm:
         attention += norm * (queries + keys) + 4 * (shape.heads + shape.kv_heads)
     layer = 2 * (norm + size) * hidden + 8 + attention + 4 * size * shape.intermediate
+    layer += size * lora_rank * len(shape.linear)
     # Gradients of gate and up, and of the two residual streams.
     working = size * (2 * shape.intermediate + 2 * hidden)
     ends = norm * hidden + size * hidden + 2 * size * shape.head_dim

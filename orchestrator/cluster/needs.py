@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.cluster.memory import (
     DTYPE_BYTES,
@@ -14,6 +14,7 @@ from orchestrator.cluster.memory import (
     added,
     engine_memory,
     learner_memory,
+    trained_parameters,
 )
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.config.shapes import ModelShape, shape_of
@@ -29,7 +30,8 @@ REMEDIES = {
     "Adam moments": "set learner.offload_optimizer=true, or raise learner.ranks",
     "gradients": "set learner.offload_optimizer=true with learner.zero_stage=3, or raise learner.ranks",
     "optimizer step": "set learner.offload_optimizer=true, or raise learner.ranks",
-    "reference model": "set algorithm.kl_weight=0, or shard it (learner.zero_stage=3)",
+    "reference model": "set algorithm.kl_weight=0 (flowrl: algorithm.flow_prior=old too), or shard it (learner.zero_stage=3)",
+    "critic": "set learner.offload_optimizer=true, raise learner.ranks, or choose an algorithm.name without a critic",
     "activations": "set learner.gradient_checkpointing=true, or lower learner.tokens_per_microbatch (not below model.context_tokens)",
     "logits": "lower learner.tokens_per_microbatch",
 }
@@ -148,14 +150,7 @@ def _learner(
         _, parts = memory.peak
         columns.append(MemoryNeed("learner rank", f"teaching the {name}", added(parts, asleep), capacity))
     if POLICY in shapes:
-        memory = learner_memory(
-            shapes[POLICY],
-            config.learner,
-            config.model.dtype,
-            _work(config),
-            bool(config.algorithm.kl_weight),
-            bool(share),
-        )
+        memory = _learning(config, shapes[POLICY])
         moment, parts = memory.peak
         columns.append(MemoryNeed("learner rank", f"learning ({moment})", added(parts, asleep), capacity))
         if shared:
@@ -163,6 +158,15 @@ def _learner(
             awake = added(memory.resident, *(engine.parts for engine in shared.values()))
             columns.append(MemoryNeed("learner rank", "servers awake", awake, capacity, keys))
     return columns
+
+
+def _learning(config: RunConfig, shape: ModelShape) -> LearnerMemory:
+    """RL: the policy, and beside it what the objective needs."""
+    learner, algorithm = config.learner, config.algorithm
+    return learner_memory(
+        shape, learner, config.model.dtype, _work(config), algorithm.needs_reference, bool(learner.gpus_per_rank),
+        algorithm.has_critic,
+    )  # fmt: skip
 
 
 def _work(config: RunConfig) -> Work:
@@ -186,8 +190,10 @@ def _lessons(
         rows = -(-role.training.examples_per_step // config.learner.ranks)
         tokens = min(max(config.learner.tokens_per_microbatch, context), rows * context)
         work = Work(tokens, tokens, context, masked=True, several=rows * context > tokens)
+        # Lessons train all weights.
+        learner = replace(config.learner, lora_rank=0)
         found[name] = learner_memory(
-            shapes[name], config.learner, role.model.dtype, work, False, bool(config.learner.gpus_per_rank)
+            shapes[name], learner, role.model.dtype, work, False, bool(config.learner.gpus_per_rank)
         )
     return found
 
@@ -207,13 +213,17 @@ def _facts(
             f"{context:,} tokens ({servers} server(s))"
         )
     if POLICY in shapes:
-        # Weights as they are served, master weights and both moments; the newest is written beside those that are kept.
-        size = (DTYPE_BYTES[config.model.dtype] + 12) * shapes[POLICY].parameters
+        # Weights as they are served, and of what is trained master weights and both moments; the newest is written beside those kept.
+        trained, weights = trained_parameters(shapes[POLICY], config.learner), shapes[POLICY].parameters
+        size = DTYPE_BYTES[config.model.dtype] * weights + 12 * trained
         most = config.checkpoint.keep + 1
         facts.append(f"a checkpoint takes {_size(size)} of disk, {most} of them at most {_size(most * size)}")
-        memory = learner_memory(
-            shapes[POLICY], config.learner, config.model.dtype, _work(config), bool(config.algorithm.kl_weight), True
-        )
+        if config.learner.lora_rank:
+            facts.append(
+                f"LoRA of rank {config.learner.lora_rank} trains {trained:,} parameters ({trained / weights:.2%} of the policy's "
+                f"{weights:,})"
+            )
+        memory = _learning(config, shapes[POLICY])
         sleeping = (
             sum(engine.host * roles[name].fleet.servers for name, engine in engines.items()) if _shared(config) else 0
         )

@@ -17,6 +17,17 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
 """A name that is one folder, also where it begins a command line's word."""
 
 
+GROUPLESS = ("ppo", "reinforce_pp")
+"""Objectives that learn from a single answer to a prompt."""
+
+RANKING = ("rft", "dpo")
+"""Objectives that choose answers by rank before the learner sees them."""
+
+
+ENDS = ("lm_head", "embed_tokens")
+"""The output head and the embedding."""
+
+
 def out_of_bounds(config: RunConfig, origins: Mapping[str, str]) -> list[str]:
     """Values outside the choices, low and high that their fields declare, or not finite. origins: what set each key."""
     problems = []
@@ -38,7 +49,17 @@ def _between(value: float, low: float | None, high: float | None) -> bool:
 
 def check(config: RunConfig) -> list[str]:
     """Settings that cannot go together: one sentence each, with the keys and a remedy. Empty where all is well."""
-    return [*_run(config), *_data(config), *_policy(config), *_judge(config), *_batches(config), *_placement(config)]
+    return [
+        *_run(config),
+        *_data(config),
+        *_policy(config),
+        *_judge(config),
+        *_batches(config),
+        *_algorithm(config),
+        *_placement(config),
+        *_staleness(config),
+        *_lora(config),
+    ]
 
 
 def _run(config: RunConfig) -> Iterator[str]:
@@ -141,6 +162,50 @@ def _batches(config: RunConfig) -> Iterator[str]:
             f"algorithm.minibatches={config.algorithm.minibatches} is more than the {episodes} episodes of a step "
             f"(rollout.prompts_per_step={config.rollout.prompts_per_step} times "
             f"rollout.samples_per_prompt={config.rollout.samples_per_prompt}): lower it, or sample more."
+        )
+
+
+def _staleness(config: RunConfig) -> Iterator[str]:
+    if config.rollout.max_staleness and config.placement.name == "colocated":
+        yield (
+            f"rollout.max_staleness={config.rollout.max_staleness}: colocated servers sleep while the learner works, so nothing can "
+            "run ahead. Set placement=split, or rollout.max_staleness=0."
+        )
+
+
+def _lora(config: RunConfig) -> Iterator[str]:
+    learner = config.learner
+    names = learner.lora_layers or ()
+    if not all(names):
+        yield (
+            f"learner.lora_targets={learner.lora_targets!r} has an empty name: write all-linear, or names of layers with commas, "
+            "as q_proj,v_proj."
+        )
+    ends = [name for name in names if name in ENDS]
+    if ends:
+        yield (
+            f"learner.lora_targets={learner.lora_targets}: {' and '.join(ends)} cannot get adapters, because engines may hold the "
+            "embedding and the output head as one. Leave it out; all-linear leaves it out too."
+        )
+
+
+def _algorithm(config: RunConfig) -> Iterator[str]:
+    algorithm, samples = config.algorithm, config.rollout.samples_per_prompt
+    if samples < 2 and (algorithm.name not in GROUPLESS or algorithm.dynamic_sampling):
+        yield (
+            f"rollout.samples_per_prompt={samples}: algorithm.name={algorithm.name} compares the answers to one prompt"
+            f"{' (algorithm.dynamic_sampling)' if algorithm.name in GROUPLESS else ''}; sample at least 2, or use one of "
+            f"{', '.join(GROUPLESS)}."
+        )
+    if algorithm.name in RANKING and algorithm.kl_weight and algorithm.kl_in == "reward":
+        yield (
+            f"algorithm.kl_in=reward: {algorithm.name} ranks the answers before their KL penalty is known. Set algorithm.kl_in=loss, "
+            "or algorithm.kl_weight=0."
+        )
+    if 0 < algorithm.dual_clip <= 1:
+        yield (
+            f"algorithm.dual_clip={algorithm.dual_clip:g} would bound the loss below its value on fresh samples: set it above 1 "
+            "(3 is usual), or 0 for none."
         )
 
 

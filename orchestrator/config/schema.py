@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-
-def setting(
-    default: Any, doc: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
-) -> Any:
-    """A documented field. choices, low and high (inclusive) are checked by `orchestrator.config.compose`."""
-    metadata = {"doc": doc, "choices": choices, "low": low, "high": high}
-    return field(default=default, metadata=metadata)
-
-
-def group(cls: type, doc: str) -> Any:
-    """A nested group of settings."""
-    return field(default_factory=cls, metadata={"doc": doc})
+from orchestrator.config.algorithm import AlgorithmConfig
+from orchestrator.config.settings import group, setting
 
 
 @dataclass
@@ -130,27 +119,19 @@ class JudgeConfig:
 
 
 @dataclass
-class AlgorithmConfig:
-    """The RL objective."""
-
-    name: str = setting("grpo", "The objective; its name alone selects its preset.", choices=("grpo",))
-    clip_low: float = setting(0.2, "Ratio clip below 1.", low=0, high=1)
-    clip_high: float = setting(0.2, "Ratio clip above 1.", low=0)
-    kl_weight: float = setting(
-        0.001, "Weight of the k3 KL penalty against the starting policy; 0 skips the reference model.", low=0
-    )
-    epochs_per_batch: int = setting(1, "Passes over each batch of episodes.", low=1)
-    minibatches: int = setting(1, "Optimizer steps a pass.", low=1)
-
-
-@dataclass
 class RolloutConfig:
     """How episodes are sampled."""
 
     prompts_per_step: int = setting(8, "Tasks a step.", low=1)
-    samples_per_prompt: int = setting(8, "Episodes a task (the group).", low=2)
+    samples_per_prompt: int = setting(8, "Episodes a task (the group).", low=1)
     max_completion_tokens: int = setting(64, "Longest completion.", low=1)
     temperature: float = setting(1.0, "Sampling temperature; the learner uses the same.", low=0.01)
+    max_staleness: int = setting(
+        0,
+        "Versions by which the weights that sample may be older than those that are trained: rollouts run ahead while the learner "
+        "works. 0 is strictly on-policy and can be repeated to the last bit.",
+        low=0,
+    )
     fleet: FleetConfig = group(FleetConfig, "Servers of the policy.")
 
 
@@ -172,6 +153,16 @@ class LearnerConfig:
         "Keep master weights and optimizer states in the host's memory (ZeRO-2 and 3); slower, saves 12 bytes a parameter.",
     )
     offload_parameters: bool = setting(False, "Keep the weights in the host's memory between their uses (ZeRO-3).")
+    lora_rank: int = setting(
+        0,
+        "Rank of LoRA adapters, which RL then trains instead of the weights; 0 trains all weights. Lessons always train all weights.",
+        low=0,
+    )
+    lora_alpha: float = setting(32.0, "Adapters are scaled by lora_alpha / lora_rank.", low=1)
+    lora_targets: str = setting(
+        "all-linear",
+        "Linear layers that get adapters: `all-linear` (all but the output head), or names with commas, as q_proj,v_proj.",
+    )
     learning_rate: float = setting(1e-6, "Peak learning rate of RL.", low=0)
     schedule: str = setting(
         "constant",
@@ -189,6 +180,13 @@ class LearnerConfig:
     tokens_per_microbatch: int = setting(16384, "Token budget of one forward pass on a rank, padding included.", low=16)
     gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
     collective_deadline_s: float = setting(1800.0, "Longest wait of one rank for the others.", low=10)
+
+    @property
+    def lora_layers(self) -> tuple[str, ...] | None:
+        """The names in lora_targets; None where every linear layer is meant."""
+        if self.lora_targets == "all-linear":
+            return None
+        return tuple(name.strip() for name in self.lora_targets.split(","))
 
 
 @dataclass
@@ -225,7 +223,9 @@ class EvalConfig:
         10, "Steps between evaluations; the first and the last step are always evaluated.", low=1
     )
     samples_per_task: int = setting(4, "Answers a held-out task, at rollout.temperature.", low=1)
-    best_of: int = setting(8, "Answers a task for best-of-n of the starting policy; 0 skips it.", low=0)
+    best_of: int = setting(
+        8, "Answers a task for best-of-n of the starting policy, whatever the algorithm; 0 skips it.", low=0
+    )
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,23 @@ class ModelShape:
         norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
         biases = self.queries + 2 * self.keys if self.qkv_bias else 0
         return attention + 3 * self.hidden * self.intermediate + norms + biases
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of the linear layers of one layer, by name."""
+        inner = self.intermediate
+        attention = {"q_proj": self.queries, "k_proj": self.keys, "v_proj": self.keys}
+        mlp = {"gate_proj": inner, "up_proj": inner}
+        return {
+            **{name: (self.hidden, outputs) for name, outputs in (attention | mlp).items()},
+            "o_proj": (self.queries, self.hidden),
+            "down_proj": (inner, self.hidden),
+        }
+
+    def adapters(self, rank: int, names: Collection[str] | None = None) -> int:
+        """Parameters of LoRA adapters of this rank on the layers of these names (None: on all): A [rank, in], B [out, rank]."""
+        sizes = [sum(size) for name, size in self.linear.items() if names is None or name in names]
+        return self.layers * rank * sum(sizes)
 
     @property
     def parameters(self) -> int:

@@ -6,6 +6,7 @@ The driver creates the actors, so that they outlive a restarted rank; rank 0 of 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -108,6 +109,8 @@ class Fleet:
     _reported: int = 0
     _published: WeightVersion | None = None
     _statistics: dict[str, float] = field(default_factory=dict)
+    busy: threading.RLock = field(default_factory=threading.RLock)
+    """Held while servers work on a batch or take over weights: rollouts that run ahead share the fleet with the learner."""
     _sent: defaultdict[int, list[list[Call]]] = field(default_factory=lambda: defaultdict(list))
     """Batches of this step, by server."""
 
@@ -118,7 +121,8 @@ class Fleet:
 
     def begin_step(self) -> None:
         """The next batch of every server finds an empty prefix cache; those after it share what it leaves."""
-        self._sent.clear()
+        with self.busy:
+            self._sent.clear()
 
     def wait_ready(self) -> list[dict[str, Any]]:
         """Block until every server answers. Raises RunError naming the server that did not start."""
@@ -130,6 +134,10 @@ class Fleet:
 
     def push(self, weights: WeightVersion) -> None:
         """Give every server the new weights from the object store; returns when each has acknowledged exactly these."""
+        with self.busy:
+            self._push(weights)
+
+    def _push(self, weights: WeightVersion) -> None:
         self._expect(weights)
         pending = [server.update_weights.remote(weights.version, weights.references) for server in self.servers]
         for index, reference in enumerate(pending):
@@ -198,6 +206,10 @@ class Fleet:
         before and whichever server died or hung in between: it is restarted, given the current weights, and sent its batches of
         this step again, because those before the last had filled its prefix cache.
         """
+        with self.busy:
+            return self._complete(calls)
+
+    def _complete(self, calls: Sequence[Call]) -> list[Answer]:
         shares: list[list[int]] = [[] for _ in self.servers]
         for position, call in enumerate(calls):
             shares[server_of(call, len(self.servers))].append(position)
@@ -217,7 +229,8 @@ class Fleet:
 
     def take_statistics(self) -> dict[str, float]:
         """What the servers counted, and their restarts, since the last call."""
-        taken, self._statistics = self._statistics, {}
+        with self.busy:
+            taken, self._statistics = self._statistics, {}
         restarts, self._reported = self.restarts - self._reported, self.restarts
         return taken | {"restarts": float(restarts)}
 

@@ -79,6 +79,10 @@ class Nccl:
         if not fleet:
             _exhaust(buckets)
             return
+        with fleet.busy:
+            self._send(fleet, version, buckets)
+
+    def _send(self, fleet: Fleet, version: int, buckets: Iterable[Bucket]) -> None:
         digest = _start(fleet, self._deadline_s)
         for bucket in buckets:
             tensors = {name: tensor.contiguous() for name, tensor in bucket.items()}

@@ -13,14 +13,15 @@ from torch import nn
 
 from orchestrator.config.schema import LearnerConfig
 from orchestrator.errors import RunError
-from orchestrator.learning.model import TokenScorer, TokenScores
+from orchestrator.learning.lora import Weight, parts_of, whole
 from orchestrator.learning.rows import Microbatch
 from orchestrator.learning.zero import deepspeed_config, forget
 
 ADAM_STATES = ("exp_avg", "exp_avg_sq")
 
-MicrobatchLoss = Callable[[TokenScores, Microbatch], torch.Tensor]
-"""Sum over this microbatch's targets of the loss, already weighted so that the sum over the whole batch is the loss."""
+MicrobatchLoss = Callable[[Any, Microbatch], torch.Tensor]
+"""(the model's scores, microbatch) -> the loss summed over its targets, already weighted so that the sum over the whole batch is
+the loss."""
 
 
 def start_deepspeed() -> None:
@@ -35,7 +36,7 @@ def start_deepspeed() -> None:
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 
-def frozen(model: TokenScorer, learner: LearnerConfig, dtype: str, device: torch.device) -> nn.Module:
+def frozen(model: nn.Module, learner: LearnerConfig, dtype: str, device: torch.device) -> nn.Module:
     """A model that is only asked: sharded like the trained one under ZeRO-3, else whole on the device.
 
     Called like the model. Collective under ZeRO-3. With learner.offload_parameters its shards wait in the host's memory.
@@ -54,11 +55,13 @@ def frozen(model: TokenScorer, learner: LearnerConfig, dtype: str, device: torch
 class Engine:
     """A model under DeepSpeed. Every method is collective: all ranks call it with the same arguments."""
 
-    def __init__(self, model: TokenScorer, learner: LearnerConfig, learning_rate: float, dtype: str) -> None:
+    def __init__(self, model: Any, learner: LearnerConfig, learning_rate: float, dtype: str) -> None:
+        """model: a module with a `language_model` and `scores`, the named tuple of [T] tensors that its forward returns."""
         import deepspeed
 
         if learner.gradient_checkpointing:
             model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._scores: Any = model.scores
         self.ranks = dist.get_world_size()
         self.stage = learner.zero_stage
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -74,26 +77,27 @@ class Engine:
         total: int,
         temperature: float = 1.0,
         loss: MicrobatchLoss | None = None,
-    ) -> TokenScores:
-        """Scores of all `total` targets of the batch in flat order, float64 on the CPU, the same on every rank.
+    ) -> Any:
+        """Scores of all `total` targets of the batch in flat order, as the model's own tuple: float64 on the CPU, the same on
+        every rank.
 
         With a loss its gradient is accumulated too, until `step`. DeepSpeed averages over ranks; the microbatches' losses are
         parts of one sum, so each is scaled by the number of ranks.
         """
-        flat = torch.zeros((3, total), dtype=torch.float64, device=self.device)
+        flat = torch.zeros((len(self._scores._fields), total), dtype=torch.float64, device=self.device)
         self.module.train(loss is not None)
         for microbatch in microbatches:
             local = microbatch.to(self.device)
             with torch.set_grad_enabled(loss is not None):
                 # ZeRO-3's hooks hand a named tuple back as a plain one.
-                scores = TokenScores(*self._deepspeed(local, temperature))
+                scores = self._scores(*self._deepspeed(local, temperature))
             if loss is not None:
                 self._deepspeed.backward(loss(scores, local) * self.ranks, scale_wrt_gas=False)
             real = local.flat >= 0
             for index, values in enumerate(scores):
                 flat[index, local.flat[real]] = values.detach()[real].double()
         dist.all_reduce(flat)
-        return TokenScores(*flat.cpu())
+        return self._scores(*flat.cpu())
 
     def step(self, learning_rate: float) -> float:
         """Apply the accumulated gradient. Returns its norm before clipping."""
@@ -131,22 +135,24 @@ class Engine:
         """Trained parameters by name, in a fixed order."""
         return [(name, parameter) for name, parameter in self.module.named_parameters() if parameter.requires_grad]
 
-    def weights(
-        self, chosen: Sequence[tuple[str, nn.Parameter]], bucket_bytes: int
-    ) -> Iterator[dict[str, torch.Tensor]]:
-        """Full weights in the model's precision, where they lie, gathered a bucket at a time (ZeRO-3 holds shards). A bucket is
-        whole only until the next is asked for, and must be copied to be kept."""
+    def frozen_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The others, in a fixed order: what adapters are added to."""
+        return [(name, parameter) for name, parameter in self.module.named_parameters() if not parameter.requires_grad]
+
+    def weights(self, chosen: Sequence[tuple[str, Weight]], bucket_bytes: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Full weights in the model's precision, where they lie, gathered a bucket at a time (ZeRO-3 holds shards), adapters
+        added. A bucket is whole only until the next is asked for, and must be copied to be kept."""
         import deepspeed
 
         for bucket in buckets(chosen, bucket_bytes):
-            with deepspeed.zero.GatheredParameters([parameter for _, parameter in bucket], enabled=self.stage == 3):
-                tensors = {name: parameter.detach() for name, parameter in bucket}
-                empty = [name for name, tensor in tensors.items() if not tensor.numel()]
+            parts = [part for _, weight in bucket for part in parts_of(weight)]
+            with deepspeed.zero.GatheredParameters(parts, enabled=self.stage == 3):
+                empty = [name for name, weight in bucket if not all(part.numel() for part in parts_of(weight))]
                 if empty:
                     raise RunError(
                         f"the weights {empty} are empty on this rank: they were not gathered, and are not sent."
                     )
-                yield tensors
+                yield {name: whole(weight) for name, weight in bucket}
 
     def state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """(parameter name, {"master", "exp_avg", "exp_avg_sq"}) in float32, whole: independent of ranks and ZeRO stage."""
@@ -243,16 +249,17 @@ def size_of(parameter: nn.Parameter) -> int:
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
-def buckets(parameters: Sequence[tuple[str, nn.Parameter]], limit: int) -> Iterator[list[tuple[str, nn.Parameter]]]:
-    """Split parameters, in order, into runs of at most `limit` bytes (a larger parameter stands alone)."""
-    bucket: list[tuple[str, nn.Parameter]] = []
+def buckets(weights: Sequence[tuple[str, Weight]], limit: int) -> Iterator[list[tuple[str, Weight]]]:
+    """Split weights, in order, into runs of at most `limit` bytes (a larger weight stands alone), adapters not counted."""
+    bucket: list[tuple[str, Weight]] = []
     used = 0
-    for name, parameter in parameters:
+    for name, weight in weights:
+        parameter = parts_of(weight)[0]
         size = size_of(parameter) * parameter.element_size()
         if bucket and used + size > limit:
             yield bucket
             bucket, used = [], 0
-        bucket.append((name, parameter))
+        bucket.append((name, weight))
         used += size
     if bucket:
         yield bucket

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from orchestrator.config.schema import LearnerConfig
+from orchestrator.learning.lora import Weight, with_adapters
 from orchestrator.learning.rows import Microbatch
 from orchestrator.learning.zero import born_sharded
 
@@ -30,6 +32,10 @@ class TokenScorer(nn.Module):
     """Wraps a Hugging Face causal LM; its logits exist at target positions only, never as batch x length x vocabulary."""
 
     language_model: Any
+    scores: type = TokenScores
+    """What `forward` returns: a named tuple of [T] tensors."""
+    served: ClassVar = {"language_model.": ""}
+    """Beginnings of the served parameters' names here and in checkpoints and engines."""
     logits_at_once = 2**27
     """Elements of the largest logits tensor: half a gigabyte in float32. More targets are scored in chunks."""
 
@@ -39,9 +45,17 @@ class TokenScorer(nn.Module):
 
     def forward(self, batch: Microbatch, temperature: float = 1.0) -> TokenScores:
         """Score each target. temperature divides the logits, as it did when the tokens were sampled."""
-        hidden_BLH = self.language_model.model(
+        return self.score_hidden(self.hidden(batch), batch, temperature)
+
+    def hidden(self, batch: Microbatch) -> torch.Tensor:
+        """Last hidden states, [B, L, H]."""
+        states: torch.Tensor = self.language_model.model(
             input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
         ).last_hidden_state
+        return states
+
+    def score_hidden(self, hidden_BLH: torch.Tensor, batch: Microbatch, temperature: float) -> TokenScores:
+        """Scores of the targets from the hidden states."""
         hidden_TH = hidden_BLH.reshape(-1, hidden_BLH.shape[-1])[batch.source]
         chunk = max(1, self.logits_at_once // self.language_model.config.vocab_size)
         if len(hidden_TH) <= chunk:
@@ -113,18 +127,25 @@ def _recompute_buffers(model: Any) -> None:
             model._init_weights(module)
 
 
-def served_weights(scorer: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Parameters under the names that checkpoints and engines use, each once: a tied output head is left out."""
-    prefix = "language_model."
+def served_weights(scorer: nn.Module) -> list[tuple[str, Weight]]:
+    """Weights under the names that checkpoints' folders and engines use, each once: a tied output head is left out."""
+    served: Mapping[str, str] = scorer.served  # type: ignore[assignment]
     return [
-        (name.removeprefix(prefix), parameter)
-        for name, parameter in scorer.named_parameters()
-        if name.startswith(prefix)
+        (f"{there}{name.removeprefix(here)}", weight)
+        for name, weight in with_adapters(scorer)
+        for here, there in served.items()
+        if name.startswith(here)
     ]
 
 
-def save_folder(tensors: dict[str, torch.Tensor], source: Path, folder: Path) -> None:
-    """Write a folder that transformers and vLLM load: safetensors beside the configuration and tokenizer of `source`."""
+def save_folder(
+    tensors: dict[str, torch.Tensor], source: Path, folder: Path, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Write a folder that transformers and vLLM load: safetensors beside the configuration and tokenizer of `source`.
+
+    settings: what config.json says otherwise than the source's.
+    """
+    import json
     import shutil
 
     from safetensors.torch import save_file
@@ -137,5 +158,8 @@ def save_folder(tensors: dict[str, torch.Tensor], source: Path, folder: Path) ->
             and "safetensors.index" not in path.name
         ):
             shutil.copyfile(path, folder / path.name)
+    if settings:
+        config = folder / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | dict(settings), indent=2))
     contiguous: dict[str, Any] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})

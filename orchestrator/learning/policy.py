@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import torch
+import torch.distributed as dist
 
-from orchestrator.config.schema import AlgorithmConfig, LearnerConfig
+from orchestrator.config.algorithm import AlgorithmConfig
+from orchestrator.config.schema import LearnerConfig
 from orchestrator.errors import RunError
 from orchestrator.learning.batch import Batch
+from orchestrator.learning.critic import Critic
 from orchestrator.learning.engine import Engine, frozen
+from orchestrator.learning.lora import adapted, without_adapters
 from orchestrator.learning.model import TokenScorer, TokenScores
-from orchestrator.learning.objectives import OBJECTIVES, TokenInputs
-from orchestrator.learning.objectives.base import k3
+from orchestrator.learning.objectives import OBJECTIVES
+from orchestrator.learning.objectives.kl import k3
+from orchestrator.learning.objectives.off_policy import correction
+from orchestrator.learning.partition import PartitionScorer, PartitionScores
+from orchestrator.learning.parts import Columns, Part, columns_of, metrics_of, microbatch_loss, split, together
 from orchestrator.learning.rows import Microbatch, Row, pack
 from orchestrator.learning.schedule import learning_rate_at
 from orchestrator.values import LogitAnswer, LogitQuery
 
+CRITIC = "critic."
+"""Begins the names of the critic's tensors in a checkpoint."""
 
-def check_finite(what: str, values: torch.Tensor) -> None:
+State = Iterable[tuple[str, dict[str, torch.Tensor]]]
+
+
+def check_finite(what: str, values: torch.Tensor, whose: str = "policy") -> None:
     """Raise RunError where a value is NaN or infinite."""
     if not values.isfinite().all():
         raise RunError(
-            f"the policy's {what} are no longer finite: stopped, and the last checkpoint is from before. Lower "
+            f"the {whose}'s {what} are no longer finite: stopped, and the last checkpoint is from before. Lower "
             "learner.learning_rate or learner.max_grad_norm and begin again from a checkpoint (--from RUN@STEP)."
         )
 
@@ -45,11 +58,22 @@ class PolicyLearner:
         max_logprob_gap: float,
         mean_logprob_gap: float = math.inf,
         steps: int,
+        critic: TokenScorer | None = None,
+        seed: int = 0,
     ) -> None:
-        """steps: of the whole run, for the learning-rate schedule. reference: frozen here; sharded as the policy is."""
-        self.engine = Engine(policy, learner, learner.learning_rate, dtype)
-        self.reference = frozen(reference, learner, dtype, self.engine.device) if reference else None
+        """steps: of the whole run, for the learning-rate schedule. reference: the starting policy, where the objective
+        `needs_reference`; frozen here, and sharded as the policy is. With LoRA it is not needed: the policy without its adapters
+        is asked. critic: a model of the policy's kind that an objective with a critic starts it from; with LoRA it gets adapters
+        of its own, and all of its head is trained. seed: of fresh adapters.
+        """
         self.objective = OBJECTIVES[algorithm.name]
+        self._base_is_reference = bool(learner.lora_rank) and algorithm.needs_reference
+        policy = adapted(policy, learner, seed)
+        if self.objective.partition and algorithm.flow_log_z:
+            policy = PartitionScorer(policy, algorithm.flow_dropout)
+        self.engine = Engine(policy, learner, learner.learning_rate, dtype)
+        self.critic = Critic(adapted(critic, learner, seed), learner, algorithm, dtype) if critic else None
+        self.reference = frozen(reference, learner, dtype, self.engine.device) if reference else None
         self._learner, self._algorithm = learner, algorithm
         self._rank, self._pad_id = rank, pad_id
         self._bounds = {"max": max_logprob_gap, "mean": mean_logprob_gap}
@@ -71,79 +95,126 @@ class PolicyLearner:
         spans = zip(scores.logits.split(lengths), scores.logprobs.split(lengths), strict=True)
         return [LogitAnswer(float(logits.mean()), float(logprobs.mean()), weight_version) for logits, logprobs in spans]
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """Train on one batch. Raises RunError before any optimizer step if trainer and engine disagree on log-probabilities."""
-        passes = self._algorithm.epochs_per_batch * self._algorithm.minibatches
-        # With a single optimizer step the old policy is the current one: its log-probabilities need no pass of their own.
-        old = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature) if passes > 1 else None
-        metrics = self._gap(old, batch) if old else {}
+    def update(self, batch: Batch, version: int) -> dict[str, float]:
+        """Train on one batch with weights of this version. Raises RunError before any optimizer step if trainer and engine disagree
+        on log-probabilities of the same weights."""
+        columns, metrics = self._columns(batch, version)
         learning_rate = learning_rate_at(self._learner, self.steps_done, self._steps)
+        warmth = learning_rate / self._learner.learning_rate if self._learner.learning_rate else 1.0
         taken: list[dict[str, float]] = []
         for _ in range(self._algorithm.epochs_per_batch):
-            for part, old_T in self._minibatches(batch, old):
-                scores, kl = self._accumulate(part, old_T)
-                if old is None:
-                    metrics |= self._gap(scores, part)
-                taken.append(self._policy_metrics(scores, part, old_T) | ({"policy/kl": kl} if self.reference else {}))
+            for part in split(batch, columns, self.objective, self._algorithm.minibatches):
+                scores = self._accumulate(part)
+                if columns.old is None:
+                    metrics |= self._gap(scores.logprobs - part.columns.behaviour)
+                taken.append(self._policy_metrics(scores, part))
                 taken[-1]["policy/grad_norm"] = self.engine.step(learning_rate)
                 # Before these weights reach an engine or a checkpoint.
                 check_finite("gradient", torch.tensor(taken[-1]["policy/grad_norm"]))
+                if self.critic:
+                    taken[-1] |= self.critic.update(part, self._pack(part.rows), warmth)
+                    check_finite("gradient", torch.tensor(taken[-1]["critic/grad_norm"]), "critic")
                 self.optimizer_steps += 1
         self.steps_done += 1
         means = {name: fmean(step[name] for step in taken) for name in taken[0]}
         largest = {"policy/ratio_max": max(step["policy/ratio_max"] for step in taken)}
         return metrics | means | largest | {"policy/learning_rate": learning_rate}
 
-    def _minibatches(self, batch: Batch, old: TokenScores | None) -> list[tuple[Batch, torch.Tensor | None]]:
-        """Split a batch by episodes into `minibatches` parts, each with its own aggregation; old log-probabilities beside."""
-        if self._algorithm.minibatches == 1:
-            return [(batch, old.logprobs if old else None)]
-        starts_R = torch.tensor([0, *[row.targets for row in batch.rows]]).cumsum(0)
-        episode_R = batch.episode_T[starts_R[:-1]]
-        parts: list[tuple[Batch, torch.Tensor | None]] = []
-        for episodes in batch.episode_T.unique().chunk(self._algorithm.minibatches):
-            chosen_T = torch.isin(batch.episode_T, episodes)
-            rows = tuple(row for row, episode in zip(batch.rows, episode_R, strict=True) if episode in episodes)
-            part = Batch(
-                rows,
-                batch.behaviour_T[chosen_T],
-                batch.advantages_T[chosen_T],
-                batch.episode_T[chosen_T],
-                self.objective.aggregation(batch.episode_T[chosen_T]),
-                batch.temperature,
-            )
-            parts.append((part, old.logprobs[chosen_T] if old else None))
-        return parts
+    def _columns(self, batch: Batch, version: int) -> tuple[Columns, dict[str, float]]:
+        """What every token's loss will need, from passes over the whole batch with the weights of before; the gap's metrics."""
+        check_finite("behaviour log-probabilities", batch.behaviour_T)
+        # With a single optimizer step the old policy is the current one: its log-probabilities need no pass of their own.
+        several = self._algorithm.epochs_per_batch * self._algorithm.minibatches > 1
+        fresh_T = batch.version_T == version
+        old_T, correction_T, metrics = None, None, {}
+        if several or self.objective.penalises_reward(self._algorithm) or not fresh_T.all():
+            old_T = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature).logprobs
+            log_ratio_T = old_T - batch.behaviour_T
+            if fresh_T.any():
+                metrics = self._gap(log_ratio_T[fresh_T])
+            if not fresh_T.all():
+                correction_T, told = self._correct(log_ratio_T, batch)
+                metrics |= told
+        reference_T = self._reference_column(batch)
+        values_T = None
+        if self.critic:
+            values_T = self.critic.values(self._pack(batch.rows), batch.total)
+            check_finite("values", values_T, "critic")
+        columns = columns_of(batch, self.objective, self._algorithm, old_T, reference_T, values_T)
+        check_finite("advantages", columns.advantages)
+        return replace(columns, correction=correction_T), metrics
 
-    def _accumulate(self, batch: Batch, old_T: torch.Tensor | None) -> tuple[TokenScores, float]:
-        """Forward and backward of the objective over one minibatch; the step is the caller's. Returns (scores, KL estimate)."""
-        kl = torch.zeros((), dtype=torch.float64)
+    def _correct(self, log_ratio_T: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """The weights of what older weights sampled, and how much they change."""
+        check_finite("log-probabilities", log_ratio_T)
+        form, bound = self._algorithm.off_policy, self._algorithm.off_policy_bound
+        weights_T = correction(form, log_ratio_T, batch.episode_T, bound)
+        return weights_T, {
+            "off_policy/weight_mean": float(weights_T.mean()),
+            "off_policy/weight_min": float(weights_T.min()),
+            "off_policy/bounded_share": float((log_ratio_T.abs() > math.log(bound)).double().mean()),
+            "off_policy/log_ratio_mean": float(log_ratio_T.mean()),
+            "off_policy/log_ratio_max": float(log_ratio_T.abs().max()),
+        }
+
+    def _accumulate(self, part: Part) -> TokenScores:
+        """Forward and backward of the objective over the data of one optimizer step; the step is the caller's."""
 
         def loss(scores: TokenScores, microbatch: Microbatch) -> torch.Tensor:
-            def pick(values_T: torch.Tensor) -> torch.Tensor:
-                return values_T[microbatch.flat.clamp_min(0).cpu()].to(scores.logprobs)
+            return microbatch_loss(self.objective, self._algorithm, part.columns, scores, microbatch)
 
-            weights = pick(batch.weights_T) * (microbatch.flat >= 0)
-            reference_T = self._reference_logprobs(microbatch, batch.temperature)
-            if reference_T is not None:
-                kl.add_((weights * k3(scores.logprobs.detach(), reference_T)).sum().double().cpu())
-            old = scores.logprobs.detach() if old_T is None else pick(old_T)
-            inputs = TokenInputs(scores.logprobs, old, reference_T, pick(batch.advantages_T))
-            return (weights * self.objective.token_loss(inputs, self._algorithm)).sum()
+        units, tokens = together(part, self.objective), self._learner.tokens_per_microbatch
+        microbatches = pack(part.rows, self._rank, self.engine.ranks, tokens, self._pad_id, units)
+        scores: TokenScores = self.engine.score(microbatches, part.total, part.temperature, loss)
+        return scores
 
-        scores = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature, loss)
-        return scores, self.engine.total(kl)
+    def state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """What a checkpoint holds of the models and their optimizers: the policy's tensors, then the critic's."""
+        yield from self.engine.state()
+        if self.critic:
+            yield from ((f"{CRITIC}{name}", slots) for name, slots in self.critic.engine.state())
 
-    def _reference_logprobs(self, microbatch: Microbatch, temperature: float) -> torch.Tensor | None:
+    def load_state(self, read: Callable[[], State], optimizer_steps: int) -> None:
+        """The inverse of `state`. read: begins to read what was saved, in any order; called once a model."""
+        self.engine.load_state(
+            ((name, slots) for name, slots in read() if not (self.critic and name.startswith(CRITIC))), optimizer_steps
+        )
+        if self.critic:
+            self.critic.engine.load_state(
+                ((name.removeprefix(CRITIC), slots) for name, slots in read() if name.startswith(CRITIC)),
+                optimizer_steps,
+            )
+
+    def _reference_column(self, batch: Batch) -> torch.Tensor | None:
+        """Log-probabilities under the starting policy, [T] float64 on the CPU, the same on every rank."""
         if self.reference is None:
-            return None
+            return self._base_column(batch) if self._base_is_reference else None
+        flat_T = torch.zeros(batch.total, dtype=torch.float64, device=self.engine.device)
+        for microbatch in self._pack(batch.rows):
+            local = microbatch.to(self.engine.device)
+            logprobs_T = self._reference_logprobs(local, batch.temperature)
+            real_T = local.flat >= 0
+            flat_T[local.flat[real_T]] = logprobs_T[real_T].double()
+        dist.all_reduce(flat_T)
+        check_finite("reference log-probabilities", flat_T)
+        return flat_T.cpu()
+
+    def _base_column(self, batch: Batch) -> torch.Tensor:
+        """As `_reference_column`, of the policy without its adapters."""
+        with without_adapters(self.engine.module):
+            scores: TokenScores = self.engine.score(self._pack(batch.rows), batch.total, batch.temperature)
+        check_finite("reference log-probabilities", scores.logprobs)
+        return scores.logprobs
+
+    def _reference_logprobs(self, microbatch: Microbatch, temperature: float) -> torch.Tensor:
+        assert self.reference is not None
         with torch.no_grad():
             return TokenScores(*self.reference(microbatch, temperature)).logprobs
 
-    def _gap(self, scores: TokenScores, batch: Batch) -> dict[str, float]:
+    def _gap(self, difference_T: torch.Tensor) -> dict[str, float]:
         """Trainer against engine, per token. Past the bound the weights that sampled are not the weights that are trained."""
-        check_finite("log-probabilities", scores.logprobs)
-        gap_T = (scores.logprobs - batch.behaviour_T).abs()
+        check_finite("log-probabilities", difference_T)
+        gap_T = difference_T.abs()
         gap = {
             "sync/logprob_gap_mean": float(gap_T.mean()),
             "sync/logprob_gap_p99": float(gap_T.quantile(0.99)) if len(gap_T) < 2**24 else float(gap_T.max()),
@@ -158,12 +229,24 @@ class PolicyLearner:
                 )
         return gap
 
-    def _policy_metrics(self, scores: TokenScores, batch: Batch, old_T: torch.Tensor | None) -> dict[str, float]:
-        """Before the optimizer step that follows. clip_fraction: share of tokens whose ratio lies outside the clip range."""
-        ratio_T = torch.exp(scores.logprobs - (scores.logprobs if old_T is None else old_T))
+    def _policy_metrics(self, scores: TokenScores, part: Part) -> dict[str, float]:
+        """Before the optimizer step that follows. clip_fraction: share of tokens whose ratio lies outside the clip range.
+
+        Means are over the tokens of the passes, weighted as in the loss; alike where an off-policy mask leaves none a weight.
+        """
+        columns = part.columns
+        assert columns.weights is not None
+        weights_T = columns.weights if columns.weights.any() else torch.ones_like(columns.weights)
+        share_T = weights_T / weights_T.sum()
+        ratio_T = torch.exp(scores.logprobs - (scores.logprobs if columns.old is None else columns.old))
         low, high = 1 - self._algorithm.clip_low, 1 + self._algorithm.clip_high
-        return {
-            "policy/entropy": float((scores.entropies * batch.weights_T).sum()),
+        metrics = {
+            "policy/entropy": float((scores.entropies * share_T).sum()),
             "policy/ratio_max": float(ratio_T.max()),
             "policy/clip_fraction": float(((ratio_T < low) | (ratio_T > high)).double().mean()),
         }
+        if columns.reference is not None:
+            metrics["policy/kl"] = float((share_T * k3(scores.logprobs, columns.reference)).sum())
+        if isinstance(scores, PartitionScores):
+            metrics["policy/log_z"] = float((share_T * scores.log_partition).sum())
+        return metrics | metrics_of(self.objective, self._algorithm, part, scores)

@@ -46,6 +46,7 @@ class Microbatch:
     ids, positions: [B, L] int64. mask: [B, 1, L, L] bool (True: may attend), or None where plain causal attention says the
     same. source: [T] flat index (row * L + position) of the hidden state that predicts each target. target: [T] ids.
     flat: [T] index of each target in the flat order of all targets of the batch; -1 in a filler, which takes part in no loss.
+    prefixes: [B] length of each row's prefix.
     """
 
     ids: torch.Tensor
@@ -54,13 +55,15 @@ class Microbatch:
     source: torch.Tensor
     target: torch.Tensor
     flat: torch.Tensor
+    prefixes: torch.Tensor
 
     def to(self, device: torch.device) -> Microbatch:
         mask = None if self.mask is None else self.mask.to(device)
-        ids, positions, source, target, flat = (
-            tensor.to(device) for tensor in (self.ids, self.positions, self.source, self.target, self.flat)
+        ids, positions, source, target, flat, prefixes = (
+            tensor.to(device)
+            for tensor in (self.ids, self.positions, self.source, self.target, self.flat, self.prefixes)
         )
-        return Microbatch(ids, positions, mask, source, target, flat)
+        return Microbatch(ids, positions, mask, source, target, flat, prefixes)
 
 
 def _layout(row: Row) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
@@ -103,36 +106,47 @@ def collate(rows: Sequence[Row], flat_starts: Sequence[int], pad_id: int) -> Mic
         causal = torch.ones((length, length), dtype=torch.bool).tril()
         same_branch = (owner[:, :, None] == owner[:, None, :]) | (owner[:, None, :] == 0)
         mask = (same_branch & causal)[:, None]
-    return Microbatch(ids, positions, mask, torch.tensor(source), torch.tensor(target), torch.tensor(flat))
+    prefixes = torch.tensor([len(row.prefix) for row in rows])
+    return Microbatch(ids, positions, mask, torch.tensor(source), torch.tensor(target), torch.tensor(flat), prefixes)
 
 
-def plan_microbatches(lengths: Sequence[int], ranks: int, tokens: int) -> list[list[list[int]]]:
+def plan_microbatches(
+    lengths: Sequence[int], ranks: int, tokens: int, units: Sequence[Sequence[int]] | None = None
+) -> list[list[list[int]]]:
     """Deal rows to ranks and pack each rank's rows into microbatches of at most `tokens` padded tokens.
 
+    units: row indices that must not be parted, each row once; by default each row is one. A unit beyond `tokens` stands alone.
     Returns, a rank, its microbatches as lists of row indices. Every rank has the same number of microbatches, because ZeRO's
     collectives run once in each; a rank that has fewer gets empty ones, which `pack` fills. Deterministic.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    units = units or [[index] for index in range(len(lengths))]
+    widths = [max(lengths[index] for index in unit) for unit in units]
+    order = sorted(range(len(units)), key=lambda number: (-widths[number], units[number][0]))
     plans: list[list[list[int]]] = []
     for rank in range(ranks):
         batches: list[list[int]] = []
-        for index in order[rank::ranks]:
-            if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= tokens:
-                batches[-1].append(index)
+        width = 0
+        for number in order[rank::ranks]:
+            unit = units[number]
+            if batches and width * (len(batches[-1]) + len(unit)) <= tokens:
+                batches[-1].extend(unit)
             else:
-                batches.append([index])
+                batches.append(list(unit))
+                width = widths[number]
         plans.append(batches)
     most = max(map(len, plans))
     return [batches + [[]] * (most - len(batches)) for batches in plans]
 
 
-def pack(rows: Sequence[Row], rank: int, ranks: int, tokens: int, pad_id: int) -> list[Microbatch]:
+def pack(
+    rows: Sequence[Row], rank: int, ranks: int, tokens: int, pad_id: int, units: Sequence[Sequence[int]] | None = None
+) -> list[Microbatch]:
     """This rank's microbatches. A filler microbatch has targets with flat index -1: they take part in no loss."""
     starts = [0]
     for row in rows:
         starts.append(starts[-1] + row.targets)
     microbatches = []
-    for indices in plan_microbatches([len(row) for row in rows], ranks, tokens)[rank]:
+    for indices in plan_microbatches([len(row) for row in rows], ranks, tokens, units)[rank]:
         chosen = indices or [min(range(len(rows)), key=lambda index: len(rows[index]))]
         microbatch = collate([rows[index] for index in chosen], [starts[index] for index in chosen], pad_id)
         if not indices:

@@ -18,10 +18,15 @@ from orchestrator.config.references import ModelReference, resolve
 from orchestrator.config.schema import LearnerConfig, ModelConfig, Role, RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.records.folder import sha256
-from orchestrator.values import Task
+from orchestrator.values import POLICY, Task
 
 LESSON_FORMAT = 2
 """Raise it when the way a lesson is taught changes: taught models of before are then taught anew."""
+SFT = "sft"
+KINDS = (SFT, "preference", "classification")
+"""The kinds of lessons; `learning.lessons` says what each is."""
+HELD_OUT = "held_out.json"
+"""Report of a model that the learner itself examined, beside its weights."""
 WEIGHTS = "model.safetensors"
 TOKENISED = 512
 """How many of the longest prompts, by characters, are tokenised before a run: among them is the longest in tokens."""
@@ -35,13 +40,15 @@ MODEL_FILES = (
 @dataclass(frozen=True, slots=True)
 class StartingModel:
     """folder: configuration and tokenizer (a local folder or a hub id). has_weights: whether weights lie there too.
-    taught: where the lesson's result belongs, None without a lesson. to_teach: whether the lesson is still to be taught."""
+    taught: where the lesson's result belongs, None without a lesson. to_teach: whether the lesson is still to be taught. served: by
+    a fleet of the run; a sequence classifier is only taught."""
 
     role: str
     folder: str
     has_weights: bool
     taught: str | None
     to_teach: bool
+    served: bool = True
 
 
 def starting_model(
@@ -61,6 +68,9 @@ def starting_model(
     if lesson is None:
         return StartingModel(name, folder, not built, None, False)
     start = Path(folder).name if built else content_of(folder)
+    served = kind_of(lesson) == SFT
+    if name == POLICY and not served:
+        raise ConfigError(f"the policy's lesson is of kind {kind_of(lesson)}: a policy is taught by sft alone.")
     examples = lesson.examples()
     if not examples:
         raise ConfigError(
@@ -68,8 +78,21 @@ def starting_model(
         )
     taught = cache / "taught" / f"{name}-{_lesson_key(start, role, learner, lesson, examples)}"
     if (taught / WEIGHTS).is_file():
-        return StartingModel(name, str(taught), True, str(taught), False)
-    return StartingModel(name, folder, not built, str(taught), True)
+        return StartingModel(name, str(taught), True, str(taught), False, served)
+    return StartingModel(name, folder, not built, str(taught), True, served)
+
+
+def kind_of(lesson: Any) -> str:
+    """The kind of a lesson, one of `KINDS`; "sft" where it says none. Raises ConfigError where there is no such kind."""
+    kind = getattr(lesson, "kind", SFT)
+    if kind not in KINDS:
+        raise ConfigError(f"the lesson of the {lesson.role} is of kind {kind!r}: use one of {', '.join(KINDS)}.")
+    return str(kind)
+
+
+def held_out_of(lesson: Any) -> Sequence[Any]:
+    """The examples on which the learner itself examines what it taught; none for SFT, whose exam asks a server."""
+    return () if kind_of(lesson) == SFT else lesson.held_out()
 
 
 def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: StartingModel) -> None:
@@ -178,8 +201,9 @@ def _hub_commit(hub_id: str) -> str:
 def _lesson_key(start: str, role: Role, learner: LearnerConfig, lesson: Any, examples: Sequence[Any]) -> str:
     """Digest of everything that decides the taught weights. start: says what model is taught, and not merely its name."""
     taught = hashlib.sha256()
-    for example in examples:
+    for example in (*examples, *held_out_of(lesson)):
         taught.update(repr(example).encode())
+    kind = [] if kind_of(lesson) == SFT else [kind_of(lesson)]
     return digest(
         {
             "format": LESSON_FORMAT,
@@ -188,7 +212,7 @@ def _lesson_key(start: str, role: Role, learner: LearnerConfig, lesson: Any, exa
             "training": asdict(role.training),
             "seed": role.seed,
             "learner": [learner.adam_beta2, learner.max_grad_norm],
-            "lesson": [lesson.role, lesson.end_token, taught.hexdigest()],
+            "lesson": [lesson.role, lesson.end_token, taught.hexdigest(), *kind],
         }
     )
 

@@ -32,6 +32,22 @@ _SCHEMA = pa.schema(
 )
 
 
+class Clock:
+    """Seconds a phase of a thread whose phases follow each other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the block's seconds to `name`."""
+        since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - since
+
+
 class Ledger:
     """Measures the phases of one process' main thread.
 
@@ -52,6 +68,7 @@ class Ledger:
         self._clock = clock
         self._open: list[str] = []
         self._seconds: dict[str, float] = {}
+        self._beside: dict[str, float] = {}
         self._since = self._step_start = clock()
 
     @contextmanager
@@ -67,6 +84,10 @@ class Ledger:
             self._count()
             self._open.pop()
 
+    def beside(self, name: str, seconds: float) -> None:
+        """Count a phase that ran beside this thread's: it is on record, and takes nothing from the step."""
+        self._beside[name] = self._beside.get(name, 0.0) + seconds
+
     def _count(self) -> None:
         """Give the time since the last look to the innermost open phase."""
         now = self._clock()
@@ -80,9 +101,11 @@ class Ledger:
         for phase, seconds in self._seconds.items():
             gpu_seconds = seconds * self._gpus
             self._log.append({"step": step, "phase": phase, "seconds": seconds, "gpu_seconds": gpu_seconds})
-        times = {f"time/{phase}_s": seconds for phase, seconds in self._seconds.items()}
+        for phase, seconds in self._beside.items():
+            self._log.append({"step": step, "phase": f"{phase} (ahead)", "seconds": seconds, "gpu_seconds": 0.0})
+        times = {f"time/{phase}_s": seconds for phase, seconds in (self._beside | self._seconds).items()}
         times["time/step_s"] = self._since - self._step_start
-        self._seconds, self._step_start = {}, self._since
+        self._seconds, self._beside, self._step_start = {}, {}, self._since
         return times
 
 

@@ -35,17 +35,18 @@ class Case:
     rows: int = 2
     row: int = 512
     learned: int = 64
+    lora: int = 0
 
     @property
     def learner(self) -> LearnerConfig:
         return LearnerConfig(
             ranks=1, zero_stage=self.stage, gradient_checkpointing=self.checkpointing,
-            tokens_per_microbatch=self.rows * self.row, learning_rate=1e-3,
+            tokens_per_microbatch=self.rows * self.row, learning_rate=1e-3, lora_rank=self.lora,
         )  # fmt: skip
 
 
 def cases() -> dict[str, Case]:
-    """Each precision with each stage, each stage with and without checkpointing; logits in chunks, and with a reference."""
+    """Each precision with each stage, each stage with and without checkpointing; logits in chunks, and with a reference; LoRA."""
     return {
         "float32-2-kept": Case(DEEP, "float32", 2, False),
         "float32-3-checkpointed": Case(DEEP, "float32", 3, True),
@@ -54,6 +55,10 @@ def cases() -> dict[str, Case]:
         # 2 x 448 = 896 targets of 12,288 logits, in chunks of 256; then 240 in one.
         "logits-chunks": Case(WIDE, "bfloat16", 2, True, learned=448),
         "logits-one": Case(WIDE, "float32", 2, True, reference=True, learned=120),
+        "lora-float32-2-kept": Case(DEEP, "float32", 2, False, lora=16),
+        "lora-bfloat16-2-checkpointed": Case(DEEP, "bfloat16", 2, True, lora=16),
+        "lora-bfloat16-3-kept": Case(DEEP, "bfloat16", 3, False, lora=16),
+        "lora-logits": Case(WIDE, "bfloat16", 2, True, learned=448, lora=16),
     }
 
 
@@ -105,12 +110,13 @@ def measure(case: Case) -> dict[str, int]:
     """Bytes. resident: all tensors between two updates. score, step: the most during forward and backward of two microbatches
     and during the optimizer's step, what is resident included."""
     from orchestrator.learning.engine import Engine, frozen
+    from orchestrator.learning.lora import adapted
     from orchestrator.learning.model import TokenScores
     from orchestrator.learning.rows import Microbatch, Row, pack
 
     gc.collect()
     elsewhere = storages().keys()
-    engine = Engine(scorer(case.shape, case.dtype), case.learner, 1e-3, case.dtype)
+    engine = Engine(adapted(scorer(case.shape, case.dtype), case.learner), case.learner, 1e-3, case.dtype)
     reference = (
         frozen(scorer(case.shape, case.dtype), case.learner, case.dtype, engine.device) if case.reference else None
     )

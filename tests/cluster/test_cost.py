@@ -68,9 +68,22 @@ def test_what_makes_it_dearer() -> None:
     assert learning(algorithm__kl_weight=0.1) == pytest.approx(plain * 4 / 3)
     # Two steps a batch need the old log-probabilities: one more pass.
     assert learning(algorithm__minibatches=2) == pytest.approx(plain * 4 / 3)
+    # Older answers are compared with the policy before the update.
+    assert learning(rollout__max_staleness=1) == pytest.approx(plain * 4 / 3)
+    # Twice the training, and each of the two is asked once.
+    assert learning(algorithm__epochs_per_batch=2, algorithm__kl_weight=0.1) == pytest.approx(plain * 8 / 3)
+    # FlowRL asks the starting policy without a KL penalty.
+    assert learning(algorithm__name="flowrl") == pytest.approx(plain * 4 / 3)
+    assert learning(algorithm__name="flowrl", algorithm__flow_prior="old") == pytest.approx(plain)
+    # A critic: three passes, and one that tells its values; 2 x 152,064 x 3,584 FLOPs a token fewer, having no such head.
+    whole = forward_flops(SHAPE, 1024, 1024)
+    headless = whole - 2 * 1024 * 152064 * 3584
+    assert learning(algorithm__name="ppo") == pytest.approx(plain * (3 * whole + 4 * headless) / (3 * whole))
     # 28 bytes of half of the parameters at 10 GB/s, in ten steps.
     offloaded = learning(learner__offload_optimizer=True) - plain
     assert offloaded == pytest.approx(10 * 28 * SHAPE.parameters / 2 / 10e9)
+    with_critic = learning(learner__offload_optimizer=True, algorithm__name="ppo") - learning(algorithm__name="ppo")
+    assert with_critic == pytest.approx(10 * 28 * (2 * SHAPE.parameters - 152064 * 3584) / 2 / 10e9)
 
 
 def test_no_gpu_hours_without_gpus() -> None:

@@ -62,6 +62,22 @@ def test_what_is_offloaded_is_in_the_hosts_memory() -> None:
     assert found.resident["weights"] == found.resident["reference model"] < 0.001 * N
 
 
+def test_a_critic_is_a_second_model_with_an_optimizer() -> None:
+    # Qwen2.5-7B without its output head of 152,064 x 3,584: 2 + 4 + 8 bytes a weight on one rank.
+    critic = N - 152064 * 3584
+    learner = LearnerConfig(ranks=1, zero_stage=2)
+    found = learner_memory(SEVEN, learner, "bfloat16", WORK, False, False, critic=True)
+    alone = learner_memory(SEVEN, learner, "bfloat16", WORK, False, False)
+    assert found.resident == alone.resident | {"critic": 14 * critic}
+    assert found.moments == alone.moments
+    assert sum(found.peak[1].values()) == sum(alone.peak[1].values()) + 14 * critic
+    # Offloaded whole: 2 + 4 + 8 and a gradient of 8 in the host's memory; norms and biases, and one bucket, stay.
+    learner = LearnerConfig(ranks=1, zero_stage=3, offload_optimizer=True, offload_parameters=True)
+    found = learner_memory(SEVEN, learner, "bfloat16", WORK, False, False, critic=True)
+    assert found.host["critic"] == 22 * critic
+    assert found.resident["critic"] == found.resident["weights"] + 2 * memory.BUCKET_ELEMENTS
+
+
 def test_activations_by_hand() -> None:
     # hidden 8, queries 8, keys 4, intermediate 16, 2 heads, 1 key head, 3 layers, bfloat16, with head norms.
     # Two norms: 2 x (6 + 2) x 8 + 8 = 136. Attention: 2 x 2 x 12 + 4 x 2 = 56. Head norms: 6 x 12 + 4 x 3 = 84. MLP: 4 x 2 x 16 = 128.

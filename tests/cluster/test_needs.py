@@ -85,6 +85,32 @@ def test_remedies_name_settings_that_exist() -> None:
         assert set(named) <= set(keys)
 
 
+def test_what_an_objective_keeps_beside_the_policy() -> None:
+    """GRPO with its KL penalty a frozen copy, without it none; FlowRL one whatever the weight is, unless its prior is another;
+    PPO a critic with its optimizer, and that is what is largest.
+    """
+
+    def parts(*overrides: str) -> dict[str, int]:
+        (column,) = (
+            column
+            for column in needs_of(compose("rlvr", ["hardware=8x80GB", *overrides]), 80).columns
+            if column.phase.startswith("learning")
+        )
+        return {name: size for name, size in column.parts.items() if name in ("reference model", "critic", "weights")}
+
+    plain = parts("algorithm.kl_weight=0")
+    assert plain.keys() == {"weights"}
+    with_reference = plain | {"reference model": plain["weights"]}
+    assert parts("algorithm.kl_weight=0.1") == with_reference
+    assert parts("algorithm=flowrl") == with_reference
+    assert parts("algorithm=flowrl", "algorithm.flow_prior=old") == plain
+    critic = parts("algorithm=ppo", "algorithm.kl_weight=0")["critic"]
+    # 2 bytes of weights, 12 of the optimizer and 4 of the resting gradient, of which eight ranks hold an eighth.
+    assert critic > 4 * plain["weights"]
+    with pytest.raises(PreflightError, match="does not fit"):
+        check_memory(needs_of(compose("rlvr", ["hardware=8x80GB", "algorithm=ppo"]), 80))
+
+
 def test_mini_needs_megabytes() -> None:
     needs = needs_of(compose("rlvr"), None)
     assert [(column.device, column.phase.split(" (")[0]) for column in needs.columns] == [

@@ -5,13 +5,16 @@ Each case returns plain numbers; what they should be stands in the tests.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from invented import preset
 from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -28,6 +31,8 @@ VOCABULARY = 8
 PROMPT = (1, 2, 3)
 REWARDED = 5
 BANDIT_UPDATES = 30
+SHORT_BANDIT = 8
+OFF_POLICY = ("token_truncate", "token_mask", "none")
 
 
 def small_model(dtype: torch.dtype = torch.float32, initializer_range: float = 0.02) -> TokenScorer:
@@ -54,6 +59,7 @@ def policy_learner(
     return PolicyLearner(
         small_model(), small_model() if reference else None, config, algorithm,
         dtype="float32", rank=0, pad_id=0, max_logprob_gap=max_logprob_gap, steps=5,
+        critic=small_model() if OBJECTIVES[algorithm.name].critic else None,
     )  # fmt: skip
 
 
@@ -63,7 +69,14 @@ def next_token_logprobs(learner: PolicyLearner, ids: list[int]) -> torch.Tensor:
         return torch.log_softmax(model(torch.tensor([ids])).logits[0, -1], -1)
 
 
-def sample(learner: PolicyLearner, length: int, count: int, seed: int, shift: float = 0.0) -> Batch:
+def sample(
+    learner: PolicyLearner,
+    length: int,
+    count: int,
+    seed: int,
+    shift: float = 0.0,
+    algorithm: AlgorithmConfig | None = None,
+) -> Batch:
     """One group of `count` completions of PROMPT by the learner's own weights; the reward is the share of REWARDED.
 
     shift: added to every behaviour log-probability, as an engine with other weights would report them.
@@ -80,8 +93,10 @@ def sample(learner: PolicyLearner, length: int, count: int, seed: int, shift: fl
         turn = Turn("policy", PROMPT, completion, tuple(logprobs), "", "stop", 1.0, 0, 0)
         episodes.append(Episode(Task("bandit", ()), 0, number, (turn,)))
         rewards.append(Scored(completion.count(REWARDED) / length))
-    objective = OBJECTIVES["grpo"]
-    return make_batch(select([Group(tuple(episodes), tuple(rewards))], objective), objective)
+    algorithm = algorithm or AlgorithmConfig()
+    batch = make_batch(select([Group(tuple(episodes), tuple(rewards))], algorithm, length), algorithm, length)
+    assert batch is not None
+    return batch
 
 
 def weights_of(learner: PolicyLearner) -> torch.Tensor:
@@ -93,7 +108,7 @@ def gap(algorithm: AlgorithmConfig) -> dict[str, Any]:
     learner = policy_learner(algorithm, max_logprob_gap=1e-3)
     before = weights_of(learner)
     try:
-        learner.update(sample(learner, 3, 6, seed=0, shift=0.01))
+        learner.update(sample(learner, 3, 6, seed=0, shift=0.01), 0)
     except RunError as error:
         message = str(error)
     else:
@@ -105,28 +120,59 @@ def gap(algorithm: AlgorithmConfig) -> dict[str, Any]:
     }
 
 
+def stale(ratio: float, form: str, *, version: int = 1, fresh: int = 0, off: float = 0.0) -> dict[str, Any]:
+    """One update at weights of `version` from six episodes of three tokens that version 0 sampled, which are `ratio` times as
+    likely now as they were said to be; but for the first `fresh`, of the version now, whose log-probabilities are `off`."""
+    learner = policy_learner(AlgorithmConfig(kl_weight=0.0, off_policy=form), reference=False, max_logprob_gap=1e-3)
+    batch = sample(learner, 3, 6, seed=0)
+    fresh_T = batch.episode_T < fresh
+    shift_T = torch.where(fresh_T, off, -math.log(ratio)).double()
+    versions_T = torch.where(fresh_T, version, batch.version_T)
+    before = weights_of(learner)
+    try:
+        metrics = learner.update(replace(batch, behaviour_T=batch.behaviour_T + shift_T, version_T=versions_T), version)
+        message = ""
+    except RunError as error:
+        metrics, message = {}, str(error)
+    after = weights_of(learner)
+    return {"metrics": metrics, "weights": after, "unchanged": torch.equal(before, after), "message": message}
+
+
+def all_stale() -> dict[str, dict[str, float]]:
+    """Every objective with its published settings: the metrics of an update from what an older version sampled."""
+    results = {}
+    for name in OBJECTIVES:
+        algorithm = preset(name, overlong_share=0.0, dynamic_sampling=False)
+        learner = policy_learner(algorithm, reference=algorithm.needs_reference)
+        batch = sample(learner, 3, 6, seed=0, shift=-math.log(1.5), algorithm=algorithm)
+        results[name] = learner.update(batch, 1)
+    return results
+
+
 def several_steps() -> dict[str, Any]:
     learner = policy_learner(AlgorithmConfig(minibatches=3, epochs_per_batch=2, kl_weight=0.01), learning_rate=0.05)
-    metrics = learner.update(sample(learner, 3, 9, seed=0))
+    metrics = learner.update(sample(learner, 3, 9, seed=0), 0)
     return {"metrics": metrics, "optimizer_steps": learner.optimizer_steps, "steps_done": learner.steps_done}
 
 
 def divergence() -> dict[str, Any]:
     learner = policy_learner(AlgorithmConfig(kl_weight=0.01))
-    metrics = [learner.update(sample(learner, 3, 8, seed=step)) for step in range(3)]
+    metrics = [learner.update(sample(learner, 3, 8, seed=step), 0) for step in range(3)]
     without = policy_learner(AlgorithmConfig(kl_weight=0.0), reference=False)
-    return {"metrics": metrics, "without": without.update(sample(without, 3, 8, seed=0))}
+    return {"metrics": metrics, "without": without.update(sample(without, 3, 8, seed=0), 0)}
 
 
 def scheduled() -> float:
     """The learning rate of a run that was taken up again after three steps."""
     learner = policy_learner(AlgorithmConfig(), schedule="linear")
     learner.steps_done = 3
-    return learner.update(sample(learner, 3, 8, seed=0))["policy/learning_rate"]
+    return learner.update(sample(learner, 3, 8, seed=0), 0)["policy/learning_rate"]
 
 
 class Constant(nn.Module):
     """Weights of 1 whose gradient is the same in every step."""
+
+    scores = TokenScores
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,9 +241,48 @@ def bandit() -> dict[str, Any]:
     for step in range(BANDIT_UPDATES):
         probabilities.append(float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED]))
         batch = sample(learner, 1, 64, seed=step)
-        metrics = learner.update(batch)
+        metrics = learner.update(batch, 0)
     probabilities.append(float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED]))
     return {"probabilities": probabilities, "gap": metrics["sync/logprob_gap_max"]}
+
+
+def bandits() -> dict[str, Any]:
+    """Every objective with its published settings, a few updates: the rewarded token's probability and the last metrics."""
+    results = {}
+    for name in OBJECTIVES:
+        algorithm = preset(name, critic_learning_rate=1e-2, overlong_share=0.0, dynamic_sampling=False)
+        learner = policy_learner(algorithm, reference=algorithm.needs_reference)
+        before = float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED])
+        metrics = [
+            learner.update(sample(learner, 1, 32, seed=step, algorithm=algorithm), 0) for step in range(SHORT_BANDIT)
+        ]
+        after = float(next_token_logprobs(learner, list(PROMPT)).exp()[REWARDED])
+        results[name] = {"before": before, "after": after, "metrics": metrics[-1]}
+    return results
+
+
+def not_numbers() -> dict[str, str]:
+    """What the learner says where one of its tensors holds a NaN, and that no step was taken."""
+    messages = {}
+    for where in ("behaviour", "reference", "policy", "critic"):
+        algorithm = preset("ppo")
+        learner = policy_learner(algorithm)
+        batch = sample(learner, 2, 4, seed=0, algorithm=algorithm)
+        if where == "behaviour":
+            batch.behaviour_T[3] = torch.nan
+        else:
+            assert learner.reference is not None
+            assert learner.critic is not None
+            module = {"reference": learner.reference, "policy": learner.engine, "critic": learner.critic.engine}[where]
+            weights = next(getattr(module, "module", module).parameters())
+            with torch.no_grad():
+                weights.fill_(torch.nan)
+        try:
+            learner.update(batch, 0)
+        except RunError as error:
+            messages[where] = str(error)
+        assert learner.optimizer_steps == 0
+    return messages
 
 
 def lesson_rows() -> list[Row]:
@@ -213,13 +298,14 @@ def lesson_rows() -> list[Row]:
 
 def teach_one(stage: int, dtype: str) -> dict[str, Any]:
     from orchestrator.learning.model import DTYPES
-    from orchestrator.learning.sft import teach
+    from orchestrator.learning.sft import negative_log_likelihood
+    from orchestrator.learning.teaching import teach
 
     losses: list[tuple[int, float]] = []
     learner = LearnerConfig(ranks=1, zero_stage=stage, tokens_per_microbatch=32)
     training = SftConfig(steps=40, examples_per_step=12, learning_rate=1e-2)
     engine = teach(
-        small_model(DTYPES[dtype], 0.2), lesson_rows(), training, learner,
+        small_model(DTYPES[dtype], 0.2), lesson_rows(), negative_log_likelihood, training, learner,
         dtype=dtype, rank=0, pad_id=0, progress=lambda step, loss: losses.append((step, loss)),
     )  # fmt: skip
     parameters, state = dict(engine.parameters()), dict(engine.state())
@@ -251,9 +337,17 @@ def work(_: int, port: int, path: str) -> None:
         "gap_one_step": gap(AlgorithmConfig(kl_weight=0.01)),
         "gap_many_steps": gap(AlgorithmConfig(kl_weight=0.01, minibatches=2, epochs_per_batch=2)),
         "several_steps": several_steps(),
+        **{f"stale-{form}-{ratio:g}": stale(ratio, form) for form in OFF_POLICY for ratio in (1.5, 4)},
+        **{f"fresh-{form}": stale(1, form, version=0) for form in OFF_POLICY},
+        "stale-none-1": stale(1, "none"),
+        "mixed": stale(1.5, "token_truncate", fresh=2),
+        "mixed_and_off": stale(1.5, "token_truncate", fresh=2, off=0.01),
+        "all_stale": all_stale(),
         "divergence": divergence(),
         "logit_queries": logit_queries(),
         "bandit": bandit(),
+        "bandits": bandits(),
+        "not_numbers": not_numbers(),
         "schedule": scheduled(),
         "small_steps": {
             f"{stage}-offloaded" if offloaded else str(stage): small_steps(stage, offloaded)

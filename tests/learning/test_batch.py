@@ -8,14 +8,23 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from orchestrator.learning.batch import make_batch, select
+from orchestrator.config.schema import AlgorithmConfig
+from orchestrator.errors import RunError
+from orchestrator.learning.batch import Batch, Selection, make_batch, select
 from orchestrator.learning.model import TokenScorer
-from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.rows import Row, pack
 from orchestrator.values import Episode, Group, Scored, Task, Turn, Unscored, Verdict
 
-GRPO = OBJECTIVES["grpo"]
+GRPO = AlgorithmConfig()
+CENTRED = AlgorithmConfig(name="dr_grpo", kl_weight=0)
+CAP = 8
 FAULT = Unscored("the judge did not answer")
+
+
+def batch_of(selection: Selection, algorithm: AlgorithmConfig = GRPO) -> Batch:
+    batch = make_batch(selection, algorithm, CAP)
+    assert batch is not None
+    return batch
 
 
 def turn(prompt: tuple[int, ...], completion: tuple[int, ...], role: str = "policy", temperature: float = 1.0) -> Turn:
@@ -42,7 +51,7 @@ def test_unscored_and_lone_episodes_are_left_out() -> None:
         group("c", FAULT, FAULT),
         group("d", Scored(0.5), Scored(0.5)),
     ]
-    selection = select(groups, GRPO)
+    selection = select(groups, GRPO, CAP)
     assert [chosen.id for chosen in selection.episodes] == ["0/a/0", "0/a/2", "0/d/0", "0/d/1"]
     size = 1 / (math.sqrt(2) + 1e-6)
     assert selection.advantages == pytest.approx({"0/a/0": -size, "0/a/2": size, "0/d/0": 0, "0/d/1": 0}, abs=1e-12)
@@ -50,45 +59,88 @@ def test_unscored_and_lone_episodes_are_left_out() -> None:
 
 
 def test_a_dropped_group_is_not_counted_as_one_without_variance() -> None:
-    assert select([group("b", FAULT, Scored(9.0))], GRPO).zero_variance_groups == 0
+    assert select([group("b", FAULT, Scored(9.0))], GRPO, CAP).zero_variance_groups == 0
 
 
 def test_nothing_scored_selects_nothing() -> None:
-    selection = select([group("a", FAULT, FAULT)], GRPO)
+    selection = select([group("a", FAULT, FAULT)], GRPO, CAP)
     assert selection.episodes == ()
     assert selection.advantages == {}
 
 
 def test_the_layout_of_a_batch() -> None:
-    """Two episodes of one group, of 1 and 2 tokens. Weights: half an episode each, so 1/2 and twice 1/4."""
-    batch = make_batch(select([group("a", Scored(1.0), Scored(0.0))], GRPO), GRPO)
+    """Two episodes of one group, of 1 and 2 tokens."""
+    batch = batch_of(select([group("a", Scored(1.0), Scored(0.0))], GRPO, CAP))
     assert batch.rows == (Row((1, 2), ((3,),), (1,)), Row((1, 2), ((3, 3),), (2,)))
     assert batch.total == 3
     assert batch.behaviour_T.tolist() == [-0.375] * 3
     assert batch.episode_T.tolist() == [0, 1, 1]
-    assert batch.weights_T.tolist() == [0.5, 0.25, 0.25]
-    size = 0.5 / (math.sqrt(0.5) + 1e-6)
-    assert batch.advantages_T.tolist() == pytest.approx([size, -size, -size], abs=1e-12)
+    assert batch.rewards_E.tolist() == [1, 0]
+    assert batch.group_E.tolist() == [0, 0]
+    assert batch.lengths_E.tolist() == [1, 2]
+    assert batch.cap == CAP
     assert batch.temperature == 1.0
 
 
+def test_an_empty_completion_counts_as_an_episode_without_rows() -> None:
+    """Its reward of 4 is part of the group's mean (5/3); it has no token to train, and the aggregations know its length of 0."""
+    empty = episode("a", 1, turn((1, 2), ()))
+    selection = select(
+        [Group((episode("a", 0), empty, episode("a", 2)), (Scored(1.0), Scored(4.0), Scored(0.0)))], CENTRED, CAP
+    )
+    assert selection.advantages == pytest.approx({"0/a/0": -2 / 3, "0/a/1": 7 / 3, "0/a/2": -5 / 3})
+    batch = batch_of(selection)
+    assert batch.episode_R.tolist() == [0, 2]
+    assert batch.episode_T.tolist() == [0, 2, 2, 2]
+    assert batch.lengths_E.tolist() == [1, 0, 3]
+    assert make_batch(select([Group((empty, empty), (Scored(1.0), Scored(4.0)))], GRPO, CAP), GRPO, CAP) is None
+
+
+def test_one_answer_is_enough_where_nothing_is_compared() -> None:
+    """PPO keeps the lone episode that GRPO drops. It records no advantage: that is the critic's and the whole batch's affair."""
+    lone = [group("b", FAULT, Scored(9.0))]
+    assert select(lone, GRPO, CAP).episodes == ()
+    selection = select(lone, AlgorithmConfig(name="ppo"), CAP)
+    assert [chosen.id for chosen in selection.episodes] == ["0/b/1"]
+    assert selection.advantages == {}
+
+
+def test_long_answers_lose_reward() -> None:
+    """cap 8, the last half of which is the buffer: 4 tokens lose nothing, 5 a quarter of the penalty of 2, 8 all of it.
+
+    Rewards 1, 1, 1 become 1, 0.5, -1: they differ now.
+    """
+    members = tuple(episode("a", sample, turn((1,), (3,) * length)) for sample, length in enumerate((4, 5, 8)))
+    algorithm = AlgorithmConfig(name="dapo", overlong_share=0.5, overlong_penalty=2.0)
+    selection = select([Group(members, (Scored(1.0),) * 3)], algorithm, CAP)
+    assert selection.rewards == pytest.approx((1.0, 0.5, -1.0))
+    assert selection.zero_variance_groups == 0
+    assert select([Group(members, (Scored(1.0),) * 3)], GRPO, CAP).zero_variance_groups == 1
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf])
+def test_a_reward_that_is_no_number_is_an_error_that_names_its_episode(reward: float) -> None:
+    with pytest.raises(RunError, match=r"reward of episode 0/a/1 is (nan|inf)"):
+        select([group("a", Scored(1.0), Scored(reward))], GRPO, CAP)
+
+
 def test_episodes_of_several_turns_train_the_policys_turns_only() -> None:
-    """Episode 0: policy (2 tokens), partner, policy (1 token): two rows, one episode, weight 1/6 a token. Episode 1: 1/2."""
+    """Episode 0: policy (2 tokens), partner, policy (1 token): two rows, one episode of 3 tokens."""
     talk = episode("a", 0, turn((1,), (4, 5)), turn((1, 4, 5), (9, 9), role="partner"), turn((1, 4, 5, 9), (6,)))
     pair = Group((talk, episode("a", 1, turn((1,), (7,)))), (Scored(1.0), Scored(0.0)))
-    batch = make_batch(select([pair], GRPO), GRPO)
+    batch = batch_of(select([pair], GRPO, CAP))
     assert batch.rows == (Row((1,), ((4, 5),), (2,)), Row((1, 4, 5, 9), ((6,),), (1,)), Row((1,), ((7,),), (1,)))
     assert batch.behaviour_T.tolist() == [-0.5, -0.625, -0.75, -0.875]
     assert batch.episode_T.tolist() == [0, 0, 0, 1]
-    assert batch.weights_T.tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
-    assert len(set(batch.advantages_T[:3].tolist())) == 1
+    assert batch.episode_R.tolist() == [0, 0, 1]
+    assert batch.lengths_E.tolist() == [3, 1]
 
 
 def test_mixed_temperatures_are_refused() -> None:
     mixed = (episode("a", 0, turn((1,), (2,))), episode("a", 1, turn((1,), (2,), temperature=0.5)))
-    selection = select([Group(mixed, (Scored(1.0), Scored(0.0)))], GRPO)
+    selection = select([Group(mixed, (Scored(1.0), Scored(0.0)))], GRPO, CAP)
     with pytest.raises(ValueError, match=r"several temperatures \[0.5, 1.0\]"):
-        make_batch(selection, GRPO)
+        make_batch(selection, GRPO, CAP)
 
 
 def test_the_first_ratio_is_one_at_another_temperature() -> None:
@@ -112,7 +164,7 @@ def test_the_first_ratio_is_one_at_another_temperature() -> None:
             logprobs.append(float(law[token]))
         sampled = Turn("policy", tuple(prompt), tuple(tokens[3:]), tuple(logprobs), "", "stop", 0.6, 0, 0)
         episodes.append(episode("a", sample, sampled))
-    batch = make_batch(select([Group(tuple(episodes), tuple(Scored(float(i)) for i in range(4)))], GRPO), GRPO)
+    batch = batch_of(select([Group(tuple(episodes), tuple(Scored(float(i)) for i in range(4)))], GRPO, CAP))
     scores = torch.zeros(batch.total, dtype=torch.float64)
     with torch.no_grad():
         for microbatch in pack(batch.rows, 0, 1, 20, 0):

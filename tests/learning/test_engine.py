@@ -11,6 +11,8 @@ from two_ranks import (
     FROZEN,
     LEARNING_RATE,
     MAX_GRAD_NORM,
+    OBJECTIVES_CASES,
+    OBJECTIVES_ON_RANKS,
     ONE_RANK,
     ONE_RANK_RESUMES,
     RECOMPUTED,
@@ -23,6 +25,8 @@ from two_ranks import (
     tiny_model,
 )
 
+from orchestrator.learning.objectives import OBJECTIVES
+
 pytestmark = pytest.mark.stack
 
 
@@ -34,6 +38,7 @@ def plain_pytorch(frozen: bool = False) -> tuple[dict[str, torch.Tensor], list[f
     from orchestrator.learning.rows import collate
 
     model, reference, batch = tiny_model(), tiny_model(), tiny_batch()
+    advantages_T = OBJECTIVES["grpo"].relative(batch.rewards_E, batch.group_E)[batch.episode_T]
     if frozen:
         freeze_all_but_the_last_layer(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -51,7 +56,7 @@ def plain_pytorch(frozen: bool = False) -> tuple[dict[str, torch.Tensor], list[f
                 difference = reference(microbatch).logprobs - logprobs
             difference = (difference + logprobs.detach() - logprobs).float()
             kl = torch.exp(difference) - difference - 1
-            surrogate = torch.exp(logprobs - logprobs.detach()) * batch.advantages_T[here].float()
+            surrogate = torch.exp(logprobs - logprobs.detach()) * advantages_T[here].float()
             loss = loss + (-surrogate + 0.1 * kl).mean() / len(batch.rows)
         optimizer.zero_grad()
         loss.backward()
@@ -120,3 +125,38 @@ def test_only_parameters_with_gradients_are_trained_and_saved_and_all_are_served
         served = result["second"][name]
         assert torch.equal(served, tensor) == (".layers.1." not in name), name
         torch.testing.assert_close(served, expected[name], rtol=1e-5, atol=5e-6, msg=name)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES_ON_RANKS)
+def test_an_objectives_update_is_the_same_on_one_rank_and_on_two(trained: dict[str, Any], name: str) -> None:
+    """Sequence ratios, log Z and critic: after several steps, over ranks, ZeRO stages 2 and 3, and microbatches.
+
+    After their last step the float32 gradients' moments agree to 1e-5 of the largest.
+    """
+    *others, alone = (trained[f"{name}-{case.name}"] for case in OBJECTIVES_CASES)
+    for other in others:
+        assert other["state"].keys() == alone["state"].keys()
+        for parameter, slots in alone["state"].items():
+            for slot, tensor in slots.items():
+                here = other["state"][parameter][slot]
+                bound = 1e-5 * float(tensor.abs().max()) + (2e-5 if slot == "master" else 1e-7)
+                assert float((here - tensor).abs().max()) <= bound, f"{parameter} {slot}"
+        assert other["metrics"].keys() == alone["metrics"].keys()
+        for metric, value in alone["metrics"].items():
+            assert other["metrics"][metric] == pytest.approx(value, rel=1e-4, abs=1e-5), metric
+
+
+@pytest.mark.parametrize("name", OBJECTIVES_ON_RANKS)
+def test_what_an_objective_adds_is_saved_and_not_served(trained: dict[str, Any], name: str) -> None:
+    """FlowRL's head beside the policy's weights, PPO's critic under names of its own; a fresh learner takes both over."""
+    added = {"gspo": [], "ppo": ["critic.head", "critic.language_model"], "flowrl": ["log_partition"]}[name]
+    *_, sharded, alone = (trained[f"{name}-{case.name}"] for case in OBJECTIVES_CASES)
+    for result in (alone, sharded):
+        kinds = {".".join(parameter.split(".")[: 1 if name == "flowrl" else 2]) for parameter in result["state"]}
+        assert set(added) <= kinds
+        assert not any("log_partition" in served or "head" in served for served in result["served"])
+        for parameter, slots in result["state"].items():
+            for slot, tensor in slots.items():
+                assert torch.equal(result["again"][parameter][slot], tensor), f"{parameter} {slot}"
+    assert ("policy/log_z" in alone["metrics"]) == (name == "flowrl")
+    assert ("critic/loss" in alone["metrics"]) == (name == "ppo")

@@ -8,15 +8,13 @@ import sys
 
 import pytest
 import torch
+from invented import preset
 
 from orchestrator.config.schema import AlgorithmConfig
-from orchestrator.learning.objectives import OBJECTIVES, TokenInputs
-from orchestrator.learning.objectives.base import (
-    clipped_ratio_loss,
-    group_standardised,
-    k3,
-    mean_of_episode_means,
-)
+from orchestrator.learning.objectives import OBJECTIVES, Outcome, TokenInputs
+from orchestrator.learning.objectives.advantages import group_standardised
+from orchestrator.learning.objectives.kl import k3
+from orchestrator.learning.objectives.surrogates import clipped_ratio_loss
 
 SETTINGS = AlgorithmConfig(clip_low=0.2, clip_high=0.3, kl_weight=0.0)
 
@@ -38,13 +36,6 @@ def test_group_standardised() -> None:
 
 def test_equal_rewards_give_no_advantage() -> None:
     assert group_standardised(vector(0.7, 0.7, 0.7), torch.zeros(3)).tolist() == [0, 0, 0]
-
-
-def test_mean_of_episode_means() -> None:
-    """Episodes of 1, 3 and 2 tokens: each third of the weight is split evenly: 1/3; 1/9 thrice; 1/6 twice."""
-    weights = mean_of_episode_means(torch.tensor([5, 8, 8, 2, 8, 2]))
-    torch.testing.assert_close(weights, vector(1 / 3, 1 / 9, 1 / 9, 1 / 6, 1 / 9, 1 / 6), rtol=0, atol=1e-15)
-    assert float(weights.sum()) == pytest.approx(1, abs=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +108,15 @@ def test_grpo_by_hand() -> None:
     + 0.5 * 0.5 * (1 - 0.5) = 0.31819760 + 0.125 = 0.44319760.
     """
     objective, episode_T = OBJECTIVES["grpo"], torch.tensor([0, 0, 1])
-    advantages_E = objective.advantage(vector(1, 0), torch.tensor([0, 0]))
-    assert float(advantages_E[0]) == pytest.approx(0.70710578, abs=1e-8)
+    settings = AlgorithmConfig(clip_low=0.2, clip_high=0.3, kl_weight=0.5)
+    advantages_T = objective.advantage(Outcome(vector(1, 0), torch.tensor([0, 0]), episode_T), settings)
+    assert float(advantages_T[0]) == pytest.approx(0.70710578, abs=1e-8)
     old = vector(-1.0, -2.0, -1.5)
     logprobs = (old + vector(math.log(1.5), 0, math.log(0.9))).requires_grad_()
     reference = logprobs.detach() + vector(math.log(2), 0, -math.log(2))
-    inputs = TokenInputs(logprobs, old, reference, advantages_E[episode_T])
-    settings = AlgorithmConfig(clip_low=0.2, clip_high=0.3, kl_weight=0.5)
-    loss = (objective.aggregation(episode_T) * objective.token_loss(inputs, settings)).sum()
+    inputs = TokenInputs(logprobs, old, reference, advantages_T)
+    weights_E = objective.aggregation(torch.tensor([2, 1]), 9)
+    loss = (weights_E[episode_T] * objective.loss(inputs, settings)).sum()
     assert loss.item() == pytest.approx(-0.00174482, abs=1e-8)
     (gradient,) = torch.autograd.grad(loss, logprobs)
     torch.testing.assert_close(gradient, vector(-0.125, -0.17677645, 0.44319760), rtol=0, atol=1e-8)
@@ -156,15 +148,16 @@ def test_the_expected_gradient_is_that_of_the_expected_reward() -> None:
 def test_a_group_without_variance_has_no_gradient() -> None:
     objective = OBJECTIVES["grpo"]
     logprobs = vector(-1, -2, -3).requires_grad_()
-    advantages = objective.advantage(vector(0.4, 0.4, 0.4), torch.zeros(3))
-    loss = objective.token_loss(TokenInputs(logprobs, vector(-1.5, -2, -2.5), None, advantages), SETTINGS).sum()
+    outcome = Outcome(vector(0.4, 0.4, 0.4), torch.zeros(3), torch.arange(3))
+    advantages = objective.advantage(outcome, SETTINGS)
+    loss = objective.loss(TokenInputs(logprobs, vector(-1.5, -2, -2.5), None, advantages), SETTINGS).sum()
     (gradient,) = torch.autograd.grad(loss, logprobs)
     assert gradient.tolist() == [0, 0, 0]
 
 
 def test_without_a_weight_the_reference_plays_no_part() -> None:
     inputs = TokenInputs(vector(-1), vector(-1), vector(-9), vector(2))
-    assert OBJECTIVES["grpo"].token_loss(inputs, SETTINGS).tolist() == [-2]
+    assert OBJECTIVES["grpo"].loss(inputs, SETTINGS).tolist() == [-2]
 
 
 def test_the_objectives_import_torch_alone() -> None:
@@ -173,8 +166,20 @@ def test_the_objectives_import_torch_alone() -> None:
 import sys
 import orchestrator.learning.objectives
 heavy = {"transformers", "deepspeed", "ray", "vllm", "omegaconf", "wandb", "pyarrow", "safetensors", "tokenizers"}
-heavy |= {"orchestrator.config", "orchestrator.learning.engine", "orchestrator.learning.model"}
+heavy |= {"orchestrator.config", "orchestrator.learning.batch", "orchestrator.learning.engine", "orchestrator.learning.model"}
 print(sorted(heavy & set(sys.modules)))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    "changes", [{}, {"kl_weight": 0}, {"kl_weight": 0.1, "kl_in": "reward"}, {"flow_prior": "old"}]
+)
+def test_the_settings_tell_what_an_objective_keeps_without_torch(name: str, changes: dict[str, object]) -> None:
+    """The dry run asks the settings, the learner the objective."""
+    algorithm, objective = preset(name, **changes), OBJECTIVES[name]
+    assert algorithm.has_critic == objective.critic
+    assert algorithm.needs_old == objective.penalises_reward(algorithm)
+    assert preset(name, **changes, minibatches=2).needs_old

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 from functools import partial
 
@@ -13,10 +12,7 @@ from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from orchestrator.config.schema import AlgorithmConfig
-from orchestrator.learning.batch import Batch
 from orchestrator.learning.model import TokenScorer
-from orchestrator.learning.objectives import OBJECTIVES, TokenInputs
 from orchestrator.learning.rows import Microbatch, Row, collate, common_prefix, pack, plan_microbatches
 
 VOCABULARY = 40
@@ -202,48 +198,6 @@ def test_bad_rows_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"cannot learn|argument"):
         Row(prefix, branches, learned)
-
-
-def grpo_batch() -> Batch:
-    generator, draws = random.Random(7), torch.Generator().manual_seed(7)
-    rows, episodes = [], []
-    for episode in range(8):
-        completion = ids(generator, generator.randint(1, 7))
-        rows.append(Row(ids(generator, generator.randint(2, 5)), (completion,), (len(completion),)))
-        episodes += [episode] * len(completion)
-    episode_T = torch.tensor(episodes)
-    objective = OBJECTIVES["grpo"]
-    advantages_E = objective.advantage(torch.rand(8, generator=draws, dtype=torch.float64), torch.arange(8) // 4)
-    old_T = -math.log(VOCABULARY) + 0.5 * torch.randn(len(episodes), generator=draws, dtype=torch.float64)
-    return Batch(tuple(rows), old_T, advantages_E[episode_T], episode_T, objective.aggregation(episode_T), 1.0)
-
-
-def grpo_gradient(
-    model: TokenScorer, reference: TokenScorer, batch: Batch, microbatches: list[Microbatch]
-) -> torch.Tensor:
-    """Sum of the gradients of the microbatches' parts of the loss, as an engine accumulates them."""
-    settings, total = AlgorithmConfig(kl_weight=0.1), torch.zeros(())
-    for microbatch in microbatches:
-        here = microbatch.flat.clamp_min(0)
-        with torch.no_grad():
-            reference_T = reference(microbatch).logprobs
-        inputs = TokenInputs(model(microbatch).logprobs, batch.behaviour_T[here], reference_T, batch.advantages_T[here])
-        weights = batch.weights_T[here] * (microbatch.flat >= 0)
-        part = (weights * OBJECTIVES["grpo"].token_loss(inputs, settings)).sum()
-        total = total + gradient(model, part)
-    return total
-
-
-@pytest.mark.parametrize(("ranks", "tokens"), [(1, 1), (1, 24), (1, 60), (2, 10**6), (2, 30), (3, 16), (5, 20)])
-def test_the_gradient_does_not_depend_on_microbatches_or_ranks(ranks: int, tokens: int) -> None:
-    """Against everything in one microbatch on one rank, to 1e-10 of the gradient's norm."""
-    model, reference, batch = double_model(), double_model(seed=1), grpo_batch()
-    whole = grpo_gradient(model, reference, batch, pack(batch.rows, 0, 1, 10**6, PAD))
-    microbatches = [part for rank in range(ranks) for part in pack(batch.rows, rank, ranks, tokens, PAD)]
-    assert len(microbatches) > 1
-    parts = grpo_gradient(model, reference, batch, microbatches)
-    assert whole.norm() > 1e-3
-    assert (parts - whole).norm() <= 1e-10 * whole.norm()
 
 
 def test_completions_of_one_prompt_as_branches_give_the_same_gradient() -> None:

@@ -12,7 +12,8 @@ from one_rank import VOCABULARY
 from transformers import AutoTokenizer
 
 from orchestrator.config.schema import ModelConfig, SftConfig
-from orchestrator.learning.sft import learning_rate_at, order_of, row_of
+from orchestrator.learning.sft import row_of
+from orchestrator.learning.teaching import learning_rate_at, order_of
 from orchestrator.learning.tokenizer import END, build_tokenizer
 from workloads.base import Branch, Example
 

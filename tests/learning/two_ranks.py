@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
+from invented import invented_batch, preset
 
 from orchestrator.config.schema import AlgorithmConfig, LearnerConfig
 from orchestrator.errors import RunError
@@ -60,6 +61,14 @@ ONE_RANK_RESUMES = [
 ]  # fmt: skip
 FROZEN = [Case(2, 2, 32, ("frozen",)), Case(2, 3, 32, ("frozen",))]
 
+OBJECTIVES_ON_RANKS = {
+    # Several optimizer steps, so that ratios move and Adam sees each step's gradient.
+    "gspo": preset("gspo", clip_low=0.02, clip_high=0.02, minibatches=3),
+    "ppo": preset("ppo", minibatches=2, critic_learning_rate=LEARNING_RATE),
+    "flowrl": preset("flowrl", minibatches=2, flow_dropout=0.0, beta=1),
+}
+OBJECTIVES_CASES = [Case(2, 2, 32), Case(2, 3, 32), Case(1, 2, 10**6)]
+
 
 def tiny_model(tied: bool = True) -> TokenScorer:
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -87,12 +96,12 @@ def tiny_batch() -> Batch:
         completion = torch.randint(3, 48, (2 + (5 * episode) % 7,), generator=generator).tolist()
         rows.append(Row(tuple(prompt), (tuple(completion),), (len(completion),)))
         episodes += [episode] * len(completion)
-    episode_T = torch.tensor(episodes)
-    objective = OBJECTIVES["grpo"]
     rewards = torch.rand(9, generator=generator, dtype=torch.float64)
-    advantages = objective.advantage(rewards, torch.arange(9) // 3)
     behaviour = -3.9 + 0.3 * torch.randn(len(episodes), generator=generator, dtype=torch.float64)
-    return Batch(tuple(rows), behaviour, advantages[episode_T], episode_T, objective.aggregation(episode_T), 1.0)
+    versions, lengths = torch.zeros(len(episodes), dtype=torch.int64), torch.tensor([row.targets for row in rows])
+    return Batch(
+        tuple(rows), torch.arange(9), behaviour, versions, rewards, torch.arange(9) // 3, lengths, 8, 1.0
+    )  # fmt: skip
 
 
 def settings(case: Case) -> LearnerConfig:
@@ -103,17 +112,19 @@ def settings(case: Case) -> LearnerConfig:
     )  # fmt: skip
 
 
-def learner(rank: int, case: Case) -> PolicyLearner:
+def learner(rank: int, case: Case, algorithm: AlgorithmConfig | None = None) -> PolicyLearner:
     from orchestrator.learning.policy import PolicyLearner
 
+    algorithm = algorithm or AlgorithmConfig(kl_weight=0.1)
     policy, reference = tiny_model(), tiny_model()
     if "chunks" in case.options:
         policy.logits_at_once = reference.logits_at_once = CHUNK
     if "frozen" in case.options:
         freeze_all_but_the_last_layer(policy)
     return PolicyLearner(
-        policy, reference, settings(case), AlgorithmConfig(kl_weight=0.1),
+        policy, reference, settings(case), algorithm,
         dtype="float32", rank=rank, pad_id=0, max_logprob_gap=100.0, steps=STEPS + 1,
+        critic=tiny_model() if OBJECTIVES[algorithm.name].critic else None,
     )  # fmt: skip
 
 
@@ -126,12 +137,12 @@ def snapshot(policy: PolicyLearner) -> dict[str, torch.Tensor]:
 def train(rank: int, case: Case, folder: Path) -> None:
     """Writes weights and state after two updates, and after the third; the norms of all; runs of a layer in the third."""
     policy = learner(rank, case)
-    updates = [policy.update(tiny_batch()) for _ in range(STEPS)]
+    updates = [policy.update(tiny_batch(), 0) for _ in range(STEPS)]
     results: dict[str, Any] = {"second": snapshot(policy), "state": dict(policy.engine.state())}
     runs: list[bool] = []
     layer: Any = policy.engine.module.get_submodule("language_model.model.layers.0.self_attn")
     layer.register_forward_hook(lambda *_: runs.append(torch.is_grad_enabled()))
-    updates.append(policy.update(tiny_batch()))
+    updates.append(policy.update(tiny_batch(), 0))
     results |= {"third": snapshot(policy), "norms": [update["policy/grad_norm"] for update in updates]}
     results |= {"kl": [update["policy/kl"] for update in updates], "runs": len(runs)}
     if rank == 0:
@@ -145,10 +156,27 @@ def resume(rank: int, case: Case, source: Case, folder: Path) -> None:
     state = torch.load(folder / f"{source.name}.pt")["state"]
     policy.engine.load_state(reversed(state.items()), STEPS)
     loaded = snapshot(policy)
-    policy.update(tiny_batch())
+    policy.update(tiny_batch(), 0)
     results = {"loaded": loaded, "third": snapshot(policy)}
     if rank == 0:
         torch.save(results, folder / f"{case.name}-after-{source.name}.pt")
+
+
+def update_with(rank: int, case: Case, name: str, folder: Path) -> None:
+    """One update of an objective from groups with several turns, an empty completion and equal rewards; its whole state, which
+    a fresh learner then takes over."""
+    algorithm = OBJECTIVES_ON_RANKS[name]
+    policy = learner(rank, case, algorithm)
+    metrics = policy.update(invented_batch(algorithm, 48), 0)
+    state = dict(policy.state())
+    fresh = learner(rank, case, algorithm)
+    fresh.load_state(state.items, policy.optimizer_steps)
+    again = dict(fresh.state())
+    if rank == 0:
+        served = [parameter for parameter, _ in served_weights(policy.engine.module)]
+        results = {"metrics": metrics, "state": state, "again": again, "served": served}
+        torch.save(results, folder / f"{name}-{case.name}.pt")
+    torch.distributed.barrier()
 
 
 def bad_states(folder: Path) -> None:
@@ -261,6 +289,9 @@ def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
         train(rank, case, folder)
     for case, source in (*TWO_RANKS_RESUMES, *((case, case) for case in FROZEN)):
         resume(rank, case, source, folder)
+    for name in OBJECTIVES_ON_RANKS:
+        for case in OBJECTIVES_CASES[:2]:
+            update_with(rank, case, name, folder)
     sharded_models(rank, folder)
     references(rank, folder)
     deepspeed.comm.destroy_process_group()
@@ -270,6 +301,8 @@ def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
             train(0, case, folder)
         for case, source in ONE_RANK_RESUMES:
             resume(0, case, source, folder)
+        for name in OBJECTIVES_ON_RANKS:
+            update_with(0, OBJECTIVES_CASES[2], name, folder)
         before_the_first_step()
         bad_states(folder)
         deepspeed.comm.destroy_process_group()

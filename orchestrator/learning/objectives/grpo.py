@@ -1,26 +1,10 @@
-"""GRPO (arXiv 2402.03300): group-standardised advantages, PPO's clip, episode means, k3 KL in the loss."""
+"""GRPO (arXiv 2402.03300): group-standardised advantages, PPO's clip, episode means; the preset's KL penalty is in the loss."""
 
 from __future__ import annotations
 
-import torch
+from orchestrator.learning.objectives.advantages import group_standardised, to_each_token
+from orchestrator.learning.objectives.aggregations import mean_of_episode_means
+from orchestrator.learning.objectives.base import Objective
+from orchestrator.learning.objectives.surrogates import clipped_ratio_loss
 
-from orchestrator.learning.objectives.base import (
-    ClipSettings,
-    Objective,
-    TokenInputs,
-    clipped_ratio_loss,
-    group_standardised,
-    k3,
-    mean_of_episode_means,
-)
-
-
-def token_loss(inputs: TokenInputs, settings: ClipSettings) -> torch.Tensor:
-    """Clipped surrogate plus the weighted KL estimate."""
-    loss_T = clipped_ratio_loss(inputs, settings)
-    if inputs.reference_T is not None and settings.kl_weight:
-        loss_T = loss_T + settings.kl_weight * k3(inputs.logprobs_T, inputs.reference_T)
-    return loss_T
-
-
-OBJECTIVE = Objective(advantage=group_standardised, aggregation=mean_of_episode_means, token_loss=token_loss)
+OBJECTIVE = Objective(group_standardised, to_each_token, mean_of_episode_means, clipped_ratio_loss, zero_if_equal=True)
