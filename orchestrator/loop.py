@@ -72,9 +72,11 @@ def train(payload: Mapping[str, Any]) -> None:
     learner = rank.learner(by_role["policy"])
     step = rank.restore(learner, Path(payload["checkpoint"])) if payload["checkpoint"] else 0
     rank.prepare_fleets(learner, by_role, frozenset(taught), step)
-    rank.train(learner, Path(by_role["policy"].folder), step)
-    if director:
-        director.close()
+    try:
+        rank.train(learner, Path(by_role["policy"].folder), step)
+    finally:
+        if director:
+            director.close()
 
 
 class Rank:

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from orchestrator.records import jsonl
 from orchestrator.records.folder import FORMAT, atomic_path
 
-PHASES = ("teach", "rollout", "judge", "learn", "sync", "eval", "checkpoint")
-"""What a run does, in this order. Teaching precedes step 0, whose row holds it."""
+PHASES = ("teach", "rollout", "judge", "wait", "learn", "sync", "eval", "checkpoint")
+"""What a run does, in this order. Teaching precedes step 0, whose row holds it. It waits for rollouts that run ahead."""
 OTHER = "other"
 _SCHEMA = pa.schema(
     [
