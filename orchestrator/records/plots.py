@@ -31,7 +31,9 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = (
     "#F0E442",
 )
 GREY = "#888888"
-_PHASE_COLOURS = dict(zip((*PHASES, OTHER), (YELLOW, BLUE, ORANGE, "#666666", GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True))
+_PHASE_COLOURS = dict(
+    zip((*PHASES, OTHER), (YELLOW, BLUE, ORANGE, "#666666", GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True)
+)
 _STYLE = {
     "font.size": 12,
     "axes.titlesize": 13,
