@@ -77,8 +77,17 @@ def values_of(config: Any) -> dict[str, Any]:
     return {name: value_at(config, name) for name, key in keys_of(type(config)).items() if not key.is_group}
 
 
+TRUNCATED_SAMPLING = ("top_p", "top_k", "min_p")
+"""Settings of other software that training cannot stand behind."""
+
+
 def suggestion(name: str, keys: Mapping[str, Key]) -> str:
-    """A sentence that names the nearest valid keys, or where to see them all."""
+    """A sentence that names the nearest valid keys, or where to see them all; of what is left out on purpose, the reason."""
+    if name.rpartition(".")[2] in TRUNCATED_SAMPLING:
+        return (
+            "Left out on purpose: the engine would renormalise over the tokens that it keeps and the learner would not, which biases "
+            "every ratio. Use rollout.temperature."
+        )
     nearest = nearest_keys(name, keys)
     if not nearest:
         return "See `orchestrate config explain` for all keys."

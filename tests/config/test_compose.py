@@ -326,3 +326,10 @@ def test_hardware_comes_with_the_package() -> None:
     root = Path(__file__).parents[2]
     packaged = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert "**/*.yaml" in packaged["orchestrator"]
+
+
+@pytest.mark.parametrize("setting", ["rollout.top_p=0.9", "rollout.top_k=50", "rollout.min_p=0.1"])
+def test_truncated_sampling_is_refused_with_the_reason(setting: str) -> None:
+    """The engine's log-probabilities would be of the kept tokens alone."""
+    with pytest.raises(ConfigError, match=rf"{setting.partition('=')[0]}.*renormalise.*biases every ratio"):
+        compose("rlvr", [setting])
