@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 
 from orchestrator.config.schema import RunConfig
 from orchestrator.director import Director
@@ -17,6 +15,8 @@ from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Fleet
 from orchestrator.learning.starting import StartingModel
 from orchestrator.loop import Rank
+
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 class NotingFleet(Fleet):
@@ -32,14 +32,6 @@ class NotingFleet(Fleet):
         self.notes.append(f"{self.role} wakes {part}")
         if part == self.fails_at:
             raise RunError(f"{self.role}-0 failed while it should wake its {part}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "store"), 1)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,25 @@ class FolderGroup:
         torch.save(tensor.clone(), self._wire / "part")
         (self._wire / "part").rename(self._wire / f"{self._sent}.pt")
         self._sent += 1
+
+
+@contextmanager
+def running(folder: Path, count: int) -> Iterator[list[Any]]:
+    """So many fake servers in Ray actors; Ray restarts them as often as the tests end them."""
+    import ray
+    import ray.cloudpickle
+
+    from orchestrator.fleets.fleet import start_servers
+
+    # Workers cannot import from the tests' folder.
+    module = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(module)
+    arrange(folder)
+    handles = start_servers(specs(folder, count, max_restarts=20), FakeServer)
+    yield handles
+    for handle in handles:
+        ray.kill(handle)
+    ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 class FakeServer:

@@ -31,18 +31,10 @@ SHARES = {index: [call.key for call in CALLS if stable_hash(call.key) % 2 == ind
 
 @pytest.fixture(scope="module")
 def pair(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Any]]]:
-    """Two servers for all tests, and their folder. Ray restarts them as often as the tests end them."""
-    import ray.cloudpickle
-
-    # Workers cannot import from the tests' folder.
-    ray.cloudpickle.register_pickle_by_value(servers)
+    """Two servers for all tests, and their folder."""
     folder = tmp_path_factory.mktemp("servers")
-    servers.arrange(folder)
-    handles = start_servers(specs(folder, 2, max_restarts=20), FakeServer)
-    yield folder, handles
-    for handle in handles:
-        ray_cluster.kill(handle)
-    ray.cloudpickle.unregister_pickle_by_value(servers)
+    with servers.running(folder, 2) as handles:
+        yield folder, handles
 
 
 @pytest.fixture

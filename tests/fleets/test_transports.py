@@ -10,21 +10,20 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-import torch.distributed as dist
 from fakes import servers
-from fakes.servers import FakeServer, FolderGroup, Trouble, journal, specs
+from fakes.servers import FolderGroup, Trouble, journal
 from torch import nn
 
 from orchestrator.config.schema import FleetConfig, RunConfig, SyncConfig
 from orchestrator.director import Director
 from orchestrator.errors import RunError
-from orchestrator.fleets.fleet import Fleet, start_servers
+from orchestrator.fleets.fleet import Fleet
 from orchestrator.fleets.specs import Seat, share_seats
 from orchestrator.fleets.transports import Ipc, Nccl, ObjectStore, Transport
 from orchestrator.learning.engine import Engine
 from orchestrator.values import Call, Sampling
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("one_rank")]
 QUICKLY = SyncConfig(deadline_s=20)
 
 
@@ -75,25 +74,10 @@ def buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pair(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Any]]]:
-    import ray.cloudpickle
-
-    ray.cloudpickle.register_pickle_by_value(servers)
     folder = tmp_path_factory.mktemp("servers")
-    servers.arrange(folder)
-    handles = start_servers(specs(folder, 2, max_restarts=20), FakeServer)
-    warm_up(Fleet("policy", handles, 60, 60, 2))
-    yield folder, handles
-    for handle in handles:
-        ray_cluster.kill(handle)
-    ray.cloudpickle.unregister_pickle_by_value(servers)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "store"), 1)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+    with servers.running(folder, 2) as handles:
+        warm_up(Fleet("policy", handles, 60, 60, 2))
+        yield folder, handles
 
 
 def fleet_of(pair: tuple[Path, list[Any]], *troubles: Trouble) -> tuple[Path, Fleet]:
