@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.config.schema import FleetConfig, ModelConfig
-from orchestrator.fleets.specs import ServerSpec, engine_arguments
+from orchestrator.config.schema import FleetConfig, ModelConfig, RunConfig
+from orchestrator.fleets.specs import ServerSpec, engine_arguments, specs_of
 from orchestrator.fleets.weights import FINGERPRINTED_BYTES, Fingerprint, to_array, to_tensor
 
 CPU = ServerSpec("policy", 2, "models/x", True, ModelConfig(context_tokens=512, dtype="bfloat16"), FleetConfig())
@@ -142,3 +142,13 @@ def test_the_fingerprint_of_bfloat16_is_of_the_bytes_that_are_sent() -> None:
     assert fingerprint({"w": last_seen}) != fingerprint({"w": large})
     assert fingerprint({"w": first_unseen}) == fingerprint({"w": large})
     assert fingerprint({"w": torch.ones(1)}) != fingerprint({"w": torch.ones(1, dtype=torch.bfloat16)})
+
+
+@pytest.mark.parametrize("transport", ["nccl", "ipc", "object_store"])
+def test_only_the_policy_waits_for_the_learners_transport(transport: str) -> None:
+    """A judge that is taught gets its weights once, through the object store. The policy starts with placeholders: a server that
+    was restarted must not answer with the weights of its folder."""
+    roles = RunConfig().roles()
+    policy, judge = (specs_of(name, roles[name], "models/x", True, transport)[0] for name in ("policy", "judge"))
+    assert (policy.transport, policy.trained) == (transport, False)
+    assert (judge.transport, judge.trained) == ("object_store", True)
