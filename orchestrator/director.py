@@ -30,9 +30,9 @@ from orchestrator.records.ledger import Clock, Ledger
 from orchestrator.records.metrics import Events, MetricsLog
 from orchestrator.rollouts.ahead import Ahead
 from orchestrator.rollouts.dynamic import Refill, differing, further_tasks
+from orchestrator.rollouts.evaluation import best_of_metrics, evaluation_metrics
 from orchestrator.rollouts.judging import ask, insist
 from orchestrator.rollouts.play import roll_out
-from orchestrator.sweep.statistics import mean_interval
 from orchestrator.values import (
     POLICY,
     Episode,
@@ -382,52 +382,3 @@ class Director:
                 f"faults/unscored: {len(unscored)} of {len(verdicts)} episodes could not be scored, more than "
                 f"judge.max_unscored_share={self.config.judge.max_unscored_share:g}. The first reason: {unscored[0].reason}"
             )
-
-
-def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None], workload: Any) -> dict[str, float]:
-    """Means on a 0–1 scale with 95 % intervals over tasks: eval/judge, and eval/oracle where gold is known. eval/n: tasks."""
-    scored = [
-        (episode, workload.proxy(verdict))
-        for group in groups
-        for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
-        if isinstance(verdict, Scored)
-    ]
-    if not scored:
-        return {}
-    tasks = [episode.task.id for episode, _ in scored]
-    metrics = _interval("eval/judge", [proxy for _, proxy in scored], tasks) | {"eval/n": len(set(tasks))}
-    known = [(episode.task.id, proxy, truth) for episode, proxy in scored if (truth := gold[episode.id]) is not None]
-    if known:
-        metrics |= _interval("eval/oracle", [truth for *_, truth in known], [task for task, *_ in known])
-        # Over the same episodes, also where the truth is known of some only.
-        metrics["judge/gold_gap"] = fmean(proxy - truth for _, proxy, truth in known)
-    return metrics
-
-
-def _interval(name: str, values: Sequence[float], tasks: Sequence[str]) -> dict[str, float]:
-    interval = mean_interval(values, tasks)
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def best_of_metrics(
-    groups: Sequence[Group], gold: Mapping[str, float | None], workload: Any, samples: int
-) -> dict[str, float]:
-    """Of each task's n answers (eval/best_of) the one that the judge rewards most: its score by the judge and by the truth."""
-    chosen = []
-    for group in groups:
-        pairs = zip(group.episodes, group.verdicts, strict=True)
-        scored = [
-            (verdict.reward, -episode.sample, episode, verdict)
-            for episode, verdict in pairs
-            if isinstance(verdict, Scored)
-        ]
-        if scored:
-            *_, episode, verdict = max(scored, key=lambda entry: entry[:2])
-            chosen.append((gold[episode.id], workload.proxy(verdict)))
-    if not chosen:
-        return {}
-    metrics = {"eval/best_of": samples, "eval/best_of_n_judge": fmean(proxy for _, proxy in chosen)}
-    truths = [truth for truth, _ in chosen if truth is not None]
-    if truths:
-        metrics["eval/best_of_n"] = fmean(truths)
-    return metrics

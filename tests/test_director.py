@@ -12,11 +12,12 @@ from fakes.answerers import FakeAnswerer
 from fakes.openai_server import OpenAIServer, completion, serving
 
 from orchestrator.config.schema import EvalConfig, JudgeConfig, RolloutConfig, RunConfig
-from orchestrator.director import Director, best_of_metrics, evaluation_metrics
+from orchestrator.director import Director
 from orchestrator.errors import RunError
 from orchestrator.records import episodes as episode_files
 from orchestrator.records import metrics
 from orchestrator.records.folder import RunFolder, read_json
+from orchestrator.rollouts.evaluation import best_of_metrics, evaluation_metrics
 from orchestrator.values import (
     Answer,
     Call,

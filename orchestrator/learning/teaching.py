@@ -50,7 +50,7 @@ def tokenised(
     return prompts, targets
 
 
-def learning_rate_at(step: int, steps: int, peak: float) -> float:
+def lesson_rate_at(step: int, steps: int, peak: float) -> float:
     """Linear warm-up over the first tenth, then a cosine down to a tenth of the peak. step counts from 0."""
     warmup = max(1, steps // 10)
     if step < warmup:
@@ -93,7 +93,7 @@ def teach(
 
         microbatches = pack(chosen, rank, engine.ranks, learner.tokens_per_microbatch, pad_id)
         scores = engine.score(microbatches, len(target_T), loss=loss)
-        engine.step(learning_rate_at(step, training.steps, training.learning_rate))
+        engine.step(lesson_rate_at(step, training.steps, training.learning_rate))
         progress(step + 1, float(criterion(scores, target_T).mean()))
     return engine
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from orchestrator.config.schema import ModelConfig, SftConfig
 from orchestrator.learning.sft import row_of
-from orchestrator.learning.teaching import learning_rate_at, order_of
+from orchestrator.learning.teaching import lesson_rate_at, order_of
 from orchestrator.learning.tokenizer import END, build_tokenizer
 from workloads.base import Branch, Example
 
@@ -97,19 +97,19 @@ def test_the_learning_rate_by_hand() -> None:
     Half way, at step 55: 0.55 + 0.45 cos(pi / 2) = 0.55. The last, step 99, is 89/90 of the way:
     0.55 + 0.45 cos(89 pi / 90) = 0.55 - 0.45 * 0.99939083 = 0.10027413.
     """
-    rates = [learning_rate_at(step, 100, 1.0) for step in range(100)]
+    rates = [lesson_rate_at(step, 100, 1.0) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.55)
     assert rates[99] == pytest.approx(0.10027413, abs=1e-8)
     assert rates[9:] == sorted(rates[9:], reverse=True)
-    assert learning_rate_at(55, 100, 3e-3) == pytest.approx(0.55 * 3e-3)
+    assert lesson_rate_at(55, 100, 3e-3) == pytest.approx(0.55 * 3e-3)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_short_lessons_have_a_learning_rate_too(steps: int) -> None:
     """Fewer than ten steps warm up in one, at the peak."""
-    rates = [learning_rate_at(step, steps, 2.0) for step in range(steps)]
+    rates = [lesson_rate_at(step, steps, 2.0) for step in range(steps)]
     assert rates[0] == 2.0
     assert all(0.2 <= rate <= 2.0 for rate in rates)
 
