@@ -35,10 +35,19 @@ from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.head import sequence_scorer, sequence_settings
 from orchestrator.learning.lessons import KINDS
 from orchestrator.learning.lora import check_origin
-from orchestrator.learning.model import TokenScorer, build, load, save_folder, served_weights
+from orchestrator.learning.model import TokenScorer, build, load, local_folder, read_folder, save_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
-from orchestrator.learning.starting import HELD_OUT, SFT, StartingModel, held_out_of, kind_of, publish_folder
+from orchestrator.learning.starting import (
+    HELD_OUT,
+    SFT,
+    StartingModel,
+    held_out_of,
+    kind_of,
+    load_tokenizer,
+    publish_folder,
+)
 from orchestrator.learning.teaching import held_out, in_words, teach
+from orchestrator.learning.tokenizer import padding_id
 from orchestrator.records.folder import read_json, write_json
 from orchestrator.values import POLICY
 
@@ -98,7 +107,7 @@ class Rank:
         """One role's lesson; the taught model's folder is written whole and found again by the next run."""
         role, lesson = self.roles[model.role], self.lessons[model.role]
         shape, training = role.model, replace(role.training, seed=role.training.seed + role.seed)
-        kind, tokenizer, learner = KINDS[kind_of(lesson)], _tokenizer(model.folder), self.config.learner
+        kind, tokenizer, learner = KINDS[kind_of(lesson)], load_tokenizer(model.folder), self.config.learner
         examples, asked = lesson.examples(), held_out_of(lesson)
         rows, asked_rows = (
             [kind.row_of(example, tokenizer, lesson.end_token, shape) for example in some] for some in (examples, asked)
@@ -112,7 +121,7 @@ class Rank:
         )
         if classes:
             scorer = sequence_scorer(scorer, classes)
-        where: dict[str, int] = {"rank": self.rank, "pad_id": _pad_id(tokenizer)}
+        where: dict[str, int] = {"rank": self.rank, "pad_id": padding_id(tokenizer)}
 
         def progress(done: int, loss: float) -> None:
             if self.director and (done % 10 == 0 or done == training.steps):
@@ -146,7 +155,7 @@ class Rank:
             folder = Path(model.taught)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-                save_folder(tensors, _local(model.folder), Path(work) / "taught", settings)
+                save_folder(tensors, local_folder(model.folder), Path(work) / "taught", settings)
                 if report:
                     write_json(Path(work) / "taught" / HELD_OUT, report)
                 publish_folder(Path(work) / "taught", folder)
@@ -187,7 +196,7 @@ class Rank:
             algorithm,
             dtype=shape.dtype,
             rank=self.rank,
-            pad_id=_pad_id(_tokenizer(policy.folder)),
+            pad_id=padding_id(load_tokenizer(policy.folder)),
             max_logprob_gap=self.config.limits.logprob_gap_max,
             mean_logprob_gap=self.config.limits.logprob_gap_mean,
             steps=self.config.steps,
@@ -208,7 +217,7 @@ class Rank:
         self.sync(learner, version)
         if self.director:
             for role in (role for role in just_taught - {POLICY} if models[role].served):
-                self.director.push(role, 1, _read_weights(Path(models[role].folder)))
+                self.director.push(role, 1, read_folder(Path(models[role].folder)))
             for role, lesson in self.lessons.items():
                 taught = models[role].taught if role in models else None
                 if kind_of(lesson) == SFT:
@@ -355,7 +364,7 @@ class Rank:
                 state,
                 learner.state(),
                 served,
-                _local(str(model_folder)),
+                local_folder(str(model_folder)),
                 self.config.checkpoint.keep,
                 writer=folder is not None,
             )
@@ -401,31 +410,3 @@ class Rank:
         """Count the block's seconds, on the rank that keeps the ledger."""
         with self.director.ledger.phase(name) if self.director else nullcontext():
             yield
-
-
-def _tokenizer(folder: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
-
-
-def _pad_id(tokenizer: Any) -> int:
-    """Padding is never attended to nor trained; any id will do where the tokenizer names none."""
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-
-
-def _read_weights(folder: Path) -> Iterator[dict[str, torch.Tensor]]:
-    """A folder's weights, a file a bucket."""
-    from safetensors.torch import load_file
-
-    for path in sorted(folder.glob("*.safetensors")):
-        yield load_file(path)
-
-
-def _local(folder: str) -> Path:
-    """The local copy of a model's configuration and tokenizer, for a hub id as for a folder."""
-    if Path(folder).is_dir():
-        return Path(folder)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(folder, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"]))

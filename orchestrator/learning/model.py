@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -163,3 +163,20 @@ def save_folder(
         config.write_text(json.dumps(json.loads(config.read_text()) | dict(settings), indent=2))
     contiguous: dict[str, Any] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def read_folder(folder: Path) -> Iterator[dict[str, torch.Tensor]]:
+    """A folder's weights, a file a bucket."""
+    from safetensors.torch import load_file
+
+    for path in sorted(folder.glob("*.safetensors")):
+        yield load_file(path)
+
+
+def local_folder(reference: str) -> Path:
+    """The local copy of a model's configuration and tokenizer, for a hub id as for a folder."""
+    if Path(reference).is_dir():
+        return Path(reference)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(reference, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"]))

@@ -109,7 +109,7 @@ def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: 
             f"rollout.prompts_per_step={wanted} is more than the {there} training tasks: a step would repeat some. Lower it to "
             f"{there} or less (and raise rollout.samples_per_prompt), or add data."
         )
-    tokenizer, context = _load_tokenizer(policy.folder), config.model.context_tokens
+    tokenizer, context = load_tokenizer(policy.folder), config.model.context_tokens
     prompts = sorted((task for split in tasks.values() for task in split), key=_characters, reverse=True)[:TOKENISED]
     for task in prompts:
         try:
@@ -132,7 +132,8 @@ def _characters(task: Task) -> int:
     return sum(len(message["content"]) for message in task.messages)
 
 
-def _load_tokenizer(folder: str) -> Any:
+def load_tokenizer(folder: str) -> Any:
+    """The tokenizer of a folder or a hub id. Raises ConfigError."""
     from transformers import AutoTokenizer
 
     try:

@@ -143,3 +143,8 @@ def build_model_folder(model: ModelConfig, tokenizer: Path, folder: Path) -> Non
 
 ROPE_THETA = 1e4
 """Base of the rotary positions; contexts here are short."""
+
+
+def padding_id(tokenizer: Any) -> int:
+    """Padding is never attended to nor trained; any id will do where the tokenizer names none."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
