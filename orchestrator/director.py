@@ -61,8 +61,6 @@ class Played:
 
 KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 """Levels of a server's sleep, as vLLM numbers them."""
-SLEEP_LEVELS = {POLICY: DROP_WEIGHTS}
-"""The policy gets new weights before it wakes; all others keep theirs."""
 
 
 class Director:
@@ -116,7 +114,7 @@ class Director:
             self.events.announce(f"starting the {role} fleet on the learner's devices ({len(wanted)} vLLM server(s))")
             self.fleets[role] = fleet = self._fleet(role, start_servers(wanted))
             fleet.wait_ready()
-            fleet.sleep(SLEEP_LEVELS.get(role, KEEP_WEIGHTS))
+            fleet.sleep(self._sleep_level(role))
 
     @property
     def served(self) -> dict[str, Fleet]:
@@ -130,7 +128,11 @@ class Director:
 
     def _sleep(self) -> None:
         for role, fleet in self.served.items():
-            fleet.sleep(SLEEP_LEVELS.get(role, KEEP_WEIGHTS))
+            fleet.sleep(self._sleep_level(role))
+
+    def _sleep_level(self, role: str) -> int:
+        """The policy gets new weights before it answers again, unless it gets adapters alone; all others keep theirs."""
+        return DROP_WEIGHTS if role == POLICY and self.config.sync.lora == "merged" else KEEP_WEIGHTS
 
     def wake(self, roles: Sequence[str], parts: Sequence[str]) -> None:
         """Colocated: the learner waits, so the servers of these roles take their memory again, in this order.

@@ -84,6 +84,12 @@ def _place_of(spec: ServerSpec) -> dict[str, Any]:
     }
 
 
+def _give(server: Any, weights: WeightVersion) -> Any:
+    """Have a server take over weights, or an adapter to those that it has; returns what to wait for."""
+    update = server.update_adapter if weights.base else server.update_weights
+    return update.remote(weights.version, weights.references)
+
+
 def server_of(call: Call, servers: int) -> int:
     """Which of so many servers answers a call: a function of its route (or key) alone, so that runs can be repeated."""
     return stable_hash(call.route or call.key) % servers
@@ -139,7 +145,7 @@ class Fleet:
 
     def _push(self, weights: WeightVersion) -> None:
         self._expect(weights)
-        pending = [server.update_weights.remote(weights.version, weights.references) for server in self.servers]
+        pending = [_give(server, weights) for server in self.servers]
         for index, reference in enumerate(pending):
             try:
                 acknowledged = self._wait(
@@ -148,6 +154,11 @@ class Fleet:
             except ServerLost as lost:
                 acknowledged = self._revive(index, lost)
             self._check(acknowledged, weights)
+
+    @property
+    def base(self) -> WeightVersion | None:
+        """The weights that servers would add an adapter to: those that arrived last, adapters aside."""
+        return self._published.parts[0] if self._published else None
 
     def adopt(self, weights: WeightVersion, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Go on with weights that a transport handed over itself, which every server must have acknowledged."""
@@ -260,7 +271,7 @@ class Fleet:
         """Bring a lost server back, with the current weights. Raises RunError when it was lost too often."""
         import ray
 
-        if self._published and self._published.references is None:
+        if self._published and any(part.references is None for part in self._published.parts):
             raise RunError(
                 f"{lost} Its weights came from the learner's GPU and lie nowhere else: resume the run from its checkpoint, or set "
                 "sync.transport=object_store, with which a lost server is given its weights again."
@@ -292,13 +303,12 @@ class Fleet:
         server = self.servers[index]
         ping = server.ping.options(concurrency_group=CONTROL_GROUP).remote()
         self._wait(ping, index, deadline - time.monotonic(), "restart")
-        if self._published is None:
-            return None
-        update = server.update_weights.remote(self._published.version, self._published.references)
-        acknowledged: Acknowledgement = self._wait(
-            update, index, self.request_deadline_s, "take over weights after a restart"
-        )
-        self._check(acknowledged, self._published)
+        acknowledged: Acknowledgement | None = None
+        for part in self._published.parts if self._published else ():
+            acknowledged = self._wait(
+                _give(server, part), index, self.request_deadline_s, "take over weights after a restart"
+            )
+            self._check(acknowledged, part)
         return acknowledged
 
     def _check(self, acknowledged: Acknowledgement | None, weights: WeightVersion) -> None:

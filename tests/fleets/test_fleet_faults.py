@@ -85,6 +85,20 @@ def test_calls_go_to_servers_by_their_key_alone(start: Start, folder: Path) -> N
     assert fleet.complete([]) == []
 
 
+def test_after_a_death_an_adapter_comes_with_the_weights_that_it_is_added_to(start: Start, folder: Path) -> None:
+    """The weights travel once; what comes after them are adapters, until a server is lost and needs both."""
+    fleet = start(Trouble("policy-0", "die", at=2))
+    fleet.push(weights(1))
+    for version in (2, 3):
+        fleet.push(publish(version, [{"layer.lora_A.weight": torch.full((2, 4), float(version))}], fleet.base))
+        assert fleet.complete(CALLS) == undisturbed(version)
+    second = ["adapter follows", "update 2", batch(0)]
+    third = ["adapter follows", "update 3", batch(0)]
+    assert journal(folder, "policy-0") == ["update 1", *second, *third, "start", "update 1", *third]
+    assert fleet.base is not None
+    assert (fleet.base.version, fleet.version) == (1, 3)
+
+
 @pytest.mark.parametrize("kind", ["old_version", "other_fingerprint"])
 def test_an_ignored_update_stops_the_run_before_anything_is_sampled(start: Start, folder: Path, kind: str) -> None:
     fleet = start(Trouble("policy-1", kind, at=2))
