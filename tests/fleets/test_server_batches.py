@@ -30,7 +30,7 @@ class Engine:
     def reset_prefix_cache(self) -> None:
         self.notes.append("reset")
 
-    def add_request(self, name: str, prompt: dict[str, list[int]], parameters: Any) -> None:
+    def add_request(self, name: str, prompt: dict[str, list[int]], parameters: Any, lora_request: Any) -> None:
         self.notes.append(f"add {name}: {len(prompt['prompt_token_ids'])}")
         self.waiting[name] = prompt["prompt_token_ids"]
 
@@ -75,6 +75,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> VllmServer:
     state = {
         "spec": spec,
         "engine": Engine(),
+        "adapter": None,
         "tokenizer": Words(),
         "version": 4,
         "batches": 0,
