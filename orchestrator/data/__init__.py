@@ -49,7 +49,9 @@ class TableConfig(DataConfig):
     )
     hub_config: str = setting("default", "hf: data sets: the configuration.")
     hub_split: str = setting("train", "hf: data sets: the split that is read.")
-    hub_eval_split: str | None = setting(None, "hf: data sets: a split that is held out whole (by default a share of hub_split).")
+    hub_eval_split: str | None = setting(
+        None, "hf: data sets: a split that is held out whole (by default a share of hub_split)."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,9 @@ def tasks_of(data: TableConfig) -> dict[str, list[Task]]:
 def rows_of(data: TableConfig) -> list[Row]:
     """All rows; those of `hub_eval_split` with a field `split`. Raises DataError."""
     if data.path is None:
-        raise ConfigError("data.path is not set: give your prompts as FILE.jsonl, FILE.csv, FILE.parquet or hf:ORG/NAME.")
+        raise ConfigError(
+            "data.path is not set: give your prompts as FILE.jsonl, FILE.csv, FILE.parquet or hf:ORG/NAME."
+        )
     if not data.path.startswith(HUB):
         return read_rows(Path(data.path).expanduser())
     name = data.path.removeprefix(HUB)
@@ -99,7 +103,9 @@ def rows_of(data: TableConfig) -> list[Row]:
 def task_of(row: Row, data: TableConfig) -> Task:
     """The task of one row. Without an `id` it is named by its content. Raises DataError."""
     messages = _messages(row, data)
-    kept = {name: value for name, value in row.values.items() if name not in ("id", "split", "messages", data.prompt_field)}
+    kept = {
+        name: value for name, value in row.values.items() if name not in ("id", "split", "messages", data.prompt_field)
+    }
     # Plain data whatever the file's types were (Parquet has dates and decimals).
     kept = json.loads(json.dumps(kept, ensure_ascii=False, default=str))
     identifier = row.values.get("id")
@@ -170,7 +176,7 @@ def _messages(row: Row, data: TableConfig) -> tuple[Message, ...]:
 def _chat(row: Row, given: Any) -> list[Message]:
     if not isinstance(given, list) or not given:
         raise row.error(f"field 'messages' is {_shown(given)}: it must be a list of {{role, content}}.")
-    messages = []
+    messages: list[Message] = []
     for number, message in enumerate(given):
         place = f"field 'messages[{number}]"
         if not isinstance(message, Mapping):
@@ -194,7 +200,9 @@ def _asked(row: Row, data: TableConfig) -> _Asked:
     group = same_prompt(task.messages)
     if data.group_field is not None:
         if data.group_field not in row.values:
-            raise row.error(f"field {data.group_field!r} is missing, and data.group_field names it: every row needs its group.")
+            raise row.error(
+                f"field {data.group_field!r} is missing, and data.group_field names it: every row needs its group."
+            )
         group = str(row.values[data.group_field])
     said = row.values.get("split")
     split = None if said is None else SPLITS.get(str(said).strip().lower())
@@ -208,9 +216,13 @@ def _refuse_repeated(asked: Iterable[_Asked]) -> None:
     for item in asked:
         first = seen.setdefault(item.task.id, item)
         if first is not item and "id" in item.row.values:
-            raise item.row.error(f"field 'id' is {item.task.id!r}, as in {first.where}: each row needs an id of its own.")
+            raise item.row.error(
+                f"field 'id' is {item.task.id!r}, as in {first.where}: each row needs an id of its own."
+            )
         if first is not item:
-            raise item.row.error(f"repeats {first.where} word for word: leave one of the two out, or give each an 'id'.")
+            raise item.row.error(
+                f"repeats {first.where} word for word: leave one of the two out, or give each an 'id'."
+            )
 
 
 def _sides(asked: Sequence[_Asked], data: TableConfig) -> dict[str, list[_Asked]]:
@@ -219,7 +231,9 @@ def _sides(asked: Sequence[_Asked], data: TableConfig) -> dict[str, list[_Asked]
     if saying:
         silent = next((item for item in asked if item.split is None), None)
         if silent:
-            raise silent.row.error(f"field 'split' is missing, and {saying[0].where} has one: give it to all rows or to none.")
+            raise silent.row.error(
+                f"field 'split' is missing, and {saying[0].where} has one: give it to all rows or to none."
+            )
         held_out = {id(item) for item in asked if item.split == "eval"}
     else:
         groups = _by_hash({item.group for item in asked}, data)
@@ -234,7 +248,9 @@ def _sides(asked: Sequence[_Asked], data: TableConfig) -> dict[str, list[_Asked]
     }
     for split, items in sides.items():
         if not items:
-            raise DataError(f"data.path={data.path}: the field 'split' leaves no {split} row: mark some, or leave the field out.")
+            raise DataError(
+                f"data.path={data.path}: the field 'split' leaves no {split} row: mark some, or leave the field out."
+            )
     return sides
 
 

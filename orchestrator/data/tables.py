@@ -38,9 +38,13 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a .jsonl, .csv or .parquet file, in order. Raises DataError, which names the row and its line."""
     read = READERS.get(path.suffix.lower())
     if read is None:
-        raise DataError(f"{path}: is read by its extension, which must be one of {', '.join(READERS)}: convert or rename it.")
+        raise DataError(
+            f"{path}: is read by its extension, which must be one of {', '.join(READERS)}: convert or rename it."
+        )
     if not path.is_file():
-        problem = "is a folder: name one file in it." if path.is_dir() else f"there is no such file (from {Path.cwd()})."
+        problem = (
+            "is a folder: name one file in it." if path.is_dir() else f"there is no such file (from {Path.cwd()})."
+        )
         raise DataError(f"{path}: {problem}")
     rows = list(read(path))
     if not rows:
@@ -106,7 +110,9 @@ def _header(cells: list[str], path: Path) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = next((name for name in names if names.count(name) > 1 or not name), None)
     if twice is not None:
-        raise DataError(f"{path}: the header names the column {twice!r} twice or not at all: each needs a name of its own.")
+        raise DataError(
+            f"{path}: the header names the column {twice!r} twice or not at all: each needs a name of its own."
+        )
     return names
 
 

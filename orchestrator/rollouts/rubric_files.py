@@ -53,7 +53,9 @@ def read_rubric(path: Path) -> RubricFile:
     if unknown:
         raise DataError(f"{path}: field {unknown[0]!r} is unknown; the fields are {', '.join(FIELDS)}.")
     if values.get("version") != VERSION or isinstance(values["version"], bool):
-        raise DataError(f"{path}: field 'version' is {values.get('version')!r}; this software reads version: {VERSION}.")
+        raise DataError(
+            f"{path}: field 'version' is {values.get('version')!r}; this software reads version: {VERSION}."
+        )
     name, dimensions = values.get("name"), values.get("dimensions", [])
     if not isinstance(name, str) or not name.strip():
         raise DataError(f"{path}: field 'name' is {name!r}; it must be a non-empty text.")
@@ -76,7 +78,9 @@ def with_rubric(task: Task, common: RubricFile | None) -> Task:
         own = Rubric.from_json(structured(row, OWN_CRITERIA), where).criteria
         _check_criteria(own, common.dimensions if common else (), where)
     elif common is None:
-        raise RubricError(f"{where} is missing, and there is no rubric for all prompts: give rubric.path=FILE, or add the field.")
+        raise RubricError(
+            f"{where} is missing, and there is no rubric for all prompts: give rubric.path=FILE, or add the field."
+        )
     criteria = (*(common.rubric.criteria if common else ()), *own)
     try:
         rubric = Rubric(criteria)
@@ -116,4 +120,6 @@ def _check_criteria(criteria: Sequence[Criterion], dimensions: Sequence[str], wh
                 f"{place}: field 'dimension' is {criterion.dimension!r}; the rubric declares {', '.join(dimensions)}"
             )
         if len(criterion.text.encode()) > CRITERION_BYTES:
-            raise RubricError(f"{place}: field 'text' has more than {CRITERION_BYTES:,} bytes; split it into several criteria")
+            raise RubricError(
+                f"{place}: field 'text' has more than {CRITERION_BYTES:,} bytes; split it into several criteria"
+            )
