@@ -35,6 +35,8 @@ app = typer.Typer(
       orchestrate train rlvr steps=100 seed=1        the same with other settings
       orchestrate train rlvr --dry-run               what it needs and whether it fits
       orchestrate train my.yaml                      settings of one's own (a YAML with `workload: rlvr`)
+      orchestrate train rubric data.path=prompts.jsonl rubric.path=rubric.yaml judge=http://localhost:8000/v1
+      orchestrate judge answers.jsonl rubric.yaml judge=http://localhost:8000/v1
       orchestrate config explain judge.min_mass      what a setting means
       orchestrate list                               the runs that are there
 
@@ -156,9 +158,12 @@ def judge(
     _print_table(("criterion", "weight", "met", "answers", "P(yes)+P(no)"), rows)
     for name, found in (("score (0 to 1)", scores.score), ("reward", scores.reward)):
         typer.echo(f"{name}: {found.mean:.3f} (95 % {found.low:.3f} to {found.high:.3f}, over {found.n} prompts)")
-    typer.echo(
-        f"answers: {scores.answers}, unscored: {scores.unscored}{f' ({scores.reason})' if scores.reason else ''}"
-    )
+    told = f" ({scores.reason})" if scores.reason else ""
+    typer.echo(f"answers: {scores.answers}, unscored: {scores.unscored}{told}")
+    if scores.unreadable:
+        typer.echo(
+            f"{scores.unreadable} of them were refused by the judge (too long for it?) and count in the worst way"
+        )
 
 
 @config_app.command("explain")
