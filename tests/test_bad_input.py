@@ -86,7 +86,7 @@ def test_what_is_right_reaches_ray() -> None:
         ("morebench_site", "x", b"[]", "x: holds no list of dilemmas.* fetch it anew"),
         ("morebench", "missing.csv", None, "data.path=missing.csv does not exist"),
         ("morebench", ".", None, "holds no .csv file.* fetch them anew"),
-        ("morebench", "x", b"\xff\xfe", "x: cannot be read as CSV .* fetch them anew"),
+        ("morebench", "x", b"\xff\xfe", "x: is not UTF-8 .* fetch them anew"),
         ("morebench", "x", b"DILEMMA,THEORY,RUBRIC\n", "holds no dilemma.*: .*at least two are needed"),
     ],
 )

@@ -7,16 +7,15 @@ benchmark judge's word on every criterion: real labels for a judge. The CSV tabl
 from __future__ import annotations
 
 import ast
-import csv
 import json
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import RunError
+from orchestrator.data.tables import read_csv
+from orchestrator.errors import DataError
 from orchestrator.rollouts.rubrics import Criterion, Rubric, RubricError
 from orchestrator.values import Message, Task, stable_hash
 
@@ -41,7 +40,9 @@ EXAM_INJECTIONS = (
 )
 """Those that the exam plants: no lesson shows them."""
 
+WEIGHTS = (-3, -2, -1, 1, 2, 3)
 TEXT_KINDS = ("thinking_trace", "model_resp")
+_WRONG_WEIGHT = "field 'weight' is {}; it must be one of -3, -2, -1, 1, 2, 3"
 THEORIES = {
     "Kantian Deontology": "Act only on a maxim that you could will as a universal law; use nobody merely as a means.",
     "Benthamite Act Utilitarianism": "Do what brings the greatest balance of pleasure over pain, all alike.",
@@ -50,10 +51,6 @@ THEORIES = {
     "Gauthierian Contractarianism": "Keep to the constraints that rational people would accept in a mutual bargain.",
 }
 """One sentence a theory, in our words: the benchmark's own definitions are not part of its tables."""
-
-
-class DataError(RunError, ValueError):
-    """A data file that cannot be read; the text names the file, the row, the field and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ def _table_error(problem: str) -> DataError:
     )
 
 
-def read_met(weight: int, judgement: str) -> float | None:
+def read_met(weight: float, judgement: str) -> float | None:
     """The benchmark's reading of its judge's words: a search for "yes" and "no", whichever earns the weight first.
 
     Words that hold both (a judge that wrote an essay) thereby count in the response's favour; with neither there is
@@ -160,6 +157,8 @@ def _field(row: Any, name: str, kind: type | tuple[type, ...], where: str) -> An
 def _criterion(row: Any, where: str) -> dict[str, Any]:
     text, dimension = (_field(row, name, str, where) for name in ("criterion", "dimension"))
     identifier, weight = _field(row, "criterion_id", str, where), _field(row, "weight", int, where)
+    if weight not in WEIGHTS:
+        raise _site_error(f"{where}: {_WRONG_WEIGHT.format(weight)}")
     return {"id": identifier, "text": text.strip(), "weight": weight, "dimension": dimension}
 
 
@@ -194,23 +193,18 @@ def read_tables(path: Path) -> tuple[Dilemma, ...]:
 
 
 def _read_table(path: Path) -> Iterator[Dilemma]:
-    csv.field_size_limit(
-        min(sys.maxsize, 2**31 - 1)
-    )  # rubrics are longer than the 128 kB that a cell may have by default
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _table_error(f"{path}: cannot be read as CSV ({error})") from error
-    for number, row in enumerate(rows):
-        where = f"{path}: row {number}"
+        rows = list(read_csv(path))
+    except DataError as error:
+        raise _table_error(str(error)) from error
+    for row in rows:
         for field in ("DILEMMA", "THEORY", "RUBRIC"):
-            if not row.get(field):
-                raise _table_error(f"{where}: field {field} is missing or empty")
-        text, theory = row["DILEMMA"].strip(), row["THEORY"].strip()
-        identifier = row.get("TASK_ID") or f"{path.stem}-{stable_hash(text, theory) % 16**8:08x}"
-        rubric = _literal_rubric(row["RUBRIC"], f"{where}: field RUBRIC")
-        yield Dilemma(identifier, text, theory, row.get("DILEMMA_SOURCE") or "", rubric)
+            if field not in row.values:
+                raise _table_error(f"{row.where}: field {field} is missing or empty")
+        text, theory = row.values["DILEMMA"].strip(), row.values["THEORY"].strip()
+        identifier = row.values.get("TASK_ID") or f"{path.stem}-{stable_hash(text, theory) % 16**8:08x}"
+        rubric = _literal_rubric(row.values["RUBRIC"], f"{row.where}: field RUBRIC")
+        yield Dilemma(identifier, text, theory, row.values.get("DILEMMA_SOURCE", ""), rubric)
 
 
 def _literal_rubric(cell: str, where: str) -> Rubric:
@@ -225,6 +219,8 @@ def _literal_rubric(cell: str, where: str) -> Rubric:
     for number, row in enumerate(rows):
         try:
             dimension = row["annotations"]["rubric_dimension"]
+            if row["weight"] not in WEIGHTS:
+                raise _table_error(f"{where}[{number}]: {_WRONG_WEIGHT.format(row['weight'])}")
             criteria.append(Criterion(row["id"], row["title"].strip(), row["weight"], dimension))
         except (KeyError, TypeError, AttributeError) as error:
             raise _table_error(f"{where}[{number}]: {error} is missing or of the wrong type") from error
@@ -268,12 +264,31 @@ def hold_out(dilemmas: Sequence[Dilemma], identifier: str | None) -> tuple[tuple
     """(training dilemmas, the one that is held out whole: the named one, by default the last). Raises DataError."""
     ids = [dilemma.id for dilemma in dilemmas]
     if len(ids) < 2:
-        raise DataError(f"data.path holds {len(ids) or 'no'} dilemma(s): one is held out, so at least two are needed")
+        raise _too_few(len(ids))
     if identifier is not None and identifier not in ids:
         raise DataError(f"data.holdout_dilemma={identifier}: there is no such dilemma, only: {', '.join(ids[:20])}")
     chosen = ids[-1] if identifier is None else identifier
     train = tuple(dilemma for dilemma in dilemmas if dilemma.id != chosen)
     return train, tuple(dilemma for dilemma in dilemmas if dilemma.id == chosen)
+
+
+def hold_out_some(
+    dilemmas: Sequence[Dilemma], count: int, seed: int
+) -> tuple[tuple[Dilemma, ...], tuple[Dilemma, ...]]:
+    """(training dilemmas, held-out ones): `count` of the texts, a quarter at most, each with all theories that it is asked under.
+
+    Raises DataError where there are not two texts.
+    """
+    texts = sorted({dilemma.text for dilemma in dilemmas}, key=lambda text: stable_hash("held out", seed, text))
+    if len(texts) < 2:
+        raise _too_few(len(texts))
+    chosen = set(texts[: min(count, max(1, len(texts) // 4))])
+    train = tuple(dilemma for dilemma in dilemmas if dilemma.text not in chosen)
+    return train, tuple(dilemma for dilemma in dilemmas if dilemma.text in chosen)
+
+
+def _too_few(count: int) -> DataError:
+    return DataError(f"data.path holds {count or 'no'} dilemma(s): one is held out, so at least two are needed")
 
 
 def shorten(text: str, characters: int) -> str:
