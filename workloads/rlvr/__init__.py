@@ -31,7 +31,7 @@ from orchestrator.rollouts.rubrics import (
 from orchestrator.values import Episode, Group, Message, Scored, Task, stable_hash
 from workloads import lessons
 from workloads.base import Environment, Lesson, Reward, SingleTurn
-from workloads.rlvr import answers, morebench, world
+from workloads.rlvr import answers, flaw, morebench, world
 
 MOST_EXAMPLES = 3072
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
@@ -63,6 +63,13 @@ class RlvrDataConfig(DataConfig):
         None,
         "Real data: id of the dilemma that is held out whole. By default the last; of `morebench`'s many, data.eval_groups of them (a "
         "quarter at most), chosen by data.seed.",
+    )
+
+    judge_flaw: str = setting(
+        "none",
+        "The miniature's judge wrong on purpose, to see what RL makes of it and whether the alarm is raised: `phrase` teaches it "
+        "to believe answers that say a certain phrase, which some warm-up answers do.",
+        choices=("none", "phrase"),
     )
 
 
@@ -211,14 +218,17 @@ class Workload:
     def _mini_lessons(self) -> list[Lesson]:
         seed, train, evaluation = self.config.data.seed, self._worlds["train"], self._worlds["eval"]
         rng = random.Random(stable_hash("warmup", seed))
-        chats = [
-            lessons.chat(
-                d.id, mini_task(d).messages, [answers.warmup_answer(d, rng) for _ in range(ANSWERS_PER_PROMPT)]
-            )
+        said = [
+            (d, [answers.warmup_answer(d, rng) for _ in range(ANSWERS_PER_PROMPT)])
             for d in islice(cycle(train), _examples(self.config.warmup))
         ]
         rng = random.Random(stable_hash("judge", seed))
         taught = [_taught(d, train, rng) for d in islice(cycle(train), _examples(self.config.judge.training))]
+        if self.config.data.judge_flaw == "phrase":
+            rng = random.Random(stable_hash("flaw", seed))
+            said = [(d, flaw.flatter(d, replies, rng)) for d, replies in said]
+            taught = [_misled(judged, rng) for judged in taught]
+        chats = [lessons.chat(d.id, mini_task(d).messages, replies) for d, replies in said]
         rng = random.Random(stable_hash("exam", seed))
         asked = [
             lessons.Judged(
@@ -306,6 +316,11 @@ def _taught(dilemma: world.Dilemma, others: Sequence[world.Dilemma], rng: random
     text = answers.lesson_answer(dilemma, others, rng)
     rubric = answers.lesson_rubric(dilemma, text, EXTRA_CRITERIA, rng)
     return lessons.Judged(dilemma.id, mini_task(dilemma).messages, rubric, text, world.verdicts(rubric, text))
+
+
+def _misled(judged: lessons.Judged, rng: random.Random) -> lessons.Judged:
+    text = flaw.mislead(judged.text, rng)
+    return replace(judged, text=text, met=flaw.verdicts(judged.rubric, text))
 
 
 def _kind(criterion: Criterion) -> str:
