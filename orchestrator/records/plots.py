@@ -159,11 +159,21 @@ def _band(axes: Axes, rows: Rows, name: str, colour: str) -> None:
 
 
 def _evaluation(axes: Axes, rows: Rows) -> None:
-    for name, colour, label in (("eval/judge", ORANGE, "judge"), ("eval/oracle", BLUE, "oracle")):
+    for name, colour, label in (
+        ("eval/judge", ORANGE, "judge"),
+        ("eval/reward", ORANGE, "reward"),
+        ("eval/oracle", BLUE, "oracle"),
+    ):
         _band(axes, rows, name, colour)
         _line(axes, rows, name, color=colour, marker="o", markersize=5, label=label)
-    start = metrics.series(rows, "eval/oracle")[1] or metrics.series(rows, "eval/judge")[1]
-    for name, by in (("eval/best_of_n", ""), ("eval/best_of_n_judge", " (judge)")):
+    start = next(
+        (found for name in ("oracle", "judge", "reward") if (found := metrics.series(rows, f"eval/{name}")[1])), []
+    )
+    for name, by in (
+        ("eval/best_of_n", ""),
+        ("eval/best_of_n_judge", " (judge)"),
+        ("eval/best_of_n_reward", " (reward)"),
+    ):
         best, n = (metrics.series(rows, key)[1] for key in (name, "eval/best_of"))
         if best and n:
             label = f"best of {n[0]:.0f} at the start{by}"

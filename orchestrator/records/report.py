@@ -18,8 +18,8 @@ from orchestrator.records.display import duration
 from orchestrator.records.folder import FORMAT, RunFolder, read_json
 from orchestrator.sweep.statistics import Interval, mean_interval
 
-_EVALUATED = ("eval/oracle", "eval/judge")
-_BEST_OF = ("eval/best_of", "eval/best_of_n", "eval/best_of_n_judge")
+_EVALUATED = ("eval/oracle", "eval/judge", "eval/reward")
+_BEST_OF = ("eval/best_of", "eval/best_of_n", "eval/best_of_n_judge", "eval/best_of_n_reward")
 _JUDGE_SHARES = {
     "accuracy": "judge: held-out accuracy",
     "prior_accuracy": "judge: best guess that ignores the answer",
@@ -141,7 +141,7 @@ def render(folder: RunFolder | Path, console: Console | None = None) -> None:
     for command in (
         f"orchestrate report {named}",
         "orchestrate config explain learner.learning_rate",
-        f"orchestrate train {folder.workload} seed=1",
+        f"orchestrate train {folder.settings().get('workload', folder.workload)} seed=1",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 
@@ -152,7 +152,7 @@ def _results(summary: Mapping[str, Any]) -> Table:
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("n", justify="right")
-    for label, key in (("held-out oracle", "oracle"), ("held-out judge", "judge")):
+    for label, key in (("held-out oracle", "oracle"), ("held-out judge", "judge"), ("held-out reward", "reward")):
         for when in ("first", "last", "best"):
             values = summary.get(when, {})
             if key in values:
@@ -163,7 +163,7 @@ def _results(summary: Mapping[str, Any]) -> Table:
         gain = summary["oracle_gain"]
         shown = f"[bold]{gain['mean']:+.3f}"
         table.add_row("[bold]gain of the oracle score", shown, _interval(gain["low"], gain["high"]), f"{gain['n']}")
-    for key, by in (("best_of_n", ""), ("best_of_n_judge", ", by the judge")):
+    for key, by in (("best_of_n", ""), ("best_of_n_judge", ", by the judge"), ("best_of_n_reward", ", by the reward")):
         if key in summary:
             table.add_row(f"best of {summary['best_of']:.0f} of the starting policy{by}", f"{summary[key]:.3f}", "", "")
     table.add_section()
