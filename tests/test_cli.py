@@ -36,6 +36,7 @@ class Workload:
 OPTIONS = {
     "train": ["--dry-run", "--from", "--resume", "--storage"],
     "list": ["--storage"],
+    "new": ["--kind"],
     "report": ["--storage"],
     "doctor": ["--quick", "--storage"],
     "config explain": ["--workload"],

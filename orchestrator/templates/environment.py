@@ -1,6 +1,6 @@
 """An environment of several turns in one file.   orchestrate train environment.py steps=5
 
-The policy guesses a number and is told "more" or "less" until it has found it, at most `TURNS` times. Every turn of the policy is
+The policy guesses a number and is told "more" or "less" until it has found it, at most four times. Every turn of the policy is
 trained, with the reward of its whole episode.
 """
 
@@ -12,7 +12,6 @@ from orchestrator.values import POLICY, Call, Episode, Sampling, Scored, Task
 from workloads.base import BaseWorkload, Branch, Example, Play, PolicyLesson
 
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-TURNS = 4
 SETTINGS = {"warmup.steps": 150, "learner.learning_rate": 3e-4, "rollout.max_completion_tokens": 4}
 
 
@@ -22,7 +21,7 @@ class Guessing:
     def play(self, task: Task, sampling: Sampling) -> Play:
         """Yields whatever some model is to say next, and is sent the turn that it said."""
         messages = list(task.messages)
-        for _ in range(TURNS):
+        for _ in range(4):
             turn = yield Call(key="", role=POLICY, messages=tuple(messages), sampling=sampling)
             guess = turn.text.strip()
             if guess == task.reference["secret"]:
@@ -57,6 +56,4 @@ class Workload(BaseWorkload):
 def reward(episodes: Sequence[Episode]) -> list[Scored]:
     """One for a number that was found at once, less for each further turn, nothing where it was not found."""
     found = [episode.text.strip() == episode.task.reference["secret"] for episode in episodes]
-    return [
-        Scored(hit * (1 - 0.2 * (len(e.turns) - 1)), {"found": hit}) for e, hit in zip(episodes, found, strict=True)
-    ]
+    return [Scored(hit * (1.2 - 0.2 * len(e.turns)), {"found": hit}) for hit, e in zip(found, episodes, strict=True)]
