@@ -31,7 +31,7 @@ from orchestrator.rollouts.ahead import Ahead
 from orchestrator.rollouts.dynamic import Refill, differing, further_tasks
 from orchestrator.rollouts.judging import insist
 from orchestrator.rollouts.play import roll_out
-from orchestrator.rollouts.scoring import Played, Scoring
+from orchestrator.rollouts.verdicts import Played, Scoring
 from orchestrator.values import (
     JUDGE,
     POLICY,

@@ -16,7 +16,7 @@ from orchestrator.config.functions import FunctionReference
 from orchestrator.config.schema import RewardConfig
 from orchestrator.errors import RunError
 from orchestrator.rollouts.pool import Pool
-from orchestrator.rollouts.scoring import FunctionReward
+from orchestrator.rollouts.verdicts import FunctionReward
 from orchestrator.values import Episode, Scored, Task, Turn, Unscored
 
 FILE = """

@@ -17,9 +17,9 @@ from orchestrator.records import episodes as episode_files
 from orchestrator.records import metrics
 from orchestrator.records.display import evaluation
 from orchestrator.records.folder import RunFolder
-from orchestrator.rollouts import scoring
+from orchestrator.rollouts import verdicts
 from orchestrator.rollouts.functions import Outcome, Problem, verdicts_of
-from orchestrator.rollouts.scoring import Scoring
+from orchestrator.rollouts.verdicts import Scoring
 from orchestrator.values import Call, Episode, Scored, Task, Turn, Unscored
 from workloads.base import BaseWorkload
 
@@ -66,7 +66,7 @@ class PoolInPlace:
 def director(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Director:
     """Scored by length, a tenth a character; the policy says as many as the sample's number plus one."""
     (tmp_path / "r.py").write_text(FILE)
-    monkeypatch.setattr(scoring, "Pool", PoolInPlace)
+    monkeypatch.setattr(verdicts, "Pool", PoolInPlace)
     config = RunConfig(
         workload="tasks",
         reward=RewardConfig(name=f"{tmp_path}/r.py:length", gold=f"{tmp_path}/r.py:gold"),
@@ -161,7 +161,7 @@ def test_a_workloads_own_reward_is_held_to_its_form() -> None:
     by_itself = Scoring(config, WithReward(config), lambda *words: None)
     with pytest.raises(RunError, match=r"Halves.score\(\) returned 1 verdicts for 2 episodes"):
         by_itself.judge([Episode(Task("a", ()), 1, number, ()) for number in (0, 1)], {})
-    with pytest.raises(RunError, match=r"the reward's score\(\): KeyError: 'answer' \(.*test_scoring.py:\d+\)"):
+    with pytest.raises(RunError, match=r"the reward's score\(\): KeyError: 'answer' \(.*test_verdicts.py:\d+\)"):
         by_itself.judge([Episode(Task("fails", ()), 1, 0, ())], {})
 
 
