@@ -50,8 +50,6 @@ Phase = Callable[[str], AbstractContextManager[None]]
 
 KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 """Levels of a server's sleep, as vLLM numbers them."""
-SLEEP_LEVELS = {POLICY: DROP_WEIGHTS}
-"""The policy gets new weights before it wakes; all others keep theirs."""
 
 
 class Director:
@@ -105,7 +103,7 @@ class Director:
             self.events.announce(f"starting the {role} fleet on the learner's devices ({len(wanted)} vLLM server(s))")
             self.fleets[role] = fleet = self._fleet(role, start_servers(wanted))
             fleet.wait_ready()
-            fleet.sleep(SLEEP_LEVELS.get(role, KEEP_WEIGHTS))
+            fleet.sleep(self._sleep_level(role))
 
     @property
     def served(self) -> dict[str, Fleet]:
@@ -119,7 +117,11 @@ class Director:
 
     def _sleep(self) -> None:
         for role, fleet in self.served.items():
-            fleet.sleep(SLEEP_LEVELS.get(role, KEEP_WEIGHTS))
+            fleet.sleep(self._sleep_level(role))
+
+    def _sleep_level(self, role: str) -> int:
+        """The policy gets new weights before it answers again, unless it gets adapters alone; all others keep theirs."""
+        return DROP_WEIGHTS if role == POLICY and self.config.sync.lora == "merged" else KEEP_WEIGHTS
 
     def wake(self, roles: Sequence[str], parts: Sequence[str]) -> None:
         """Colocated: the learner waits, so the servers of these roles take their memory again, in this order.
@@ -280,7 +282,8 @@ class Director:
             "episodes/zero_variance_groups": selection.zero_variance_groups + len(groups) - len(found),
             "faults/retried": self._row.get("faults/retried", 0) + self._played.retried,
         }
-        episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold)
+        truths = self.workload.gold_verdicts
+        episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold, truths)
         self._check_unscored(groups)
         return self._wants_more(step, groups, len(trained)) or make_batch(selection, algorithm, cap)
 
@@ -305,7 +308,7 @@ class Director:
     def evaluate(self, step: int, logits: Sequence[LogitAnswer]) -> None:
         """Score the held-out episodes that were played with the reward and, where it is known, with the truth."""
         groups, gold = self._verdicts(logits, "eval")
-        episode_files.write_step(self.folder, step, groups, {}, "eval", gold)
+        episode_files.write_step(self.folder, step, groups, {}, "eval", gold, self.workload.gold_verdicts)
         self._check_unscored(groups)
         self._row |= self._scoring.evaluation(groups, gold, self.config.eval.best_of if step == 0 else 0)
 
@@ -323,6 +326,8 @@ class Director:
         judged = counted.get(JUDGE, {})
         if judged.get("prompt_tokens"):
             row["judge/cache_hit_rate"] = judged["cached_tokens"] / judged["prompt_tokens"]
+        for name in ("slowest", "slowest_ratio"):
+            row |= {f"servers/{role}_{name}": told[name] for role, told in counted.items() if name in told}
         row["faults/lost"] = sum(statistics.get("restarts", 0) for statistics in counted.values())
         self._log.append(step, row)
         self._row = {}

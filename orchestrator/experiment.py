@@ -168,11 +168,8 @@ def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str
     """The servers of every role, by role. Colocated ones are started by the learner, whose GPUs they share: none here."""
     if config.placement.name == "colocated":
         return {}
-    roles = config.roles()
     return {
-        model.role: start_servers(
-            specs_of(model.role, roles[model.role], model.folder, model.has_weights, config.transport())
-        )
+        model.role: start_servers(specs_of(config, model.role, model.folder, model.has_weights))
         for model in models
         if model.served
     }

@@ -27,14 +27,13 @@ from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Fleet
 from orchestrator.fleets.server import PARTS
 from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, specs_of
-from orchestrator.fleets.transports import transport_of
-from orchestrator.fleets.weights import Fingerprint
+from orchestrator.fleets.transports import send_adapter, transport_of
 from orchestrator.learning import checkpoints
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.head import sequence_scorer, sequence_settings
 from orchestrator.learning.lessons import KINDS
-from orchestrator.learning.lora import check_origin
+from orchestrator.learning.lora import apart, check_origin, origin_of
 from orchestrator.learning.model import TokenScorer, build, load, local_folder, read_folder, save_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.starting import (
@@ -102,6 +101,7 @@ class Rank:
         # Ranks wait for rank 0 as long as a rollout takes, and NCCL would keep the servers' GPUs busy with waiting.
         self.control = dist.new_group(backend="gloo", timeout=timedelta(days=1))
         self.transport = transport_of(config.transport(), config.sync, self.control)
+        self.sent = False
 
     # --- what the models are taught before RL ---
 
@@ -174,9 +174,8 @@ class Rank:
         dist.barrier(self.control)
 
     def _specs(self, model: StartingModel, seats: Sequence[Seat]) -> list[ServerSpec]:
-        role = self.roles[model.role]
-        shared = share_seats(seats, role.fleet, model.role)
-        return specs_of(model.role, role, model.folder, model.has_weights, self.config.transport(), shared)
+        shared = share_seats(seats, self.roles[model.role].fleet, model.role)
+        return specs_of(self.config, model.role, model.folder, model.has_weights, shared)
 
     def learner(self, policy: StartingModel) -> PolicyLearner:
         """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""
@@ -235,12 +234,22 @@ class Rank:
             if self.colocated:
                 self._release_memory()
                 self.from_rank_0(Director.wake, [POLICY], ["weights"])
-            self.transport.send(self.fleet, version, self.weights(learner.engine))
+            self._send(learner.engine, version)
             if self.colocated:
                 self._release_memory()
                 self.from_rank_0(Director.wake, [POLICY], ["kv_cache"])
                 others = [role for role in self.director.served if role != POLICY] if self.director else []
                 self.from_rank_0(Director.wake, others, PARTS)
+
+    def _send(self, engine: Engine, version: int) -> None:
+        """All weights, or those that adapters are added to once, and then the adapters (sync.lora)."""
+        served, size = served_weights(engine.module), self.config.sync.bucket_bytes
+        weights, adapters = apart(served) if self.config.sync.lora == "adapter" else (served, [])
+        if not (adapters and self.sent):
+            self.transport.send(self.fleet, version, engine.weights(weights, size))
+        if adapters:
+            send_adapter(self.fleet, version, engine.weights(adapters, size))
+        self.sent = True
 
     @property
     def fleet(self) -> Fleet | None:
@@ -333,7 +342,7 @@ class Rank:
             checkpoints.verify(checkpoint)
         dist.barrier(self.control)
         state = checkpoints.read_state(checkpoint)
-        check_origin(state.get("lora"), self.adapters(learner.engine), checkpoint)
+        check_origin(state.get("lora"), self.origin(learner.engine), checkpoint)
         learner.load_state(lambda: checkpoints.read_tensors(checkpoint), state["optimizer_steps"])
         learner.steps_done, learner.optimizer_steps = state["steps_done"], state["optimizer_steps"]
         if len(state["random"]) == dist.get_world_size():
@@ -354,7 +363,7 @@ class Rank:
                 "optimizer_steps": learner.optimizer_steps,
                 "steps_done": learner.steps_done,
                 "random": random_states,
-                "lora": self.adapters(learner.engine),
+                "lora": self.origin(learner.engine),
             }
             folder = self.director.folder if self.director else None
             if folder:
@@ -378,20 +387,9 @@ class Rank:
         """The served weights, whole, a bucket at a time; each lasts until the next is asked for."""
         return engine.weights(served_weights(engine.module), self.config.sync.bucket_bytes)
 
-    def adapters(self, engine: Engine) -> dict[str, Any] | None:
-        """What decides which policy the adapters in a checkpoint are; None where all weights are trained."""
-        settings = self.config.learner
-        if not settings.lora_rank:
-            return None
-        digest = Fingerprint()
-        for bucket in engine.weights(engine.frozen_parameters(), self.config.sync.bucket_bytes):
-            digest.add(bucket)
-        return {
-            "base": digest.hexdigest(),
-            "rank": settings.lora_rank,
-            "alpha": settings.lora_alpha,
-            "targets": settings.lora_targets,
-        }
+    def origin(self, engine: Engine) -> dict[str, Any] | None:
+        """What adapters belong to; see `origin_of`."""
+        return origin_of(engine, self.config.learner, self.config.sync.bucket_bytes)
 
     def copied_weights(self, engine: Engine) -> dict[str, torch.Tensor] | None:
         """The served weights on the host, on rank 0; None on the ranks that only help to gather them."""

@@ -37,7 +37,7 @@ OPTIONS = {
     "train": ["--dry-run", "--from", "--resume", "--storage"],
     "list": ["--storage"],
     "new": ["--kind"],
-    "report": ["--storage"],
+    "report": ["--storage", "--unredacted"],
     "doctor": ["--quick", "--storage"],
     "config explain": ["--workload"],
     "config show": [],
@@ -200,12 +200,13 @@ def test_list(folder: Path) -> None:
 def test_report_draws_the_run_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from orchestrator.records import report
 
-    shown: list[Path] = []
-    monkeypatch.setattr(report, "render", shown.append)
+    shown: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(report, "render", lambda run, unredacted: shown.append((run, unredacted)))
     (folder / "kept/rlvr/first").mkdir(parents=True)
     (folder / "kept/rlvr/first/config.yaml").write_text("")
     assert orchestrate("report", "first", "--storage", "kept")[0] == 0
-    assert shown == [Path("kept/rlvr/first")]
+    assert orchestrate("report", "first", "--unredacted", "--storage", "kept")[0] == 0
+    assert shown == [(Path("kept/rlvr/first"), False), (Path("kept/rlvr/first"), True)]
 
 
 @pytest.mark.parametrize("status", [0, 1])

@@ -38,7 +38,10 @@ class NotingFleet(Fleet):
 def stage(monkeypatch: pytest.MonkeyPatch) -> tuple[Rank, Any, list[str]]:
     """A rank, a learner, and what happens."""
     notes: list[str] = []
+    config = RunConfig()
+    config.placement.name = "colocated"
     director = object.__new__(Director)
+    director.config = config
     director.ledger = SimpleNamespace(phase=lambda name: nullcontext())  # type: ignore[assignment]
     director.fleets, director._ahead = {}, None
     for role in ("policy", "judge"):
@@ -47,11 +50,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> tuple[Rank, Any, list[str]]:
         director.fleets[role] = fleet
     monkeypatch.setattr(Director, "play", lambda self, step, split, refill: notes.append("play") or [])
     monkeypatch.setattr(Director, "batch", lambda self, step, logits: "batch")
-    config = RunConfig()
-    config.placement.name = "colocated"
     rank = Rank(config, SimpleNamespace(lessons=tuple), director)
-    rank.transport = SimpleNamespace(send=lambda fleet, version, buckets: notes.append(f"send {version}"))  # type: ignore[assignment]
-    monkeypatch.setattr(rank, "weights", lambda engine: iter(()))
+    monkeypatch.setattr(rank, "_send", lambda engine, version: notes.append(f"send {version}"))
     learner = SimpleNamespace(update=lambda batch, version: notes.append("learn") or {}, engine=None)
     return rank, learner, notes
 
@@ -74,6 +74,15 @@ def test_servers_sleep_while_the_learner_works_and_wake_around_the_new_weights(
         "judge wakes weights",
         "judge wakes kv_cache",
     ]
+
+
+def test_a_policy_that_gets_adapters_alone_keeps_the_weights_they_are_added_to(
+    stage: tuple[Rank, Any, list[str]],
+) -> None:
+    rank, learner, notes = stage
+    rank.config.sync.lora = "adapter"
+    rank.train_step(learner, 3)
+    assert notes[1] == "policy sleeps at 1"
 
 
 def test_weights_are_not_sent_to_servers_that_could_not_wake(stage: tuple[Rank, Any, list[str]]) -> None:

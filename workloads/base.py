@@ -220,6 +220,10 @@ class Workload(Protocol):
         """The true worth on a 0–1 scale where the world knows it (the oracle), else None."""
         ...
 
+    def gold_verdicts(self, episode: Episode) -> Mapping[str, float]:
+        """The truth of each thing that a verdict's `judgements` tell, by the same names; empty where the world knows none."""
+        ...
+
     def proxy(self, verdict: Scored) -> float:
         """The judge's view of the same worth, on the scale of `gold`."""
         ...
@@ -296,6 +300,10 @@ class BaseWorkload(ABC):
     def gold(self, episode: Episode) -> float | None:
         """The truth is not known."""
         return None
+
+    def gold_verdicts(self, episode: Episode) -> Mapping[str, float]:
+        """Nor that of single verdicts."""
+        return {}
 
     def proxy(self, verdict: Scored) -> float:
         """The reward itself."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.config.keys import keys_of, value_at
 from orchestrator.config.references import ModelReference, resolve
-from orchestrator.config.schema import LimitsConfig, ModelConfig, RunConfig
+from orchestrator.config.schema import ADAPTER_RANKS, LimitsConfig, ModelConfig, RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.values import JUDGE, POLICY
 
@@ -189,6 +189,11 @@ def _lora(config: RunConfig) -> Iterator[str]:
         yield (
             f"learner.lora_targets={learner.lora_targets}: {' and '.join(ends)} cannot get adapters, because engines may hold the "
             "embedding and the output head as one. Leave it out; all-linear leaves it out too."
+        )
+    if config.sync.lora == "adapter" and not 0 < learner.lora_rank <= ADAPTER_RANKS[-1]:
+        yield (
+            f"sync.lora=adapter with learner.lora_rank={learner.lora_rank}: servers add adapters of rank 1 to {ADAPTER_RANKS[-1]}. "
+            "Set such a rank, or sync.lora=merged."
         )
 
 

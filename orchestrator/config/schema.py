@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from orchestrator.config.algorithm import AlgorithmConfig
 from orchestrator.config.settings import group, setting
 
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Room for adapters that vLLM's servers can have (sync.lora=adapter): the next one from learner.lora_rank on."""
+
 
 @dataclass
 class DataConfig:
@@ -231,6 +234,12 @@ class SyncConfig:
         "`auto` takes ipc where learner and servers are colocated on GPUs, nccl where both have GPUs, else object_store.",
         choices=("auto", "object_store", "nccl", "ipc"),
     )
+    lora: str = setting(
+        "merged",
+        "With LoRA: `merged` sends the sum of weights and adapters; `adapter` sends the weights once and then the adapters alone, "
+        "which the servers add themselves (small messages, slower sampling).",
+        choices=("merged", "adapter"),
+    )
     bucket_bytes: int = setting(256 * 2**20, "Weights that travel at once.", low=2**10)
     deadline_s: float = setting(300.0, "Longest wait for one bucket to be taken over by every server.", low=1)
 
@@ -265,6 +274,9 @@ class TrackingConfig:
         "auto",
         "`auto` is online when WANDB_API_KEY is set, else offline.",
         choices=("auto", "online", "offline", "disabled"),
+    )
+    upload_checkpoint: bool = setting(
+        False, "Copy the last checkpoint into its W&B artifact, which else only says where the checkpoint lies."
     )
 
 

@@ -9,8 +9,9 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median_low
 from typing import Any, Protocol
 
 from orchestrator.errors import RunError
@@ -84,9 +85,27 @@ def _place_of(spec: ServerSpec) -> dict[str, Any]:
     }
 
 
+def _give(server: Any, weights: WeightVersion) -> Any:
+    """Have a server take over weights, or an adapter to those that it has; returns what to wait for."""
+    update = server.update_adapter if weights.base else server.update_weights
+    return update.remote(weights.version, weights.references)
+
+
 def server_of(call: Call, servers: int) -> int:
     """Which of so many servers answers a call: a function of its route (or key) alone, so that runs can be repeated."""
     return stable_hash(call.route or call.key) % servers
+
+
+def slowest(seconds: Mapping[int, float]) -> dict[str, float]:
+    """The number of the server that worked longest, and its time over the median's (of two servers the other's).
+
+    seconds: by server. Nothing where fewer than two worked.
+    """
+    usual = median_low(seconds.values()) if len(seconds) > 1 else 0.0
+    if usual <= 0:
+        return {}
+    index = max(seconds, key=lambda server: seconds[server])
+    return {"slowest": float(index), "slowest_ratio": seconds[index] / usual}
 
 
 @dataclass
@@ -109,6 +128,8 @@ class Fleet:
     _reported: int = 0
     _published: WeightVersion | None = None
     _statistics: dict[str, float] = field(default_factory=dict)
+    _seconds: dict[int, float] = field(default_factory=dict)
+    """Time at work since statistics were taken, by server."""
     busy: threading.RLock = field(default_factory=threading.RLock)
     """Held while servers work on a batch or take over weights: rollouts that run ahead share the fleet with the learner."""
     _sent: defaultdict[int, list[list[Call]]] = field(default_factory=lambda: defaultdict(list))
@@ -139,7 +160,7 @@ class Fleet:
 
     def _push(self, weights: WeightVersion) -> None:
         self._expect(weights)
-        pending = [server.update_weights.remote(weights.version, weights.references) for server in self.servers]
+        pending = [_give(server, weights) for server in self.servers]
         for index, reference in enumerate(pending):
             try:
                 acknowledged = self._wait(
@@ -148,6 +169,11 @@ class Fleet:
             except ServerLost as lost:
                 acknowledged = self._revive(index, lost)
             self._check(acknowledged, weights)
+
+    @property
+    def base(self) -> WeightVersion | None:
+        """The weights that servers would add an adapter to: those that arrived last, adapters aside."""
+        return self._published.parts[0] if self._published else None
 
     def adopt(self, weights: WeightVersion, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Go on with weights that a transport handed over itself, which every server must have acknowledged."""
@@ -223,16 +249,18 @@ class Fleet:
             replies, statistics = self._receive(index, reference)
             for position, reply in zip(shares[index], replies, strict=True):
                 answers[position] = reply
+            self._seconds[index] = self._seconds.get(index, 0.0) + statistics["seconds"]
             for key, value in statistics.items():
                 self._statistics[key] = self._statistics.get(key, 0.0) + value
         return [answer for answer in answers if answer is not None]
 
     def take_statistics(self) -> dict[str, float]:
-        """What the servers counted, and their restarts, since the last call."""
+        """What the servers counted, their restarts, and who was `slowest`, since the last call."""
         with self.busy:
             taken, self._statistics = self._statistics, {}
+            seconds, self._seconds = self._seconds, {}
         restarts, self._reported = self.restarts - self._reported, self.restarts
-        return taken | {"restarts": float(restarts)}
+        return taken | slowest(seconds) | {"restarts": float(restarts)}
 
     def _expect(self, weights: WeightVersion) -> None:
         self._published, self.version = weights, weights.version
@@ -260,7 +288,7 @@ class Fleet:
         """Bring a lost server back, with the current weights. Raises RunError when it was lost too often."""
         import ray
 
-        if self._published and self._published.references is None:
+        if self._published and any(part.references is None for part in self._published.parts):
             raise RunError(
                 f"{lost} Its weights came from the learner's GPU and lie nowhere else: resume the run from its checkpoint, or set "
                 "sync.transport=object_store, with which a lost server is given its weights again."
@@ -292,13 +320,12 @@ class Fleet:
         server = self.servers[index]
         ping = server.ping.options(concurrency_group=CONTROL_GROUP).remote()
         self._wait(ping, index, deadline - time.monotonic(), "restart")
-        if self._published is None:
-            return None
-        update = server.update_weights.remote(self._published.version, self._published.references)
-        acknowledged: Acknowledgement = self._wait(
-            update, index, self.request_deadline_s, "take over weights after a restart"
-        )
-        self._check(acknowledged, self._published)
+        acknowledged: Acknowledgement | None = None
+        for part in self._published.parts if self._published else ():
+            acknowledged = self._wait(
+                _give(server, part), index, self.request_deadline_s, "take over weights after a restart"
+            )
+            self._check(acknowledged, part)
         return acknowledged
 
     def _check(self, acknowledged: Acknowledgement | None, weights: WeightVersion) -> None:

@@ -6,9 +6,11 @@ vLLM is imported in the actor alone; this module can be imported anywhere.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from orchestrator.fleets.specs import ServerSpec, engine_arguments
@@ -63,6 +65,7 @@ class VllmServer:
         self._asleep: set[str] = set()
         self._batches = 0
         self._choice_ids: dict[str, tuple[int, ...]] = {}
+        self._adapter: Any = None
 
     def ping(self) -> dict[str, Any]:
         """Alive, with what the driver wants to know about it."""
@@ -109,6 +112,32 @@ class VllmServer:
         for reference in references:
             self.receive({"bucket": ray.get(reference)})
         return self.finish_update(version)
+
+    def update_adapter(self, version: int, references: Sequence[Any]) -> Acknowledgement:
+        """Take over a LoRA adapter from the object store in place of the last one; it is added to the weights that are there."""
+        import ray
+        from vllm.lora.request import LoRARequest
+
+        from orchestrator.fleets.weights import Fingerprint, to_tensor
+        from orchestrator.learning.lora import save_adapter
+
+        assert self._spec.adapter is not None
+        self._version, digest = NO_WEIGHTS, Fingerprint()
+        tensors: dict[str, Any] = {}
+        for reference in references:
+            bucket = ray.get(reference)
+            digest.add(bucket)
+            tensors |= {name: to_tensor(array) for name, array in bucket.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            save_adapter(Path(folder), tensors, self._spec.adapter.rank, self._spec.adapter.alpha)
+            self._adapter = LoRARequest(f"{self._spec.name}-adapter", 1, folder, load_inplace=True)
+            self._engine.add_lora(self._adapter)
+        # Requests name it; it is never read again.
+        self._adapter.load_inplace = False
+        if "kv_cache" not in self._asleep:
+            self.reset_prefix_cache()
+        self._version = version
+        return Acknowledgement(self._spec.name, version, digest.hexdigest())
 
     def sleep(self, level: int) -> None:
         """Give the GPU's memory back. level: 1 keeps the weights in the host's memory, 2 drops them. Nothing happens on the CPU."""
@@ -170,7 +199,7 @@ class VllmServer:
         # Only when all are known to be good: an error above leaves no request behind in the engine.
         self._batches += 1
         for (name, (_, ids)), wanted in zip(prompts.items(), parameters, strict=True):
-            self._engine.add_request(name, {"prompt_token_ids": ids}, wanted)
+            self._engine.add_request(name, {"prompt_token_ids": ids}, wanted, lora_request=self._adapter)
         cached = generated = 0
         while self._engine.has_unfinished_requests():
             for output in self._engine.step():

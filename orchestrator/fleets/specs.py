@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.cluster.memory import ENGINE_TOKENS
-from orchestrator.config.schema import FleetConfig, ModelConfig, Role
+from orchestrator.config.schema import ADAPTER_RANKS, FleetConfig, LearnerConfig, ModelConfig, RunConfig
 from orchestrator.errors import RunError
 from orchestrator.fleets.weights import backend_of
 from orchestrator.values import POLICY
+
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear layers of the dense models of the Llama and Qwen families; those of others are named in learner.lora_targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,24 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """LoRA adapters that a server adds to its weights itself. layers: names of the linear layers that may have one."""
+
+    rank: int
+    alpha: float
+    layers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, learner: LearnerConfig) -> AdapterSpec:
+        """Those that the learner trains."""
+        return cls(learner.lora_rank, learner.lora_alpha, learner.lora_layers or LINEAR_LAYERS)
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """What a server needs to start. folder: a local model folder or a hub id. trained: False starts with placeholder weights
     that the first sync replaces. transport: how new weights arrive. seat: the GPUs of others that it uses while they wait; it
-    can sleep then."""
+    can sleep then. adapter: of the policy, where LoRA adapters arrive apart from the weights."""
 
     role: str
     index: int
@@ -36,6 +53,7 @@ class ServerSpec:
     fleet: FleetConfig
     transport: str = "object_store"
     seat: Seat | None = None
+    adapter: AdapterSpec | None = None
 
     @property
     def name(self) -> str:
@@ -48,18 +66,18 @@ class ServerSpec:
 
 
 def specs_of(
-    name: str, role: Role, folder: str, trained: bool, transport: str, seats: Sequence[Seat | None] = ()
+    config: RunConfig, name: str, folder: str, trained: bool, seats: Sequence[Seat | None] = ()
 ) -> list[ServerSpec]:
-    """The servers of a role's fleet. transport: of the policy's weights; others get theirs once, through the object store. seats: one
-    a server where they are colocated.
+    """The servers of a role's fleet. trained: whether the folder holds weights. seats: one a server where they are colocated.
 
     The policy starts with placeholders, whatever its folder holds: it is given the learner's weights before it is asked, and a
-    server that was restarted must not pass for one that was.
+    server that was restarted must not pass for one that was. All others get theirs once, through the object store.
     """
-    policy = name == POLICY
-    transport = transport if policy else "object_store"
+    role, policy = config.roles()[name], name == POLICY
+    transport = config.transport() if policy else "object_store"
+    adapter = AdapterSpec.of(config.learner) if policy and config.sync.lora == "adapter" else None
     return [
-        ServerSpec(name, index, folder, trained and not policy, role.model, role.fleet, transport, seat)
+        ServerSpec(name, index, folder, trained and not policy, role.model, role.fleet, transport, seat, adapter)
         for index, seat in zip(range(role.fleet.servers), seats or [None] * role.fleet.servers, strict=False)
     ]
 
@@ -117,6 +135,14 @@ def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
         "weight_transfer_config": {"backend": backend_of(spec.transport)},
         "max_logprobs": 32,
     }
+    if spec.adapter:
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": 1,
+            "max_lora_rank": next(rank for rank in ADAPTER_RANKS if rank >= spec.adapter.rank),
+            # Without these vLLM wraps the embedding too, and cannot take over a tied output head.
+            "lora_target_modules": list(spec.adapter.layers),
+        }
     if spec.fleet.gpus_per_server:
         backend = "mp" if spec.workers > 1 else "uni"
         return arguments | {

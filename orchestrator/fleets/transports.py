@@ -160,6 +160,14 @@ class Ipc:
         return self._buffer
 
 
+def send_adapter(fleet: Fleet | None, version: int, buckets: Iterable[Bucket]) -> None:
+    """Hand over LoRA adapters, through the object store, to servers that have the weights they are added to. See `Transport.send`."""
+    if fleet:
+        fleet.push(publish(version, buckets, fleet.base))
+    else:
+        _exhaust(buckets)
+
+
 def transport_of(name: str, settings: SyncConfig, group: Any) -> Transport:
     """name: `object_store`, `nccl` or `ipc` (see `RunConfig.transport`). group: of all ranks, for what is not tensors."""
     if name == "object_store":

@@ -26,11 +26,18 @@ def backend_of(transport: str) -> str:
 @dataclass(frozen=True, slots=True)
 class WeightVersion:
     """Weights that a fleet is to run on: which version, and what they look like. references: where they lie in the object
-    store, a bucket each; None where they were handed over from GPU to GPU and lie nowhere."""
+    store, a bucket each; None where they were handed over from GPU to GPU and lie nowhere. base: where these are LoRA adapters,
+    the weights that servers add them to."""
 
     version: int
     references: tuple[Any, ...] | None
     fingerprint: str
+    base: WeightVersion | None = None
+
+    @property
+    def parts(self) -> tuple[WeightVersion, ...]:
+        """What a server is given, in order."""
+        return (self,) if self.base is None else (self.base, self)
 
 
 class Fingerprint:
@@ -49,8 +56,8 @@ class Fingerprint:
         return self._digest.hexdigest()
 
 
-def publish(version: int, buckets: Iterable[Bucket]) -> WeightVersion:
-    """Put buckets of torch tensors (or NumPy arrays) into the object store, one object a bucket."""
+def publish(version: int, buckets: Iterable[Bucket], base: WeightVersion | None = None) -> WeightVersion:
+    """Put buckets of torch tensors (or NumPy arrays) into the object store, one object a bucket. base: see `WeightVersion`."""
     import ray
 
     digest = Fingerprint()
@@ -59,7 +66,7 @@ def publish(version: int, buckets: Iterable[Bucket]) -> WeightVersion:
         arrays = {name: to_array(tensor) for name, tensor in bucket.items()}
         digest.add(arrays)
         references.append(ray.put(arrays))
-    return WeightVersion(version, tuple(references), digest.hexdigest())
+    return WeightVersion(version, tuple(references), digest.hexdigest(), base)
 
 
 def to_array(tensor: Any) -> Any:

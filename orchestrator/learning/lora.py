@@ -6,9 +6,10 @@ off stays the starting policy, and a reference needs no second copy. Servers and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,12 +17,16 @@ from torch import nn
 
 from orchestrator.config.schema import LearnerConfig
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.fleets.weights import Fingerprint
 
 if TYPE_CHECKING:
+    from orchestrator.learning.engine import Engine
     from orchestrator.learning.model import TokenScorer
 
 BASE = ".base_layer"
 """What peft puts between a layer's name and its weight when it wraps the layer."""
+IN_FOLDERS = "base_model.model."
+"""What begins a tensor's name in a folder that peft wrote."""
 ADAPTERS = (".lora_A.default.weight", ".lora_B.default.weight")
 """How the names of A and B end."""
 
@@ -116,6 +121,21 @@ def with_adapters(module: nn.Module) -> list[tuple[str, Weight]]:
     return weights
 
 
+def origin_of(engine: Engine, settings: LearnerConfig, bucket_bytes: int) -> dict[str, Any] | None:
+    """What decides which policy the adapters in a checkpoint are; None where all weights are trained. Collective."""
+    if not settings.lora_rank:
+        return None
+    digest = Fingerprint()
+    for bucket in engine.weights(engine.frozen_parameters(), bucket_bytes):
+        digest.add(bucket)
+    return {
+        "base": digest.hexdigest(),
+        "rank": settings.lora_rank,
+        "alpha": settings.lora_alpha,
+        "targets": settings.lora_targets,
+    }
+
+
 def check_origin(saved: Mapping[str, Any] | None, now: Mapping[str, Any] | None, checkpoint: object) -> None:
     """Refuse adapters on other weights than those that they were trained on. saved, now: None where all weights are trained.
 
@@ -141,6 +161,31 @@ def check_origin(saved: Mapping[str, Any] | None, now: Mapping[str, Any] | None,
 def layer_of(module: nn.Module, name: str) -> Any:
     """peft's wrapper of a layer."""
     return module.get_submodule(name)
+
+
+def apart(weights: Iterable[tuple[str, Weight]]) -> tuple[list[tuple[str, Weight]], list[tuple[str, Weight]]]:
+    """What `with_adapters` lists, for servers that add adapters themselves: the weights without them, and A and B under the names
+    that peft's folders use."""
+    bare: list[tuple[str, Weight]] = []
+    adapters: list[tuple[str, Weight]] = []
+    for name, weight in weights:
+        if isinstance(weight, Adapted):
+            layer = f"{IN_FOLDERS}{name.removesuffix('.weight')}"
+            bare.append((name, weight.base))
+            adapters += [(f"{layer}.lora_A.weight", weight.a), (f"{layer}.lora_B.weight", weight.b)]
+        else:
+            bare.append((name, weight))
+    return bare, adapters
+
+
+def save_adapter(folder: Path, tensors: Mapping[str, torch.Tensor], rank: int, alpha: float) -> None:
+    """Write an adapter's folder as peft does. tensors: named as by `apart`."""
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    layers = {name.split(".lora_")[0].rpartition(".")[2] for name in tensors}
+    LoraConfig(r=rank, lora_alpha=alpha, target_modules=sorted(layers)).save_pretrained(folder)
+    save_file(dict(tensors), folder / "adapter_model.safetensors")
 
 
 def parts_of(weight: Weight) -> tuple[nn.Parameter, ...]:

@@ -327,7 +327,7 @@ def test_hardware_comes_with_the_package() -> None:
 
     root = Path(__file__).parents[2]
     packaged = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert "**/*.yaml" in packaged["orchestrator"]
+    assert {"**/*.yaml", "**/*.html", "**/*.css", "**/*.js"} <= set(packaged["orchestrator"])
 
 
 @pytest.mark.parametrize("setting", ["rollout.top_p=0.9", "rollout.top_k=50", "rollout.min_p=0.1"])

@@ -188,6 +188,10 @@ class FakeServer:
         fingerprint = "0" * 32 if self._due("other_fingerprint", version) else digest.hexdigest()
         return Acknowledgement(self._name, version, fingerprint)
 
+    def update_adapter(self, version: int, references: Sequence[Any]) -> Acknowledgement:
+        self._note("adapter follows")
+        return self.update_weights(version, references)
+
     def complete(self, calls: Sequence[Call], version: int, number: int) -> tuple[list[Answer], dict[str, float]]:
         if version != self._version:
             raise StaleWeightsError(f"{self._name} holds weights {self._version}, asked for {version}")
@@ -204,7 +208,8 @@ class FakeServer:
             time.sleep(1.5)
         if self._due("raise", count):
             raise ValueError("no single token spells 'yes'")
-        return [answer_to(call, self._version) for call in calls], {"prompt_tokens": float(len(calls))}
+        counted = {"prompt_tokens": float(len(calls)), "seconds": float(len(calls))}
+        return [answer_to(call, self._version) for call in calls], counted
 
     def _due(self, kind: str, number: int) -> bool:
         troubles = (Trouble(**values) for values in json.loads((self._folder / TROUBLES).read_text()))

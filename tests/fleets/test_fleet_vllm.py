@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.config.schema import FleetConfig, ModelConfig
+from orchestrator.config.schema import FleetConfig, LearnerConfig, ModelConfig
 from orchestrator.fleets.fleet import Fleet, start_servers
-from orchestrator.fleets.specs import ServerSpec
+from orchestrator.fleets.specs import AdapterSpec, ServerSpec
 from orchestrator.fleets.weights import publish
+from orchestrator.learning.lora import adapted, apart, parts_of, whole, without_adapters
 from orchestrator.learning.model import TokenScorer, build, served_weights
 from orchestrator.learning.rows import Row, pack
 from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
@@ -95,6 +96,34 @@ def test_engine_and_trainer_agree_after_every_update(
         assert {turn.weight_version for turn in turns} == {version}
         assert max(-min(turn.logprobs) for turn in turns) > 1.0
         assert largest_gap(scorer, turns) < GAP
+
+
+def test_a_server_adds_adapters_itself(ray_cluster: Any, folders: dict[bool, Path]) -> None:
+    """Two adapters after one another on weights that are sent once; log-probabilities are the trainer's of their sum."""
+    learner = LearnerConfig(lora_rank=4, lora_alpha=16)
+    scorer = adapted(widened(build(folders[True], seed=1, dtype="float32"), 6.0), learner)
+    shape, settings = ModelConfig(context_tokens=128), FleetConfig(kv_cache_bytes=2**26)
+    spec = ServerSpec(
+        "policy", 0, str(folders[True]), False, shape, settings, adapter=AdapterSpec.of(learner)
+    )  # fmt: skip
+    fleet = Fleet("policy", start_servers([spec]), 300, 300, max_restarts=2)
+    fleet.wait_ready()
+    weights, adapters = apart(served_weights(scorer))
+    fleet.push(publish(0, [{name: whole(weight) for name, weight in weights}]))
+    seen = []
+    for version in (1, 2):
+        with torch.no_grad():
+            for _, weight in adapters[1::2]:
+                parts_of(weight)[0].normal_(0, 0.1)
+        fleet.push(publish(version, [{name: whole(weight) for name, weight in adapters}], fleet.base))
+        seen.append(turns_of(fleet))
+        assert {turn.weight_version for turn in seen[-1]} == {version}
+        assert largest_gap(scorer, seen[-1]) < GAP
+    assert largest_gap(scorer, seen[0]) > 0.1
+    with without_adapters(scorer):
+        assert largest_gap(scorer, seen[1]) > 0.1
+    for server in fleet.servers:
+        ray_cluster.kill(server)
 
 
 def test_the_same_calls_give_the_same_tokens_and_another_seed_others(fleets: dict[bool, Fleet]) -> None:

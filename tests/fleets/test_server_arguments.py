@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrator.config.schema import FleetConfig, ModelConfig, RunConfig
+from orchestrator.config.schema import FleetConfig, LearnerConfig, ModelConfig, RunConfig, SyncConfig
 from orchestrator.fleets.specs import ServerSpec, engine_arguments, specs_of
 from orchestrator.fleets.weights import FINGERPRINTED_BYTES, Fingerprint, to_array, to_tensor
 
@@ -45,6 +45,17 @@ def test_the_executor_is_named_and_gpus_share_a_model() -> None:
     assert (on_gpus(1)["distributed_executor_backend"], on_gpus(1)["tensor_parallel_size"]) == ("uni", 1)
     assert (on_gpus(4)["distributed_executor_backend"], on_gpus(4)["tensor_parallel_size"]) == ("mp", 4)
     assert on_gpus(4)["gpu_memory_utilization"] == 0.5
+
+
+def test_a_server_of_adapters_has_room_for_their_rank_and_leaves_the_embedding_alone() -> None:
+    # vLLM makes room for 8, 16, 32, … : 12 needs 16.
+    config = RunConfig(
+        learner=LearnerConfig(lora_rank=12, lora_targets="q_proj, v_proj"), sync=SyncConfig(lora="adapter")
+    )
+    policy, judge = (engine_arguments(specs_of(config, name, "models/x", True)[0]) for name in ("policy", "judge"))
+    assert (policy["enable_lora"], policy["max_lora_rank"]) == (True, 16)
+    assert policy["lora_target_modules"] == ["q_proj", "v_proj"]
+    assert "enable_lora" not in judge
 
 
 def test_the_cpu_never_splits_a_prefill() -> None:
@@ -148,7 +159,7 @@ def test_the_fingerprint_of_bfloat16_is_of_the_bytes_that_are_sent() -> None:
 def test_only_the_policy_waits_for_the_learners_transport(transport: str) -> None:
     """A judge that is taught gets its weights once, through the object store. The policy starts with placeholders: a server that
     was restarted must not answer with the weights of its folder."""
-    roles = RunConfig().roles()
-    policy, judge = (specs_of(name, roles[name], "models/x", True, transport)[0] for name in ("policy", "judge"))
+    config = RunConfig(sync=SyncConfig(transport=transport))
+    policy, judge = (specs_of(config, name, "models/x", True)[0] for name in ("policy", "judge"))
     assert (policy.transport, policy.trained) == (transport, False)
     assert (judge.transport, judge.trained) == ("object_store", True)

@@ -214,7 +214,7 @@ def test_a_failed_wake_puts_all_to_sleep_again(pair: Any, part: str, number: int
     """policy-1 runs out of memory in one of the two phases: both servers end asleep, at the level of before."""
     folder, fleet = fleet_of(pair, Trouble("policy-1", "raise_waking", at=number))
     director = object.__new__(Director)
-    director.fleets = {"policy": fleet}
+    director.config, director.fleets = RunConfig(), {"policy": fleet}
     fleet.sleep(2)
     with pytest.raises(RunError, match=rf"^policy-1 failed .* wake its {part}: MemoryError.*gpu_memory_share"):
         director.wake(["policy"], ["weights", "kv_cache"])

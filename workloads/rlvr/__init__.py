@@ -9,7 +9,7 @@ ray.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import cycle, islice
@@ -19,7 +19,7 @@ from statistics import fmean
 from orchestrator.config import schema
 from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, setting
 from orchestrator.errors import ConfigError
-from orchestrator.rollouts.rubrics import Criterion, Rubric, RubricReward, official_score
+from orchestrator.rollouts.rubrics import Criterion, Rubric, RubricReward, official_score, rubric_of
 from orchestrator.values import JUDGE, Episode, Group, Message, Scored, Task, stable_hash
 from workloads.base import BaseWorkload, Lesson, PolicyLesson, Reward
 from workloads.rlvr import answers, lessons, morebench, world
@@ -124,8 +124,11 @@ class Workload(BaseWorkload):
         """The oracle's official score (0–1) in the miniature world; real data has none."""
         if not self._mini:
             return None
-        rubric = Rubric.from_json(episode.task.reference["rubric"])
-        return official_score(rubric, world.verdicts(rubric, episode.text))
+        return official_score(rubric_of(episode), self.gold_verdicts(episode))
+
+    def gold_verdicts(self, episode: Episode) -> Mapping[str, float]:
+        """The oracle's word on every criterion in the miniature world."""
+        return world.verdicts(rubric_of(episode), episode.text) if self._mini else {}
 
     def proxy(self, verdict: Scored) -> float:
         """The judge's official score (0–1)."""
