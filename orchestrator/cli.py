@@ -37,6 +37,8 @@ app = typer.Typer(
       orchestrate train my.yaml                      settings of one's own (a YAML with `workload: rlvr`)
       orchestrate train rubric data.path=prompts.jsonl rubric.path=rubric.yaml judge=http://localhost:8000/v1
       orchestrate judge answers.jsonl rubric.yaml judge=http://localhost:8000/v1
+      orchestrate train rlvr reward=my.py:score      with a reward function of one's own
+      orchestrate new my_task                        a commented file to start a workload of one's own from
       orchestrate config explain judge.min_mass      what a setting means
       orchestrate list                               the runs that are there
 
@@ -166,6 +168,19 @@ def judge(
         )
 
 
+@app.command()
+@expected_errors
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The file NAME.py is written.")],
+    kind: Annotated[str, typer.Option(help="workload, reward, or environment (of several turns).")] = "workload",
+) -> None:
+    """Start a file of one's own: a commented workload, reward function or environment that runs as it stands."""
+    from orchestrator.templates import start_file
+
+    started = start_file(name, kind)
+    typer.echo(f"{started.path} is written. Try it:\n  {started.command}")
+
+
 @config_app.command("explain")
 @expected_errors
 def config_explain(
@@ -253,7 +268,7 @@ def _summary_cells(folder: Path) -> tuple[str, str, str]:
         return "unfinished", f"{rows[-1]['step']:.0f}" if rows else "0", ""
     summary = read_json(paths.summary)
     last = summary.get("last", {})
-    scores = "  ".join(f"{name} {last[name]:.3f}" for name in ("oracle", "judge") if name in last)
+    scores = "  ".join(f"{name} {last[name]:.3f}" for name in ("oracle", "judge", "reward") if name in last)
     return str(summary["status"]), str(summary["steps"]), scores
 
 

@@ -22,6 +22,7 @@ import orchestrator
 from orchestrator import cli
 from orchestrator.config.keys import keys_of
 from orchestrator.config.schema import RunConfig
+from orchestrator.config.workloads import find_workload, workload_names
 from orchestrator.errors import RunError
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,7 @@ OPTIONS = {
     "train": ["--dry-run", "--from", "--resume", "--storage"],
     "judge": ["--out"],
     "list": ["--storage"],
+    "new": ["--kind"],
     "report": ["--storage", "--unredacted"],
     "doctor": ["--quick", "--storage"],
     "config explain": ["--workload"],
@@ -97,8 +99,8 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def test_what_messages_name_exists() -> None:
-    """Every `orchestrate VERB`, every --flag and every key=value of a core group that a text of the sources names."""
-    keys = keys_of(RunConfig)
+    """Every `orchestrate VERB`, every --flag and every key=value of a group that a text of the sources names."""
+    keys = {name: key for source in workload_names() for name, key in keys_of(find_workload(source).config).items()}
     groups = "|".join(name for name, key in keys.items() if key.is_group and "." not in name)
     flags = {"--help", *OF_OTHER_PROGRAMS, *(flag for found in OPTIONS.values() for flag in found)}
     for file, text in texts():

@@ -163,8 +163,8 @@ def judged(episodes: Sequence[Episode], reward: Any, judge: Answerer, retries: i
         some = episodes[start : start + AT_ONCE]
         judge.begin_step()
         replies, _ = ask(some, reward, {JUDGE: judge}, retries)
-        for episode, mine in zip(some, replies, strict=True):
-            yield Judgement(episode, mine, reward.score(episode, mine, ()))
+        verdicts = reward.score(some, replies, [()] * len(some))
+        yield from map(Judgement, some, replies, verdicts)
 
 
 def summarise(judgements: Sequence[Judgement], common: RubricFile) -> Scores:

@@ -186,7 +186,7 @@ def test_no_fault_of_a_server_becomes_a_reward() -> None:
     replies: list[Reply] = [(500, "x"), (200, "x"), (200, {}), (200, completion("yes"))]
     with serving(OpenAIServer(lambda body, number: replies[number])) as server:
         fleet = fleet_of(server)
-        verdicts = [reward.score(episode, fleet.complete(reward.calls(episode)), ()) for _ in replies]
+        verdicts = [reward.verdict(episode, fleet.complete(reward.calls(episode))) for _ in replies]
     assert all(isinstance(verdict, Unscored) for verdict in verdicts)
 
 
