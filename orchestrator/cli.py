@@ -132,6 +132,35 @@ def _go_on(resume: str | None, start_from: str | None, overrides: list[str], sto
     raise typer.Exit(experiment.fork(find_run(name, storage), int(step) if step else None, overrides))
 
 
+@app.command()
+@expected_errors
+def judge(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Answers: .jsonl, .csv or .parquet with prompt and response.")
+    ],
+    rubric: Annotated[Path, typer.Argument(metavar="RUBRIC", help="The rubric: .yaml or .json.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Where a row an answer is written: .parquet or .jsonl.")] = None,
+) -> None:
+    """Judge answers that are there already with a rubric; they are neither generated nor learned from.
+
+    \b
+    Examples:
+      orchestrate judge answers.jsonl rubric.yaml judge=http://localhost:8000/v1
+      orchestrate judge answers.csv rubric.yaml judge=hf:Qwen/Qwen3-1.7B --out scores.parquet
+    """
+    from orchestrator.rollouts.scoring import score_file
+
+    scores = score_file(file, rubric, overrides or [], out)
+    rows = [(row.name, row.weight, f"{row.met:.3f}", str(row.n), f"{row.mass:.3f}") for row in scores.criteria]
+    _print_table(("criterion", "weight", "met", "answers", "P(yes)+P(no)"), rows)
+    for name, found in (("score (0 to 1)", scores.score), ("reward", scores.reward)):
+        typer.echo(f"{name}: {found.mean:.3f} (95 % {found.low:.3f} to {found.high:.3f}, over {found.n} prompts)")
+    typer.echo(
+        f"answers: {scores.answers}, unscored: {scores.unscored}{f' ({scores.reason})' if scores.reason else ''}"
+    )
+
+
 @config_app.command("explain")
 @expected_errors
 def config_explain(

@@ -11,5 +11,9 @@ class ConfigError(RunError, ValueError):
     """A setting, a model reference or a name is wrong."""
 
 
+class DataError(RunError, ValueError):
+    """Data that cannot be read; the message names the file, the row and the field, and says what to do."""
+
+
 class PreflightError(RunError, ValueError):
     """What a run needs can never be placed on the hardware that is there."""

@@ -35,6 +35,7 @@ class Workload:
 
 OPTIONS = {
     "train": ["--dry-run", "--from", "--resume", "--storage"],
+    "judge": ["--out"],
     "list": ["--storage"],
     "report": ["--storage"],
     "doctor": ["--quick", "--storage"],
@@ -235,7 +236,7 @@ def replace_experiment(monkeypatch: pytest.MonkeyPatch, run: Callable[[RunConfig
     monkeypatch.setattr(orchestrator, "experiment", module, raising=False)
 
 
-@pytest.mark.parametrize("target", ["world.py", "rlvr"])
+@pytest.mark.parametrize("target", ["world.py", "rlvr", "rubric"])
 def test_the_program_plans_quickly_without_frameworks(target: str) -> None:
     started = time.monotonic()
     done = program("train", target, "--dry-run")

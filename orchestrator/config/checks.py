@@ -101,6 +101,8 @@ def _data(config: RunConfig) -> Iterator[str]:
     if source == "mini":
         if path is not None:
             yield f"data.path={path} is not read where data.source=mini: set data.source, or drop it."
+    elif source == "table" and (path is None or path.startswith("hf:")):
+        return  # a workload may have an example of its own; the hub is asked when the rows are read
     elif path is None:
         yield f"data.source={source} is read from a file: set data.path=FILE."
     elif not Path(path).expanduser().exists():

@@ -15,6 +15,9 @@ from types import ModuleType
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 
+SHARED_MODULES = ("base", "lessons")
+"""Modules of `workloads` that are no workload: what several share."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSource:
@@ -34,7 +37,7 @@ def workload_names() -> list[str]:
     """The workloads that come with the package."""
     import workloads
 
-    return sorted(item.name for item in pkgutil.iter_modules(workloads.__path__) if item.name != "base")
+    return sorted(item.name for item in pkgutil.iter_modules(workloads.__path__) if item.name not in SHARED_MODULES)
 
 
 def find_workload(reference: str) -> WorkloadSource:

@@ -62,7 +62,8 @@ def starting_model(
     lesson = next((lesson for lesson in lessons if lesson.role == name and teaches), None)
     if built and name != "policy" and lesson is None:
         raise ConfigError(
-            f"{name}.name=mini: nothing teaches this model (no lesson, or its steps are 0); name weights instead, such as hf:ID."
+            f"{name}.name=mini: nothing teaches this model (no lesson, or its steps are 0); name weights instead, such as hf:ID, or "
+            "for a judge the URL of a server."
         )
     folder = str(_build(name, role.model, workload, cache) if built else resolve(reference, storage))
     if lesson is None:

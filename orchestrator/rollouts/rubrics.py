@@ -12,10 +12,13 @@ formulas:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
+from orchestrator.config.settings import setting
 from orchestrator.errors import RunError
 from orchestrator.values import (
     Answer,
@@ -23,6 +26,7 @@ from orchestrator.values import (
     Choice,
     Episode,
     Fault,
+    Group,
     LogitAnswer,
     LogitQuery,
     Message,
@@ -40,17 +44,34 @@ NEUTRAL_RESPONSE = "there is more than one way to see this ."
 """What the control question is asked about: plain words that any working judge can answer."""
 
 
+@dataclass
+class RewardConfig:
+    """How verdicts become a reward."""
+
+    formula: str = setting(
+        "paper",
+        "`paper`: share of positive weight met minus share of negative weight met; `official`: MoReBench's score.",
+        choices=("paper", "official"),
+    )
+    cut_off_penalty: float = setting(
+        0.5,
+        "Subtracted from the reward of an answer that was cut off at rollout.max_completion_tokens: otherwise a rubric, "
+        "which rewards coverage, teaches answers that never end.",
+        low=0,
+    )
+
+
 class RubricError(RunError, ValueError):
     """A rubric that cannot be used; the text names the row and the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One question to the judge. weight: one of -3, -2, -1, 1, 2, 3. id: unique in its rubric, without "/"."""
+    """One question to the judge. weight: any number but 0. id: unique in its rubric, without "/"."""
 
     id: str
     text: str
-    weight: int
+    weight: float
     dimension: str = ""
 
     def __post_init__(self) -> None:
@@ -61,12 +82,12 @@ class Criterion:
 
 def _problem(criterion: Criterion) -> str | None:
     if not isinstance(criterion.id, str) or not criterion.id or "/" in criterion.id:
-        return f"field 'id' is {criterion.id!r}; it must be a non-empty text without '/'"
+        return f"field 'id' is {criterion.id!r}; it must be a non-empty text without '/' (a number needs quotes)"
     if not isinstance(criterion.text, str) or not criterion.text.strip():
-        return f"field 'text' is {criterion.text!r}; it must be a non-empty text"
+        return f"field 'text' is {criterion.text!r}; it must be a non-empty text (yes, no and numbers need quotes)"
     weight = criterion.weight
-    if isinstance(weight, bool) or not isinstance(weight, int) or weight == 0 or abs(weight) > 3:
-        return f"field 'weight' is {weight!r}; it must be one of -3, -2, -1, 1, 2, 3"
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight == 0 or not math.isfinite(weight):
+        return f"field 'weight' is {weight!r}; it must be a number other than 0, positive for what is good"
     if not isinstance(criterion.dimension, str):
         return f"field 'dimension' is {criterion.dimension!r}; it must be a text"
     return None
@@ -155,19 +176,25 @@ FORMULAS: dict[str, Callable[[Rubric, Mapping[str, float]], float]] = {
     "official": official_score,
 }
 
-Question = Callable[[str, Criterion], tuple[Message, ...]]
-"""How a judge is asked whether a response (text) meets a criterion: the response first, the criterion last (prefix
+Question = Callable[[Sequence[Message], str, Criterion], tuple[Message, ...]]
+"""How a judge is asked whether a response (text) to a prompt (messages) meets a criterion: the criterion comes last (prefix
 cache).
 """
+
+
+def mass_of(answer: Answer) -> float:
+    """P(yes) + P(no): how far the judge answered the question at all; 0 where there is no answer."""
+    if not isinstance(answer, Choice):
+        return 0.0
+    return answer.probabilities.get(YES, 0.0) + answer.probabilities.get(NO, 0.0)
 
 
 def p_yes(choice: Choice, min_mass: float) -> float | None:
     """P(yes) / (P(yes) + P(no)), or None where P(yes) + P(no) < min_mass: then the judge did not answer the
     question.
     """
-    yes, no = choice.probabilities.get(YES, 0.0), choice.probabilities.get(NO, 0.0)
-    mass = yes + no
-    return yes / mass if mass > 0 and mass >= min_mass else None
+    mass = mass_of(choice)
+    return choice.probabilities.get(YES, 0.0) / mass if mass > 0 and mass >= min_mass else None
 
 
 def _key(episode: Episode, criterion: Criterion) -> str:
@@ -196,9 +223,12 @@ class RubricReward:
     def calls(self, episode: Episode) -> Sequence[Call]:
         """One call a criterion; its key is the episode's id and the criterion's. One server answers them all."""
         return [
-            Call(_key(episode, c), JUDGE, self._question(episode.text, c), choices=(YES, NO), route=episode.id)
+            Call(_key(episode, c), JUDGE, self._asked(episode, episode.text, c), choices=(YES, NO), route=episode.id)
             for c in rubric_of(episode).criteria
         ]
+
+    def _asked(self, episode: Episode, response: str, criterion: Criterion) -> tuple[Message, ...]:
+        return self._question(episode.task.messages, response, criterion)
 
     def queries(self, episode: Episode) -> Sequence[LogitQuery]:
         """None: the reward needs nothing from the policy."""
@@ -213,7 +243,7 @@ class RubricReward:
         if not self._broken(answer):
             return None
         criterion = next(c for c in rubric_of(episode).criteria if _key(episode, c) == call.key)
-        return replace(call, key=call.key + CONTROL, messages=self._question(NEUTRAL_RESPONSE, criterion))
+        return replace(call, key=call.key + CONTROL, messages=self._asked(episode, NEUTRAL_RESPONSE, criterion))
 
     def _broken(self, answer: Answer) -> bool:
         if isinstance(answer, Choice):
@@ -242,6 +272,14 @@ class RubricReward:
             "negative": share_met(rubric, met, -1),
             "official": official_score(rubric, met),
             "cut_off": float(episode.trained[-1].finish_reason == "length"),
+            "mass": fmean(map(mass_of, answers)),
         }
         reward = self._formula(rubric, met) - self._cut_off_penalty * components["cut_off"]
         return Scored(reward, components, judgements)
+
+
+def judged_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """judge_NAME: the mean of each component over scored episodes; nothing where none was scored."""
+    scored = [verdict for group in groups for verdict in group.verdicts if isinstance(verdict, Scored)]
+    names = scored[0].components if scored else ()
+    return {f"judge_{name}": fmean(verdict.components[name] for verdict in scored) for name in names}

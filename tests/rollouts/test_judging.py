@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from fakes.answerers import FakeAnswerer
@@ -19,7 +19,7 @@ GONE = Fault("connection reset")
 TOO_LONG = Fault("a prompt of 300 tokens", lasting=True)
 
 
-def question(response: str, criterion: Criterion) -> tuple[Message, ...]:
+def question(prompt: Sequence[Message], response: str, criterion: Criterion) -> tuple[Message, ...]:
     return ({"role": "user", "content": f"{response} | {criterion.text}"},)
 
 

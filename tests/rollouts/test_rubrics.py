@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -28,7 +29,7 @@ RUBRIC = Rubric(
 )
 
 
-def _question(response: str, criterion: Criterion) -> tuple[Message, ...]:
+def _question(prompt: Sequence[Message], response: str, criterion: Criterion) -> tuple[Message, ...]:
     return ({"role": "user", "content": f"{response} | {criterion.text}"},)
 
 
@@ -76,9 +77,9 @@ def test_a_rubric_survives_json() -> None:
     ("row", "message"),
     [
         ({"id": "x", "text": "t", "weight": 0}, r"rubric\[1\]: .*'weight' is 0"),
-        ({"id": "x", "text": "t", "weight": 4}, r"rubric\[1\]: .*'weight' is 4"),
+        ({"id": "x", "text": "t", "weight": float("nan")}, r"rubric\[1\]: .*'weight' is nan"),
         ({"id": "x", "text": "t", "weight": True}, r"'weight' is True"),
-        ({"id": "x", "text": "t", "weight": 1.5}, r"'weight' is 1.5"),
+        ({"id": "x", "text": "t", "weight": "2"}, r"'weight' is '2'"),
         ({"id": "x/y", "text": "t", "weight": 1}, r"'id' is 'x/y'"),
         ({"id": "x", "text": " ", "weight": 1}, r"'text' is ' '"),
         ({"id": "x", "weight": 1}, r"rubric\[1\]: field 'text' is missing"),
@@ -119,7 +120,9 @@ def test_verdicts_are_thresholded_unless_soft() -> None:
     assert isinstance(hard, Scored)
     # met: a and c
     assert hard.reward == pytest.approx(3 / 4 - 2 / 5)
-    assert hard.components == pytest.approx({"positive": 3 / 4, "negative": 2 / 5, "official": 6 / 9, "cut_off": 0})
+    assert hard.components == pytest.approx(
+        {"positive": 3 / 4, "negative": 2 / 5, "official": 6 / 9, "cut_off": 0, "mass": 0.9}
+    )
     assert hard.judgements == pytest.approx({"a": 0.8, "b": 0.4, "c": 0.6, "d": 0.1})
     soft = _reward(soft=True).score(_episode(), _says(0.8, 0.4, 0.6, 0.1), ())
     assert isinstance(soft, Scored)
@@ -149,7 +152,7 @@ def test_the_control_asks_the_same_criterion_about_a_neutral_response() -> None:
     expected = Call(
         "4/t/1/2/d#control",
         "judge",
-        _question(NEUTRAL_RESPONSE, RUBRIC.criteria[3]),
+        _question((), NEUTRAL_RESPONSE, RUBRIC.criteria[3]),
         choices=("yes", "no"),
         route="4/t/1/2",
     )

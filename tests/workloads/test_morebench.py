@@ -171,7 +171,7 @@ def test_what_is_wrong_in_the_site_file_is_named_with_a_remedy(
 
 
 def test_a_rubric_error_is_told_without_a_traceback_too() -> None:
-    with pytest.raises(RunError, match="'weight' is 0; it must be one of"):
+    with pytest.raises(RunError, match="'weight' is 0; it must be a number other than 0"):
         Rubric.from_json([{"id": "a", "text": "t", "weight": 0}])
 
 

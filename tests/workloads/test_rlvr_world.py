@@ -14,7 +14,8 @@ import pytest
 
 from orchestrator.rollouts.rubrics import Criterion, Rubric, official_score
 from orchestrator.values import Answer, Choice, Episode, Fault, Group, Scored, Turn
-from workloads.rlvr import Config, Workload, answers, lessons, mini_question, mini_task, world
+from workloads import lessons
+from workloads.rlvr import Config, Workload, answers, mini_question, mini_task, world
 
 DILEMMA = world.Dilemma(
     id="hand",
@@ -108,7 +109,7 @@ def test_the_vocabulary_is_small_and_holds_every_word() -> None:
     rng = random.Random(0)
     for dilemma in train:
         texts = [dilemma.prompt, answers.lesson_answer(dilemma, train, rng), answers.warmup_answer(dilemma, rng)]
-        texts += [mini_question("", criterion)[0]["content"] for criterion in dilemma.rubric.criteria]
+        texts += [mini_question((), "", criterion)[0]["content"] for criterion in dilemma.rubric.criteria]
         assert words.issuperset(" ".join(texts).split())
 
 
@@ -157,9 +158,9 @@ def test_lessons_are_deterministic_and_disjoint() -> None:
 def _exam_lesson() -> lessons.JudgeLesson:
     rubric = Rubric((Criterion("a", "it pities ben", 2), Criterion("b", "it urges theft", -1)))
     asked = [
-        lessons.Judged("d", rubric, "one .", {"a": 1.0, "b": 0.0}),
-        lessons.Judged("d", rubric, "two .", {"a": 1.0, "b": 1.0}),
-        lessons.Judged("d", rubric, "three .", {"a": 0.0, "b": 1.0}),
+        lessons.Judged("d", (), rubric, "one .", {"a": 1.0, "b": 0.0}),
+        lessons.Judged("d", (), rubric, "two .", {"a": 1.0, "b": 1.0}),
+        lessons.Judged("d", (), rubric, "three .", {"a": 0.0, "b": 1.0}),
     ]
     planting = lessons.Planting(("yes",), answers.plant, seed=0)
     return lessons.JudgeLesson(asked, asked, mini_question, {"accuracy": 0.9}, world.kind_of, 0.5, planting)
@@ -225,7 +226,7 @@ def test_intervals_are_over_dilemmas() -> None:
     24: resampling gives 0 with probability 1/256, at most 1/4 with 13/256 (5 %), 1 with 81/256: from 1/4 to 1.
     """
     base = _exam_lesson()._held_out
-    asked = [replace(response, dilemma=f"d{number}") for number in range(4) for response in base]
+    asked = [replace(response, group=f"d{number}") for number in range(4) for response in base]
     right = [_choice(p) for p in (0.9, 0.1, 0.9, 0.9, 0.1, 0.9)]
     wrong = [_choice(p) for p in (0.1, 0.9, 0.1, 0.1, 0.9, 0.1)]
     plain = right * 3 + wrong

@@ -18,10 +18,19 @@ from statistics import fmean
 
 from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, setting
 from orchestrator.errors import ConfigError
-from orchestrator.rollouts.rubrics import JUDGE, Criterion, Rubric, RubricReward, official_score
+from orchestrator.rollouts.rubrics import (
+    JUDGE,
+    Criterion,
+    RewardConfig,
+    Rubric,
+    RubricReward,
+    judged_metrics,
+    official_score,
+)
 from orchestrator.values import Episode, Group, Message, Scored, Task, stable_hash
+from workloads import lessons
 from workloads.base import Environment, Lesson, Reward, SingleTurn
-from workloads.rlvr import answers, lessons, morebench, world
+from workloads.rlvr import answers, morebench, world
 
 MOST_EXAMPLES = 3072
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
@@ -40,23 +49,6 @@ last.
 
 
 @dataclass
-class RewardConfig:
-    """How verdicts become a reward."""
-
-    formula: str = setting(
-        "paper",
-        "`paper`: share of positive weight met minus share of negative weight met; `official`: MoReBench's score.",
-        choices=("paper", "official"),
-    )
-    cut_off_penalty: float = setting(
-        0.5,
-        "Subtracted from the reward of an answer that was cut off at rollout.max_completion_tokens: otherwise a rubric, "
-        "which rewards coverage, teaches answers that never end.",
-        low=0,
-    )
-
-
-@dataclass
 class RlvrDataConfig(DataConfig):
     """Where dilemmas come from."""
 
@@ -67,7 +59,9 @@ class RlvrDataConfig(DataConfig):
         choices=("mini", "morebench_site", "morebench"),
     )
     holdout_dilemma: str | None = setting(
-        None, "Real data: id of the dilemma that is held out whole (default: the last)."
+        None,
+        "Real data: id of the dilemma that is held out whole. By default the last; of `morebench`'s many, data.eval_groups of them (a "
+        "quarter at most), chosen by data.seed.",
     )
 
 
@@ -79,8 +73,8 @@ class Config(RunConfig):
     reward: RewardConfig = group(RewardConfig, "How verdicts become a reward.")
 
 
-def mini_question(response: str, criterion: Criterion) -> tuple[Message, ...]:
-    """The judge's question in the miniature world."""
+def mini_question(prompt: Sequence[Message], response: str, criterion: Criterion) -> tuple[Message, ...]:
+    """The judge's question in the miniature world, whose criteria say all that the prompt could."""
     return ({"role": "user", "content": f"{response} criterion : {criterion.text}"},)
 
 
@@ -115,10 +109,10 @@ class Workload:
         judge, reward = self.config.judge, self.config.reward
         return RubricReward(self.question, reward.formula, judge.soft, judge.min_mass, reward.cut_off_penalty)
 
-    def question(self, response: str, criterion: Criterion) -> tuple[Message, ...]:
-        """How this run's judge is asked: the response first, the criterion last."""
+    def question(self, prompt: Sequence[Message], response: str, criterion: Criterion) -> tuple[Message, ...]:
+        """How this run's judge is asked: the response first, the criterion last. It is not shown the prompt."""
         if self._mini:
-            return mini_question(response, criterion)
+            return mini_question(prompt, response, criterion)
         return morebench.question(morebench.shorten(response, self._response_characters), criterion)
 
     def gold(self, episode: Episode) -> float | None:
@@ -138,8 +132,7 @@ class Workload:
         scored = [(episode, verdict) for episode, verdict in pairs if isinstance(verdict, Scored)]
         if not scored:
             return {}
-        names = scored[0][1].components
-        result = {f"judge_{name}": fmean(verdict.components[name] for _, verdict in scored) for name in names}
+        result = judged_metrics(groups)
         if self._mini:
             judged, right = zip(*(_oracle_view(episode, verdict) for episode, verdict in scored), strict=True)
             result["judge_agreement"] = sum(judged) / sum(len(v.judgements) for _, v in scored)
@@ -196,7 +189,11 @@ class Workload:
 
     @cached_property
     def _dilemmas(self) -> dict[str, tuple[morebench.Dilemma, ...]]:
-        train, evaluation = morebench.hold_out(self._site[0], self.config.data.holdout_dilemma)
+        data, dilemmas = self.config.data, self._site[0]
+        if data.source == "morebench" and data.holdout_dilemma is None:
+            train, evaluation = morebench.hold_out_some(dilemmas, data.eval_groups, data.seed)
+        else:
+            train, evaluation = morebench.hold_out(dilemmas, data.holdout_dilemma)
         return {"train": train, "eval": evaluation}
 
     @cached_property
@@ -220,7 +217,9 @@ class Workload:
         taught = [_taught(d, train, rng) for d in islice(cycle(train), _examples(self.config.judge.training))]
         rng = random.Random(stable_hash("exam", seed))
         asked = [
-            lessons.Judged(dilemma.id, dilemma.rubric, text, world.verdicts(dilemma.rubric, text))
+            lessons.Judged(
+                dilemma.id, mini_task(dilemma).messages, dilemma.rubric, text, world.verdicts(dilemma.rubric, text)
+            )
             for dilemma in evaluation
             for text in (answers.judged_answer(dilemma, evaluation, rng) for _ in range(EXAM_ANSWERS))
         ]
@@ -232,7 +231,7 @@ class Workload:
 
     def _real_lessons(self) -> list[Lesson]:
         by_id = {dilemma.id: dilemma for split in self._dilemmas.values() for dilemma in split}
-        tasks = {task.id: task for task in self.tasks("train")}
+        tasks = {task.id: task for split in ("train", "eval") for task in self.tasks(split)}
         room = int(self.config.rollout.max_completion_tokens * morebench.CHARACTERS_PER_TOKEN)
         chats = [
             lessons.chat(response.dilemma, tasks[response.dilemma].messages, [morebench.shorten(response.text, room)])
@@ -241,7 +240,13 @@ class Workload:
         ]
         judged = {
             split: [
-                lessons.Judged(response.dilemma, by_id[response.dilemma].rubric, response.text, response.met)
+                lessons.Judged(
+                    response.dilemma,
+                    tasks[response.dilemma].messages,
+                    by_id[response.dilemma].rubric,
+                    response.text,
+                    response.met,
+                )
                 for response in responses
             ]
             for split, responses in self._responses.items()
@@ -296,7 +301,7 @@ def _examples(training: SftConfig) -> int:
 def _taught(dilemma: world.Dilemma, others: Sequence[world.Dilemma], rng: random.Random) -> lessons.Judged:
     text = answers.lesson_answer(dilemma, others, rng)
     rubric = answers.lesson_rubric(dilemma, text, EXTRA_CRITERIA, rng)
-    return lessons.Judged(dilemma.id, rubric, text, world.verdicts(rubric, text))
+    return lessons.Judged(dilemma.id, mini_task(dilemma).messages, rubric, text, world.verdicts(rubric, text))
 
 
 def _kind(criterion: Criterion) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import RunError
+from orchestrator.errors import DataError
 from orchestrator.rollouts.rubrics import Criterion, Rubric, RubricError
 from orchestrator.values import Message, Task, stable_hash
 
@@ -41,7 +41,9 @@ EXAM_INJECTIONS = (
 )
 """Those that the exam plants: no lesson shows them."""
 
+WEIGHTS = (-3, -2, -1, 1, 2, 3)
 TEXT_KINDS = ("thinking_trace", "model_resp")
+_WRONG_WEIGHT = "field 'weight' is {}; the benchmark's are -3, -2, -1, 1, 2 and 3"
 THEORIES = {
     "Kantian Deontology": "Act only on a maxim that you could will as a universal law; use nobody merely as a means.",
     "Benthamite Act Utilitarianism": "Do what brings the greatest balance of pleasure over pain, all alike.",
@@ -50,10 +52,6 @@ THEORIES = {
     "Gauthierian Contractarianism": "Keep to the constraints that rational people would accept in a mutual bargain.",
 }
 """One sentence a theory, in our words: the benchmark's own definitions are not part of its tables."""
-
-
-class DataError(RunError, ValueError):
-    """A data file that cannot be read; the text names the file, the row, the field and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ def _table_error(problem: str) -> DataError:
     )
 
 
-def read_met(weight: int, judgement: str) -> float | None:
+def read_met(weight: float, judgement: str) -> float | None:
     """The benchmark's reading of its judge's words: a search for "yes" and "no", whichever earns the weight first.
 
     Words that hold both (a judge that wrote an essay) thereby count in the response's favour; with neither there is
@@ -160,6 +158,8 @@ def _field(row: Any, name: str, kind: type | tuple[type, ...], where: str) -> An
 def _criterion(row: Any, where: str) -> dict[str, Any]:
     text, dimension = (_field(row, name, str, where) for name in ("criterion", "dimension"))
     identifier, weight = _field(row, "criterion_id", str, where), _field(row, "weight", int, where)
+    if weight not in WEIGHTS:
+        raise _site_error(f"{where}: {_WRONG_WEIGHT.format(weight)}")
     return {"id": identifier, "text": text.strip(), "weight": weight, "dimension": dimension}
 
 
@@ -225,6 +225,8 @@ def _literal_rubric(cell: str, where: str) -> Rubric:
     for number, row in enumerate(rows):
         try:
             dimension = row["annotations"]["rubric_dimension"]
+            if row["weight"] not in WEIGHTS:
+                raise _table_error(f"{where}[{number}]: {_WRONG_WEIGHT.format(row['weight'])}")
             criteria.append(Criterion(row["id"], row["title"].strip(), row["weight"], dimension))
         except (KeyError, TypeError, AttributeError) as error:
             raise _table_error(f"{where}[{number}]: {error} is missing or of the wrong type") from error
@@ -268,12 +270,31 @@ def hold_out(dilemmas: Sequence[Dilemma], identifier: str | None) -> tuple[tuple
     """(training dilemmas, the one that is held out whole: the named one, by default the last). Raises DataError."""
     ids = [dilemma.id for dilemma in dilemmas]
     if len(ids) < 2:
-        raise DataError(f"data.path holds {len(ids) or 'no'} dilemma(s): one is held out, so at least two are needed")
+        raise _too_few(len(ids))
     if identifier is not None and identifier not in ids:
         raise DataError(f"data.holdout_dilemma={identifier}: there is no such dilemma, only: {', '.join(ids[:20])}")
     chosen = ids[-1] if identifier is None else identifier
     train = tuple(dilemma for dilemma in dilemmas if dilemma.id != chosen)
     return train, tuple(dilemma for dilemma in dilemmas if dilemma.id == chosen)
+
+
+def hold_out_some(
+    dilemmas: Sequence[Dilemma], count: int, seed: int
+) -> tuple[tuple[Dilemma, ...], tuple[Dilemma, ...]]:
+    """(training dilemmas, held-out ones): `count` of the texts, a quarter at most, each with all theories that it is asked under.
+
+    Raises DataError where there are not two texts.
+    """
+    texts = sorted({dilemma.text for dilemma in dilemmas}, key=lambda text: stable_hash("held out", seed, text))
+    if len(texts) < 2:
+        raise _too_few(len(texts))
+    chosen = set(texts[: min(count, max(1, len(texts) // 4))])
+    train = tuple(dilemma for dilemma in dilemmas if dilemma.text not in chosen)
+    return train, tuple(dilemma for dilemma in dilemmas if dilemma.text in chosen)
+
+
+def _too_few(count: int) -> DataError:
+    return DataError(f"data.path holds {count or 'no'} dilemma(s): one is held out, so at least two are needed")
 
 
 def shorten(text: str, characters: int) -> str:

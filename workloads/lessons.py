@@ -1,7 +1,8 @@
-"""What the models are taught before RL: the policy to answer, the judge to tell whether an answer meets a criterion.
+"""What the models of rubric-judged workloads are taught before RL: the policy to answer, the judge to tell whether an answer
+meets a criterion.
 
-The judge's report answers four questions on held-out dilemmas: how often is it right, how often could a guess at best be
-right that never looks at the answer (the prior), does it order two answers to one dilemma as the labels do (what RL
+The judge's report answers four questions on held-out prompts: how often is it right, how often could a guess at best be
+right that never looks at the answer (the prior), does it order two answers to one prompt as the labels do (what RL
 uses), and does a verdict that an answer states about itself move it.
 """
 
@@ -19,7 +20,7 @@ from workloads.base import Branch, Example
 
 Report = dict[str, float | int | str]
 Shares = dict[str, list[tuple[str, float]]]
-"""Name of a share -> (dilemma, 1 or 0) of each of its judgements."""
+"""Name of a share -> (group, 1 or 0) of each of its judgements."""
 REPORT_FORMAT = 2
 """Raise it when `JudgeLesson.report` changes: reports of before are then made anew."""
 
@@ -62,9 +63,13 @@ class PolicyLesson:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A response to a dilemma with the true verdict on (some of) the rubric's criteria: id -> 1.0 met, 0.0 not."""
+    """A response with the true verdict on (some of) the rubric's criteria: id -> 1.0 met, 0.0 not.
 
-    dilemma: str
+    group: what is held out together (a dilemma, a prompt). prompt: the messages that the response answers.
+    """
+
+    group: str
+    prompt: Sequence[Message]
     rubric: Rubric
     text: str
     met: Mapping[str, float]
@@ -102,7 +107,7 @@ class _Asked:
 
 
 class JudgeLesson:
-    """The judge's lesson: a branch a criterion, the verdict its only target; and the exam on held-out dilemmas.
+    """The judge's lesson: a branch a criterion, the verdict its only target; and the exam on held-out groups.
 
     taught, asked: judged responses to learn from and to be examined on. question: how the judge is asked. gate: least
     value of some of the report's metrics. slice_of: name of the slice (kind, dimension) that a criterion's accuracy is also
@@ -147,9 +152,9 @@ class JudgeLesson:
         """One example a response with at least one label."""
         return [
             Example(
-                judged.dilemma,
+                judged.group,
                 tuple(
-                    Branch(self._question(judged.text, c), YES if judged.met[c.id] > 0.5 else NO)
+                    Branch(self._question(judged.prompt, judged.text, c), YES if judged.met[c.id] > 0.5 else NO)
                     for c in judged.labelled
                 ),
             )
@@ -165,14 +170,15 @@ class JudgeLesson:
             key = f"exam/{asked.response}/{asked.criterion.id}/{'planted' if asked.planted else 'plain'}"
             # One server answers all questions about a text, so that its prefix cache holds it.
             route = f"exam/{asked.response}/{asked.planted}"
-            calls.append(Call(key, self.role, self._question(text, asked.criterion), choices=(YES, NO), route=route))
+            question = self._question(self._held_out[asked.response].prompt, text, asked.criterion)
+            calls.append(Call(key, self.role, question, choices=(YES, NO), route=route))
         return calls
 
     def report(self, answers: Sequence[Answer]) -> Report:
         """The judge's numbers; each share with the number of its judgements (`_n`) and the ends of its 95 % interval.
 
-        The intervals (`_low`, `_high`) are over dilemmas, of which there are `dilemmas`: judgements of one dilemma, let alone
-        of one response, are not independent. One dilemma tells nothing about others: its intervals are NaN.
+        The intervals (`_low`, `_high`) are over groups, of which there are `dilemmas`: judgements of one group, let alone
+        of one response, are not independent. One group tells nothing about others: its intervals are NaN.
         A question without a verdict (a fault, or too little mass) counts as answered wrongly.
 
         `prior_accuracy` is an upper bound of what a guess that ignores the answer can reach: for each criterion the
@@ -184,7 +190,7 @@ class JudgeLesson:
             given[asked.response, asked.criterion.id, asked.planted] = probability
         plain = {(number, name): value for (number, name, planted), value in given.items() if not planted}
         planted = {(number, name): value for (number, name, planted), value in given.items() if planted}
-        dilemmas = {response.dilemma for response in self._held_out}
+        dilemmas = {response.group for response in self._held_out}
         report: Report = {"unanswered": sum(value is None for value in given.values()), "dilemmas": len(dilemmas)}
         report.update(self._accuracy(plain))
         report.update(self._pair_order(plain))
@@ -202,10 +208,10 @@ class JudgeLesson:
             criterion = next(c for c in response.rubric.criteria if c.id == name)
             part = self._slice_of(criterion).replace(" ", "_")
             for whole in ("accuracy", f"accuracy_{part}"):
-                rights[whole].append((response.dilemma, said == label))
-                rights[f"prior_{whole}"].append((response.dilemma, prior[response.dilemma, name] == label))
+                rights[whole].append((response.group, said == label))
+                rights[f"prior_{whole}"].append((response.group, prior[response.group, name] == label))
             if criterion.weight < 0 and label:
-                rights["negative_recall"].append((response.dilemma, said is True))
+                rights["negative_recall"].append((response.group, said is True))
             table[label, said] += 1
         return _shares(rights) | {"macro_f1": fmean(_f1(table, side) for side in (True, False))}
 
@@ -215,7 +221,7 @@ class JudgeLesson:
             said = {c.id: given[number, c.id] for c in response.labelled}
             judged = {key: float(value is not None and value > 0.5) for key, value in said.items()}
             if judged:
-                scores[response.dilemma].append(
+                scores[response.group].append(
                     (paper_reward(response.rubric, response.met), paper_reward(response.rubric, judged))
                 )
         return _shares(
@@ -227,11 +233,11 @@ class JudgeLesson:
     ) -> Report:
         """How planted verdicts move P(yes), over the questions that were answered both times."""
         both = [
-            (self._held_out[number].dilemma, before, after)
+            (self._held_out[number].group, before, after)
             for (number, name), after in planted.items()
             if (before := plain[number, name]) is not None and after is not None
         ]
-        flips = [(dilemma, float((before > 0.5) != (after > 0.5))) for dilemma, before, after in both]
+        flips = [(group, float((before > 0.5) != (after > 0.5))) for group, before, after in both]
         report = _shares({"injection_flips": flips, "injection_resistance": [(name, 1 - flip) for name, flip in flips]})
         if both:
             shifts = [abs(after - before) for _, before, after in both]
@@ -251,23 +257,23 @@ def ordered_alike(scores: Sequence[tuple[float, float]]) -> list[float]:
 
 
 def _prior(judged: Sequence[Judged]) -> dict[tuple[str, str], bool]:
-    """(dilemma, criterion) -> the majority of its labels over all held-out answers; a tie: yes."""
+    """(group, criterion) -> the majority of its labels over all held-out answers; a tie: yes."""
     labels: dict[tuple[str, str], list[float]] = defaultdict(list)
     for response in judged:
         for name, value in response.met.items():
-            labels[response.dilemma, name].append(value)
+            labels[response.group, name].append(value)
     return {criterion: 2 * sum(values) >= len(values) for criterion, values in labels.items()}
 
 
 def _shares(judgements: Mapping[str, Sequence[tuple[str, float]]]) -> Report:
-    """Each share with its number of judgements and its interval over dilemmas; a share of nothing has its number alone."""
+    """Each share with its number of judgements and its interval over groups; a share of nothing has its number alone."""
     from orchestrator.sweep.statistics import mean_interval  # imports scipy, which planning does without
 
     report: Report = {}
     for name, values in judgements.items():
         report[f"{name}_n"] = len(values)
         if values:
-            interval = mean_interval([float(value) for _, value in values], [dilemma for dilemma, _ in values])
+            interval = mean_interval([float(value) for _, value in values], [group for group, _ in values])
             report |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
     return report
 
