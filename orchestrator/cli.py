@@ -207,15 +207,18 @@ def list_runs(storage: Storage = Path("runs")) -> None:
 @expected_errors
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="NAME, WORKLOAD/NAME or the run's folder.")],
+    unredacted: Annotated[
+        bool, typer.Option("--unredacted", help="Show texts too whose source forbids passing them on.")
+    ] = False,
     storage: Storage = Path("runs"),
 ) -> None:
-    """Report on a run: draw its plots anew and print its summary."""
+    """Report on a run: write its report.html and plots anew and print its summary."""
     from orchestrator.config.references import find_run
 
     folder = find_run(run, storage)
     from orchestrator.records.report import render
 
-    render(folder)
+    render(folder, unredacted=unredacted)
 
 
 @app.command()

@@ -283,7 +283,8 @@ class Director:
             "episodes/zero_variance_groups": selection.zero_variance_groups + len(groups) - len(found),
             "faults/retried": self._row.get("faults/retried", 0) + self._played.retried,
         }
-        episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold)
+        truths = self.workload.gold_verdicts
+        episode_files.write_step(self.folder, step, groups, selection.advantages, "train", gold, truths)
         self._check_unscored(groups)
         return self._wants_more(step, groups, len(trained)) or make_batch(selection, algorithm, cap)
 
@@ -308,7 +309,7 @@ class Director:
     def evaluate(self, step: int, logits: Sequence[LogitAnswer]) -> None:
         """Score the held-out episodes that were played with the judge and, where the world knows it, with the truth."""
         groups, gold = self._verdicts(logits)
-        episode_files.write_step(self.folder, step, groups, {}, "eval", gold)
+        episode_files.write_step(self.folder, step, groups, {}, "eval", gold, self.workload.gold_verdicts)
         self._check_unscored(groups)
         self._row |= evaluation_metrics(groups, gold, self.workload)
         self._row |= {f"eval/{name}": value for name, value in self.workload.metrics(groups).items()}
@@ -329,6 +330,8 @@ class Director:
         judged = counted.get("judge", {})
         if judged.get("prompt_tokens"):
             row["judge/cache_hit_rate"] = judged["cached_tokens"] / judged["prompt_tokens"]
+        for name in ("slowest", "slowest_ratio"):
+            row |= {f"servers/{role}_{name}": told[name] for role, told in counted.items() if name in told}
         row["faults/lost"] = sum(statistics.get("restarts", 0) for statistics in counted.values())
         self._log.append(step, row)
         self._row = {}

@@ -27,11 +27,15 @@ def stable_hash(*parts: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked. `reference` is what scoring needs (a rubric, a gold answer): plain JSON data, never shown to the model."""
+    """What is asked. `reference` is what scoring needs (a rubric, a gold answer): plain JSON data, never shown to the model.
+
+    restricted: the source forbids passing the text on; it is shown redacted in what may leave the run folder.
+    """
 
     id: str
     messages: tuple[Message, ...]
     reference: Mapping[str, Any] = field(default_factory=dict)
+    restricted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

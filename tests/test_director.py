@@ -71,6 +71,9 @@ class TinyWorkload:
     def gold(self, episode: Episode) -> float | None:
         return 0.25
 
+    def gold_verdicts(self, episode: Episode) -> dict[str, float]:
+        return {"asked": 1.0}
+
     def proxy(self, verdict: Scored) -> float:
         return verdict.reward
 
@@ -159,6 +162,7 @@ def test_one_step_from_tasks_to_a_batch_and_a_row(make: Make) -> None:
     stored = episode_files.read(director.folder, "train").to_pylist()
     assert [line["reward"] for line in stored] == pytest.approx([0.0, 0.1, 0.2, 0.3] * 2)
     assert {line["gold"] for line in stored} == {0.25}
+    assert {tuple(line["gold_verdicts"]) for line in stored} == {(("asked", 1.0),)}
     # standardised within the group: they sum to zero and rise with the reward
     advantages = [line["advantage"] for line in stored[:4]]
     assert sum(advantages) == pytest.approx(0)
@@ -220,6 +224,17 @@ def test_what_fleets_count_is_written_once(make: Make) -> None:
     assert (first["faults/lost"], first["judge/cache_hit_rate"]) == (3, 0.75)
     assert second["faults/lost"] == 0
     assert "judge/cache_hit_rate" not in second
+
+
+def test_the_slowest_server_of_a_role_is_on_record(make: Make) -> None:
+    director = make()
+    fakes(director)["policy"].statistics = {"slowest": 2.0, "slowest_ratio": 1.75}
+    director.close_step(1, {})
+    (row,) = metrics.read(director.folder.metrics_log)
+    assert {name: row[name] for name in row if name.startswith("servers/")} == {
+        "servers/policy_slowest": 2,
+        "servers/policy_slowest_ratio": 1.75,
+    }
 
 
 def test_a_judge_behind_a_url_is_asked_with_the_key_that_was_handed_over(tmp_path: Path) -> None:

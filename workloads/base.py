@@ -201,6 +201,10 @@ class Workload(Protocol):
         """The true worth on a 0–1 scale where the world knows it (the oracle), else None."""
         ...
 
+    def gold_verdicts(self, episode: Episode) -> Mapping[str, float]:
+        """The truth of each thing that a verdict's `judgements` tell, by the same names; empty where the world knows none."""
+        ...
+
     def proxy(self, verdict: Scored) -> float:
         """The judge's view of the same worth, on the scale of `gold`."""
         ...

@@ -255,6 +255,9 @@ class TrackingConfig:
         "`auto` is online when WANDB_API_KEY is set, else offline.",
         choices=("auto", "online", "offline", "disabled"),
     )
+    upload_checkpoint: bool = setting(
+        False, "Copy the last checkpoint into its W&B artifact, which else only says where the checkpoint lies."
+    )
 
 
 @dataclass

@@ -9,8 +9,9 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median_low
 from typing import Any, Protocol
 
 from orchestrator.errors import RunError
@@ -95,6 +96,18 @@ def server_of(call: Call, servers: int) -> int:
     return stable_hash(call.route or call.key) % servers
 
 
+def slowest(seconds: Mapping[int, float]) -> dict[str, float]:
+    """The number of the server that worked longest, and its time over the median's (of two servers the other's).
+
+    seconds: by server. Nothing where fewer than two worked.
+    """
+    usual = median_low(seconds.values()) if len(seconds) > 1 else 0.0
+    if usual <= 0:
+        return {}
+    index = max(seconds, key=lambda server: seconds[server])
+    return {"slowest": float(index), "slowest_ratio": seconds[index] / usual}
+
+
 @dataclass
 class Fleet:
     """Routes, checks, restarts, re-sends. Lives in one process at a time (rank 0).
@@ -115,6 +128,8 @@ class Fleet:
     _reported: int = 0
     _published: WeightVersion | None = None
     _statistics: dict[str, float] = field(default_factory=dict)
+    _seconds: dict[int, float] = field(default_factory=dict)
+    """Time at work since statistics were taken, by server."""
     busy: threading.RLock = field(default_factory=threading.RLock)
     """Held while servers work on a batch or take over weights: rollouts that run ahead share the fleet with the learner."""
     _sent: defaultdict[int, list[list[Call]]] = field(default_factory=lambda: defaultdict(list))
@@ -234,16 +249,18 @@ class Fleet:
             replies, statistics = self._receive(index, reference)
             for position, reply in zip(shares[index], replies, strict=True):
                 answers[position] = reply
+            self._seconds[index] = self._seconds.get(index, 0.0) + statistics["seconds"]
             for key, value in statistics.items():
                 self._statistics[key] = self._statistics.get(key, 0.0) + value
         return [answer for answer in answers if answer is not None]
 
     def take_statistics(self) -> dict[str, float]:
-        """What the servers counted, and their restarts, since the last call."""
+        """What the servers counted, their restarts, and who was `slowest`, since the last call."""
         with self.busy:
             taken, self._statistics = self._statistics, {}
+            seconds, self._seconds = self._seconds, {}
         restarts, self._reported = self.restarts - self._reported, self.restarts
-        return taken | {"restarts": float(restarts)}
+        return taken | slowest(seconds) | {"restarts": float(restarts)}
 
     def _expect(self, weights: WeightVersion) -> None:
         self._published, self.version = weights, weights.version

@@ -22,6 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.records.diagnosis import Monitor
 from orchestrator.records.ledger import PHASES
 
 logger = logging.getLogger("orchestrator")
@@ -103,6 +104,7 @@ class Display:
         self._tasks: dict[str, tuple[int, int, str]] = {}
         self._said: dict[str, float] = {}
         self._durations: deque[float] = deque(maxlen=_ETA_STEPS)
+        self._monitor = Monitor()
 
     def __enter__(self) -> Display:
         self.start()
@@ -170,7 +172,7 @@ class Display:
         self._phase = name
 
     def step(self, row: Mapping[str, float]) -> None:
-        """Show the row of a finished step."""
+        """Show the row of a finished step, and what it is the first to say is wrong."""
         # Evaluations are rare: the last one stays in the table until the next; its seconds do not.
         lasting = {name: value for name, value in self._row.items() if not name.startswith("time/")}
         self._row = lasting | dict(row)
@@ -178,6 +180,8 @@ class Display:
             self._durations.append(row["time/step_s"])
         if not self._terminal:
             logger.info(step_line(row, self._total, self.eta_s))
+        for finding in self._monitor.add(row):
+            logger.warning(str(finding))
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Show one line of events.jsonl. Raises ValueError for a kind that is none."""

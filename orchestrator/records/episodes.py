@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +38,8 @@ SCHEMA = pa.schema(
         pa.field("group_id", pa.string(), nullable=False),
         pa.field("sample", pa.int32(), nullable=False),
         pa.field("prompt", pa.string(), nullable=False),
+        pa.field("reference", pa.string()),
+        pa.field("restricted", pa.bool_()),
         *(pa.field(name, kind) for name, kind in _TURN),
         pa.field("reward", pa.float64()),
         pa.field("components", pa.map_(pa.string(), pa.float64())),
@@ -45,11 +47,13 @@ SCHEMA = pa.schema(
         pa.field("unscored", pa.string()),
         pa.field("advantage", pa.float64()),
         pa.field("gold", pa.float64()),
+        pa.field("gold_verdicts", pa.map_(pa.string(), pa.float64())),
         pa.field("turns", pa.list_(pa.struct([("role", pa.string()), *_TURN]))),
     ],
     metadata={"orchestrator.format": str(FORMAT)},
 )
-"""Columns of every part. `prompt`: the task's messages as JSON. `verdicts`: criterion -> P(yes). Null: none."""
+"""Columns of every part. `prompt`, `reference`: the task's messages and reference as JSON. `verdicts`: criterion -> P(yes);
+`gold_verdicts`: the same by the truth. Null: none; a null in `restricted` is false."""
 
 _PART = re.compile(r"(?P<split>\w+)-(?P<step>\d{6,})\.parquet")
 
@@ -61,10 +65,12 @@ def write_step(
     advantages: Mapping[str, float],
     split: str,
     gold: Mapping[str, float | None] | None = None,
+    gold_verdicts: Callable[[Episode], Mapping[str, float]] | None = None,
 ) -> None:
     """Write the episodes of one step as episodes/{split}-{step:06d}.parquet, replacing a file of the same name.
 
-    advantages, gold: by episode id; an episode that is not there has null. split: letters, digits, underscores.
+    advantages, gold: by episode id; an episode that is not there has null. gold_verdicts: the truth of an episode's verdicts.
+    split: letters, digits, underscores.
     """
     name = f"{split}-{step:06d}.parquet"
     if not _PART.fullmatch(name):
@@ -72,6 +78,7 @@ def write_step(
     rows = [
         _row(episode, verdict, split)
         | {"advantage": advantages.get(episode.id), "gold": (gold or {}).get(episode.id), "step": step}
+        | {"gold_verdicts": list(gold_verdicts(episode).items()) or None if gold_verdicts else None}
         for group in groups
         for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
     ]
@@ -88,6 +95,8 @@ def _row(episode: Episode, verdict: Verdict, split: str) -> dict[str, Any]:
         "group_id": f"{episode.step}/{episode.task.id}",
         "sample": episode.sample,
         "prompt": json.dumps([dict(message) for message in episode.task.messages], ensure_ascii=False),
+        "reference": json.dumps(dict(episode.task.reference), ensure_ascii=False) if episode.task.reference else None,
+        "restricted": episode.task.restricted,
         **(_turn(episode.trained[-1]) if episode.trained else {}),
         "reward": scored and scored.reward,
         "components": scored and list(scored.components.items()),

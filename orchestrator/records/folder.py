@@ -9,7 +9,7 @@ runs/<workload>/<name>/
     ledger.jsonl       seconds a phase;  ledger.parquet once it is compacted
     judge.json         how well the judge was taught
     summary.json       the numbers of the finished run
-    plots/             PNG
+    report.html        the run as one page;  plots/  its pictures as PNG
     wandb/             W&B's own files;  tracking.json remembers its run id and last step
 """
 
@@ -191,6 +191,10 @@ class RunFolder:
     @property
     def summary(self) -> Path:
         return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def plots(self) -> Path:

@@ -30,18 +30,21 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = (
     "#D55E00",
     "#F0E442",
 )
-GREY = "#888888"
+GREY, INK, GRID = "#888888", "#1A1B1E", "#E5E5E5"
 _PHASE_COLOURS = dict(
     zip((*PHASES, OTHER), (YELLOW, BLUE, ORANGE, "#666666", GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True)
 )
-_STYLE = {
+STYLE = {
     "font.size": 12,
     "axes.titlesize": 13,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.grid": True,
-    "grid.color": "#E5E5E5",
+    "grid.color": GRID,
+    **{f"{what}.color": INK for what in ("text", "xtick", "ytick")},
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.axisbelow": True,
     "legend.frameon": False,
     "legend.fontsize": 10.5,
@@ -49,6 +52,11 @@ _STYLE = {
     "figure.constrained_layout.use": True,
 }
 _DPI = 100
+_MANY_STEPS = 500
+"""Beyond so many, filled areas are pixels in an SVG too."""
+_LONG_LABEL = 30
+_IN_PICTURE = ("reward", "evaluation", "policy", "gap", "length", "time")
+"""The panels of run.png; the others are for the page."""
 
 Rows = Sequence[Mapping[str, float]]
 Panel = Callable[[Axes], None]
@@ -59,17 +67,25 @@ def draw(folder: RunFolder) -> list[Path]:
     drawn = []
     rows = metrics.read(folder.metrics_log)
     settings = folder.settings()
-    with mpl.rc_context(_STYLE):
-        panels = _run_panels(rows, settings)
+    with mpl.rc_context(STYLE):
+        found = _run_panels(rows, settings)
+        panels = [found[name] for name in _IN_PICTURE if name in found]
         if panels:
             drawn.append(_save(_figure(panels, f"{folder.workload}/{folder.name}"), folder.plots / "run.png"))
         judged = read_json(folder.judge) if folder.judge.exists() else {}
-        panels = _judge_panels(judged, settings)
+        panels = list(_judge_panels(judged, settings).values())
         if panels:
             dilemmas = f" ({judged['dilemmas']} dilemmas)" if "dilemmas" in judged else ""
             title = f"Judge of {folder.workload}/{folder.name}, on held-out data{dilemmas}"
             drawn.append(_save(_figure(panels, title, columns=2), folder.plots / "judge.png"))
     return drawn
+
+
+def run_panels(folder: RunFolder) -> dict[str, Panel]:
+    """Every panel that the run folder has data for, by name; to be drawn under `STYLE`."""
+    rows, settings = metrics.read(folder.metrics_log), folder.settings()
+    judged = read_json(folder.judge) if folder.judge.exists() else {}
+    return _run_panels(rows, settings) | _judge_panels(judged, settings)
 
 
 def _figure(panels: Sequence[Panel], title: str, columns: int = 3) -> Figure:
@@ -89,23 +105,28 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _run_panels(rows: Rows, settings: Mapping[str, Any]) -> list[Panel]:
-    """The panels that the rows have data for."""
+def _run_panels(rows: Rows, settings: Mapping[str, Any]) -> dict[str, Panel]:
+    """The panels that the rows have data for, by name."""
     bound = (settings.get("limits") or {}).get("logprob_gap_max")
-    candidates: list[tuple[str, Panel]] = [
-        ("reward/mean", lambda axes: _reward(axes, rows)),
-        ("eval/", lambda axes: _evaluation(axes, rows)),
-        ("policy/", lambda axes: _policy(axes, rows)),
-        ("sync/logprob_gap_", lambda axes: _gap(axes, rows, bound)),
-        ("episodes/length", lambda axes: _length(axes, rows)),
-        ("time/", lambda axes: _time(axes, rows)),
-    ]
+    candidates: dict[str, tuple[str, Panel]] = {
+        "reward": ("reward/mean", lambda axes: _reward(axes, rows)),
+        "evaluation": ("eval/", lambda axes: _evaluation(axes, rows)),
+        "gold": ("eval/oracle", lambda axes: _gold(axes, rows)),
+        "policy": ("policy/", lambda axes: _policy(axes, rows)),
+        "gap": ("sync/logprob_gap_", lambda axes: _gap(axes, rows, bound)),
+        "length": ("episodes/length", lambda axes: _length(axes, rows)),
+        "time": ("time/", lambda axes: _time(axes, rows)),
+        "faults": ("faults/", lambda axes: _faults(axes, rows)),
+    }
     training = [row for row in rows if row["step"] > 0]
-    return [
-        panel
-        for prefix, panel in candidates
-        if any(name.startswith(prefix) for row in (rows if prefix == "eval/" else training) for name in row)
-    ]
+    found = {
+        name: panel
+        for name, (prefix, panel) in candidates.items()
+        if any(key.startswith(prefix) for row in (rows if prefix.startswith("eval/") else training) for key in row)
+    }
+    if not any(value for row in training for name, value in row.items() if name.startswith("faults/")):
+        found.pop("faults", None)
+    return found
 
 
 def _line(axes: Axes, rows: Rows, name: str, **style: Any) -> bool:
@@ -136,6 +157,8 @@ def _legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Below the panel, where it hides no line."""
     if handles:
         columns = len(handles) if len(handles) < 4 else 4 if len(handles) > 6 else math.ceil(len(handles) / 2)
+        if max(map(len, labels)) > _LONG_LABEL:
+            columns = 1
         spacing = {"columnspacing": 1.4, "handlelength": 1.6}
         axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, **spacing)
 
@@ -174,6 +197,28 @@ def _evaluation(axes: Axes, rows: Rows) -> None:
     _finish(axes, "Held-out score, 95 % interval", "score (0–1)")
 
 
+def _gold(axes: Axes, rows: Rows) -> None:
+    judged = dict(zip(*metrics.series(rows, "eval/judge"), strict=True))
+    truths = dict(zip(*metrics.series(rows, "eval/oracle"), strict=True))
+    steps = sorted(judged.keys() & truths.keys())
+    points = [judged[step] for step in steps], [truths[step] for step in steps]
+    axes.plot(*points, color=BLUE, marker="o", markersize=5, label="an evaluation")
+    for place, step in ((place, steps[place]) for place in {0, len(steps) - 1} if steps):
+        spot = points[0][place], points[1][place]
+        axes.annotate(f"step {step}", spot, (9, -4), textcoords="offset points", fontsize=10.5)
+    axes.axline((0.5, 0.5), slope=1, color=GREY, linestyle=":", linewidth=1.6, label="the judge is right")
+    _finish(axes, "Gold against proxy", "oracle (0–1)")
+    axes.set_xlabel("judge (0–1)")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+
+
+def _faults(axes: Axes, rows: Rows) -> None:
+    for name, colour in (("retried", ORANGE), ("unscored", RED), ("lost", PINK)):
+        _line(axes, rows, f"faults/{name}", color=colour, label=name)
+    axes.set_ylim(bottom=0)
+    _finish(axes, "Faults", "a step")
+
+
 def _policy(axes: Axes, rows: Rows) -> None:
     _line(axes, rows, "policy/entropy", color=BLUE, label="entropy (left)")
     twin = axes.twinx()
@@ -192,7 +237,7 @@ def _gap(axes: Axes, rows: Rows, bound: float | None) -> None:
         positive = [row for row in rows if row.get(name, 0) > 0]
         _line(axes, positive, name, color=colour, label=statistic)
     if bound:
-        axes.axhline(bound, color="black", linestyle="--", linewidth=1.4, label="bound: the run stops")
+        axes.axhline(bound, color=INK, linestyle="--", linewidth=1.4, label="bound: the run stops")
     axes.set_yscale("log")
     _finish(axes, "Trainer–engine log-probability gap", "nats (log scale)")
 
@@ -217,7 +262,9 @@ def _time(axes: Axes, rows: Rows) -> None:
         # Half a step more on both sides, so that the first and the last step are as wide as the others.
         wide = [steps[0] - 0.5, *steps, steps[-1] + 0.5]
         stacks = [[values[0], *values, values[-1]] for values in seconds]
-        axes.stackplot(wide, *stacks, labels=names, colors=colours, step="mid", linewidth=0)
+        axes.stackplot(
+            wide, *stacks, labels=names, colors=colours, step="mid", linewidth=0, rasterized=len(steps) > _MANY_STEPS
+        )
         axes.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
     # Teaching takes minutes and would dwarf the steps.
     before = {name: sum(row.get(f"time/{name}_s", 0) for row in rows if row["step"] == 0) for name in ("teach", "eval")}
@@ -225,7 +272,7 @@ def _time(axes: Axes, rows: Rows) -> None:
     _finish(axes, "Time a step" + (f" (before: {told})" if told else ""), "seconds")
 
 
-def _judge_panels(report: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Panel]:
+def _judge_panels(report: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Panel]:
     """From the judge's lesson report, whose shares have `_n`, `_low` and `_high` beside them."""
     kinds = sorted(name for name in report if name.startswith("accuracy_") and f"{name}_n" in report)
     accuracies = [name for name in ("accuracy", *kinds) if name in report]
@@ -234,11 +281,12 @@ def _judge_panels(report: Mapping[str, Any], settings: Mapping[str, Any]) -> lis
     bounds = {name: judge[f"gate_{name}"] for name in ("accuracy", "pair_order") if judge.get(f"gate_{name}")}
     if judge.get("gate_injection_flips", 1) < 1:
         bounds["injection_flips"] = judge["gate_injection_flips"]
-    panels: list[Panel] = []
+    panels: dict[str, Panel] = {}
     if accuracies:
-        panels.append(lambda axes: _shares(axes, report, accuracies, bounds, "Accuracy by kind of criterion"))
+        title = "Accuracy by kind of criterion"
+        panels["accuracy"] = lambda axes: _shares(axes, report, accuracies, bounds, title)
     if others:
-        panels.append(lambda axes: _shares(axes, report, others, bounds, "What a reward needs of a judge"))
+        panels["judge"] = lambda axes: _shares(axes, report, others, bounds, "What a reward needs of a judge")
     return panels
 
 
@@ -269,7 +317,7 @@ def _shares(
     styles: dict[str, dict[str, Any]] = {
         _JUDGE: {"marker": "o", "color": BLUE, "markersize": 9},
         _PRIOR: {"marker": "D", "color": ORANGE, "markersize": 8, "fillstyle": "none"},
-        _BOUND: {"marker": "|", "color": "black", "markersize": 22, "markeredgewidth": 2},
+        _BOUND: {"marker": "|", "color": INK, "markersize": 22, "markeredgewidth": 2},
     }
     for label, style in styles.items():
         if label in marks:

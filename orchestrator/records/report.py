@@ -13,20 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.records import episodes, ledger, metrics, plots
-from orchestrator.records.display import duration
+from orchestrator.records import episodes, ledger, metrics, page, plots
+from orchestrator.records.diagnosis import diagnose
 from orchestrator.records.folder import FORMAT, RunFolder, read_json
+from orchestrator.records.headline import headline
 from orchestrator.sweep.statistics import Interval, mean_interval
 
 _EVALUATED = ("eval/oracle", "eval/judge")
 _BEST_OF = ("eval/best_of", "eval/best_of_n", "eval/best_of_n_judge")
-_JUDGE_SHARES = {
-    "accuracy": "judge: held-out accuracy",
-    "prior_accuracy": "judge: best guess that ignores the answer",
-    "pair_order": "judge: pairs in the right order",
-    "negative_recall": "judge: recall on negative criteria",
-    "injection_flips": "judge: turned by a planted verdict",
-}
 
 
 def summarise(
@@ -63,6 +57,8 @@ def summarise(
     times = ledger.read(folder.ledger_log)
     if times.num_rows:
         summary |= _times(times)
+    if rows:
+        summary["diagnosis"] = [finding.to_json() for finding in diagnose(rows)]
     if peak_memory_bytes is not None:
         summary["peak_memory_bytes"] = peak_memory_bytes
     return summary
@@ -125,15 +121,26 @@ def _times(times: pa.Table) -> dict[str, Any]:
     }
 
 
-def render(folder: RunFolder | Path, console: Console | None = None) -> None:
-    """Draw the plots and show what was gained, where everything lies and what to try next."""
+def render(folder: RunFolder | Path, console: Console | None = None, unredacted: bool = False) -> None:
+    """Draw the plots, write report.html and show what was gained, what is wrong, where everything lies and what to try next.
+
+    unredacted: report.html shows texts too whose source forbids passing them on.
+    """
     folder = folder if isinstance(folder, RunFolder) else RunFolder.open(folder)
     console = console or Console()
     pictures = plots.draw(folder)
     summary = read_json(folder.summary) if folder.summary.exists() else summarise(folder)
+    findings = diagnose(metrics.read(folder.metrics_log))
+    page.write(folder, summary, findings, unredacted)
     console.print(_results(summary))
     if "reason" in summary:
         console.print(Text(summary["reason"], style="red"), soft_wrap=True)
+    for finding in findings:
+        over = "" if finding.lasting else " (over by the end)"
+        told = Text.assemble(
+            (f"{finding.name}{over}", "yellow"), f", step {finding.step}: {finding.says}. {finding.remedy}"
+        )
+        console.print(told, soft_wrap=True, highlight=False)
     console.print(_places(folder, pictures))
     console.print("[bold]Next[/bold]")
     # A name alone is looked for in runs/.
@@ -152,62 +159,11 @@ def _results(summary: Mapping[str, Any]) -> Table:
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("n", justify="right")
-    for label, key in (("held-out oracle", "oracle"), ("held-out judge", "judge")):
-        for when in ("first", "last", "best"):
-            values = summary.get(when, {})
-            if key in values:
-                interval = _interval(values.get(f"{key}_low"), values.get(f"{key}_high"))
-                name = f"{label}, {when} (step {values['step']})"
-                table.add_row(name, f"{values[key]:.3f}", interval, f"{values['n']:.0f}" if "n" in values else "")
-    if "oracle_gain" in summary:
-        gain = summary["oracle_gain"]
-        shown = f"[bold]{gain['mean']:+.3f}"
-        table.add_row("[bold]gain of the oracle score", shown, _interval(gain["low"], gain["high"]), f"{gain['n']}")
-    for key, by in (("best_of_n", ""), ("best_of_n_judge", ", by the judge")):
-        if key in summary:
-            table.add_row(f"best of {summary['best_of']:.0f} of the starting policy{by}", f"{summary[key]:.3f}", "", "")
-    table.add_section()
-    judge = summary.get("judge", {})
-    for key, label in _JUDGE_SHARES.items():
-        if isinstance(judge.get(key), float | int):
-            interval = _interval(judge.get(f"{key}_low"), judge.get(f"{key}_high"))
-            table.add_row(label, f"{judge[key]:.3f}", interval, f"{judge.get(f'{key}_n', '')}")
-    if "dilemmas" in judge:
-        table.add_row("judge: dilemmas, which its intervals are over", "", "", f"{judge['dilemmas']}")
-    table.add_section()
-    for label, value in _details(summary):
-        table.add_row(label, value, "", "")
+    for section in headline(summary):
+        for line in section:
+            table.add_row(line.label, line.value, line.interval, line.n, style="bold" if line.main else None)
+        table.add_section()
     return table
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    return f"{low:.3f} … {high:.3f}"
-
-
-def _details(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Label and text of everything that has no interval."""
-    details = []
-    if "gold_gap" in summary.get("last", {}):
-        details.append(("judge minus oracle at the end", f"{summary['last']['gold_gap']:+.3f}"))
-    if "logprob_gap_max" in summary:
-        details.append(("largest trainer-engine gap", f"{summary['logprob_gap_max']:.1e} nats"))
-    if "tokens_generated" in summary:
-        details.append(("tokens generated", f"{summary['tokens_generated']:,}"))
-    if "seconds" in summary:
-        seconds = summary["seconds"]
-        details.append(("time in steps and evaluations", duration(seconds["total"])))
-        largest = sorted(((value, name) for name, value in seconds.items() if name != "total"), reverse=True)[:4]
-        details += [(f"  {name}", duration(value)) for value, name in largest]
-    if summary.get("gpu_seconds"):
-        details.append(("GPU time", duration(summary["gpu_seconds"])))
-    if "peak_memory_bytes" in summary:
-        details.append(("peak memory, all processes", f"{summary['peak_memory_bytes'] / 1e9:.1f} GB"))
-    if any(summary.get("faults", {}).values()):
-        faults = "  ".join(f"{name} {count}" for name, count in summary["faults"].items() if count)
-        details.append(("faults", faults))
-    return details
 
 
 def _places(folder: RunFolder, pictures: Sequence[Path]) -> Table:
@@ -217,6 +173,7 @@ def _places(folder: RunFolder, pictures: Sequence[Path]) -> Table:
     checkpoint = folder.newest_checkpoint()
     places: list[tuple[str, Path | None]] = [
         ("run", folder.path),
+        ("report", folder.report),
         ("settings", folder.config),
         ("numbers", folder.metrics_parquet if folder.metrics_parquet.exists() else folder.metrics_log),
         ("episodes", folder.episodes if episodes.parts(folder) else None),

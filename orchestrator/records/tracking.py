@@ -1,4 +1,5 @@
-"""Weights & Biases: a mirror of metrics.jsonl, kept by the driver. The only file that imports wandb.
+"""Weights & Biases: a mirror of metrics.jsonl, kept by the driver, with some of the episodes of each evaluation and, at the end,
+the checkpoint as an artifact. The only file that imports wandb.
 
 Offline unless WANDB_API_KEY is set (`wandb sync RUN/wandb/offline-run-*` uploads later). The run id is made once and
 kept in tracking.json with the last step that was sent, so that a run that starts again goes on in the same W&B run and
@@ -12,12 +13,16 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from orchestrator.config.schema import RunConfig
-from orchestrator.records.folder import RunFolder, plain, read_json, write_json
+from orchestrator.records import samples
+from orchestrator.records.folder import RunFolder, plain, read_json, step_of, write_json
 
 Mode = Literal["online", "offline", "disabled"]
+MOST_EPISODES = 64
+"""Episodes of an evaluation that are sent."""
 _logger = logging.getLogger("orchestrator")
 
 
@@ -25,6 +30,8 @@ class Sink(Protocol):
     """The part of a W&B run that is used."""
 
     def log(self, data: dict[str, Any], step: int) -> None: ...
+
+    def log_artifact(self, artifact: Any) -> Any: ...
 
     def finish(self) -> None: ...
 
@@ -48,6 +55,7 @@ class Tracker:
         # Another id is another W&B run, which has seen no step yet.
         self.last_step: int = known.get("last_step", -1) if known.get("id") == self.run_id else -1
         self.mode: Mode = resolve_mode(config.tracking.mode)
+        self._upload = config.tracking.upload_checkpoint
         self._sink: Sink | None = None
         if self.mode != "disabled":
             self._remember()
@@ -63,14 +71,37 @@ class Tracker:
         # Remembered first: a crash between the two loses a step of the mirror instead of sending it twice.
         self.last_step = step
         self._remember()
-        values = {name: value for name, value in metrics.items() if name != "step"}
-        self._guarded("logging to", lambda: sink.log(values, step=step))
+        values: dict[str, Any] = {name: value for name, value in metrics.items() if name != "step"}
+        evaluated = any(name.startswith("eval/") for name in values)
+
+        def send() -> None:
+            sink.log(values | ({"eval/episodes": _table(self._folder, step)} if evaluated else {}), step=step)
+
+        self._guarded("logging to", send)
 
     def finish(self) -> None:
-        """Close the W&B run. May be called twice."""
+        """Send the newest checkpoint's artifact and close the W&B run. May be called twice."""
         sink, self._sink = self._sink, None
-        if sink is not None:
-            self._guarded("finishing", sink.finish)
+        if sink is None:
+            return
+        checkpoint = self._folder.newest_checkpoint()
+        if checkpoint is not None and (checkpoint / "hf").is_dir():
+            self._guarded("sending the checkpoint to", lambda: sink.log_artifact(self._artifact(checkpoint)))
+        self._guarded("finishing", sink.finish)
+
+    def _artifact(self, checkpoint: Path) -> Any:
+        """The model of a checkpoint: a copy of it, or where it lies."""
+        import wandb
+
+        artifact = wandb.Artifact(
+            f"{self._folder.workload}-{self.run_id}", "model", metadata={"step": step_of(checkpoint)}
+        )
+        if self._upload:
+            artifact.add_dir(str(checkpoint / "hf"), skip_cache=True, policy="immutable")
+        else:
+            # Without a checksum of its own, which would read all of it.
+            artifact.add_reference((checkpoint / "hf").resolve().as_uri(), checksum=False)
+        return artifact
 
     def _remember(self) -> None:
         write_json(self._folder.tracking, {"id": self.run_id, "last_step": self.last_step})
@@ -89,6 +120,24 @@ class Tracker:
             )
             self._sink = None
             return None
+
+
+def _table(folder: RunFolder, step: int) -> Any:
+    """Some of an evaluation's episodes with their verdicts; restricted ones redacted."""
+    import wandb
+
+    rows, _ = samples.choose(folder, MOST_EPISODES, "eval", [step])
+    columns = ["task", "sample", "prompt", "completion", "reward", "gold", "verdicts", "unscored"]
+    table = wandb.Table(columns=columns)
+    for row in rows:
+        asked = "\n\n".join(message["content"] for message in row["prompt"])
+        texts = {criterion["id"]: criterion["text"] for criterion in samples.criteria_of(row)}
+        told = [f"{value:.2f} {texts.get(name, name)}" for name, value in row["verdicts"].items()]
+        numbers = row["reward"], row["gold"]
+        table.add_data(
+            row["task_id"], row["sample"], asked, row["completion"], *numbers, "\n".join(told), row["unscored"]
+        )
+    return table
 
 
 def resolve_mode(mode: str) -> Mode:

@@ -208,7 +208,8 @@ class FakeServer:
             time.sleep(1.5)
         if self._due("raise", count):
             raise ValueError("no single token spells 'yes'")
-        return [answer_to(call, self._version) for call in calls], {"prompt_tokens": float(len(calls))}
+        counted = {"prompt_tokens": float(len(calls)), "seconds": float(len(calls))}
+        return [answer_to(call, self._version) for call in calls], counted
 
     def _due(self, kind: str, number: int) -> bool:
         troubles = (Trouble(**values) for values in json.loads((self._folder / TROUBLES).read_text()))

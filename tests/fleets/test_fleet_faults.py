@@ -68,6 +68,13 @@ def batch(index: int) -> str:
     return "batch " + " ".join(SHARES[index])
 
 
+def counted(rounds: int, restarts: int) -> dict[str, float]:
+    """Of eight calls a round, one token and one second each, policy-0 has five and policy-1 three."""
+    calls = 8.0 * rounds
+    slow = {"slowest": 0.0, "slowest_ratio": 5 / 3}
+    return {"prompt_tokens": calls, "seconds": calls, **slow, "restarts": float(restarts)}
+
+
 def test_calls_go_to_servers_by_their_key_alone(start: Start, folder: Path) -> None:
     """Both servers have work; another order of the calls changes no call's server."""
     fleet = start()
@@ -79,8 +86,7 @@ def test_calls_go_to_servers_by_their_key_alone(start: Start, folder: Path) -> N
     for index in (0, 1):
         reverse = "batch " + " ".join(SHARES[index][::-1])
         assert journal(folder, f"policy-{index}") == ["update 1", batch(index), reverse]
-    # two rounds of eight calls, one token each
-    assert fleet.take_statistics() == {"prompt_tokens": 16.0, "restarts": 0.0}
+    assert fleet.take_statistics() == counted(rounds=2, restarts=0)
     assert fleet.take_statistics() == {"restarts": 0.0}
     assert fleet.complete([]) == []
 
@@ -121,7 +127,7 @@ def test_a_death_in_a_batch_changes_no_answer_and_costs_the_others_nothing(
     assert alive == ["update 1", batch(1), "update 2", batch(1)]
     assert fleet.restarts == 1
     # two rounds of eight; the batch that was lost is not counted twice
-    assert fleet.take_statistics() == {"prompt_tokens": 16.0, "restarts": 1.0}
+    assert fleet.take_statistics() == counted(rounds=2, restarts=1)
     # of the restarts, too, those since the last call
     assert fleet.take_statistics() == {"restarts": 0.0}
     assert fleet.restarts == 1
@@ -141,7 +147,7 @@ def test_a_death_within_a_step_brings_back_what_its_prefix_cache_held(start: Sta
     expected = ["update 1", batch(0), batch(0), second, "start", "update 1", batch(0), second]
     assert journal(folder, "policy-0") == expected
     # three rounds of eight: what was given again is not counted again
-    assert fleet.take_statistics() == {"prompt_tokens": 24.0, "restarts": 1.0}
+    assert fleet.take_statistics() == counted(rounds=3, restarts=1)
 
 
 def test_a_death_between_two_batches_of_a_step_is_noticed_without_weights_too(pair: Any, tmp_path: Path) -> None:

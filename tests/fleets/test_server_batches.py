@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
-from orchestrator.fleets.fleet import server_of
+from orchestrator.fleets.fleet import server_of, slowest
 from orchestrator.fleets.server import MissedBatchesError, StaleWeightsError, VllmServer
 from orchestrator.fleets.specs import ServerSpec
 from orchestrator.learning.tokenizer import build_tokenizer
@@ -163,3 +163,10 @@ def test_a_template_that_thinks_by_default_is_told_not_to(
     server._spec = ServerSpec("judge", 0, "x", True, ModelConfig(thinking=thinking), FleetConfig())
     ids = server._render(Call("k", "judge", ({"role": "user", "content": "we owe"},), choices=("yes",)))
     assert tokenizer.decode(ids).strip() == expected
+
+
+# Of three servers the median is 2 s; of two it is the faster one's, 4 s. One server, or none that worked, has no other to wait for.
+def test_the_slowest_server_is_compared_with_the_median() -> None:
+    assert slowest({0: 1.0, 1: 2.0, 4: 5.0}) == {"slowest": 4.0, "slowest_ratio": 2.5}
+    assert slowest({0: 6.0, 1: 4.0}) == {"slowest": 0.0, "slowest_ratio": 1.5}
+    assert slowest({0: 6.0}) == slowest({}) == slowest({0: 0.0, 1: 0.0}) == {}

@@ -165,3 +165,12 @@ def test_ctrl_c_on_a_terminal_gives_the_cursor_back() -> None:
     _, errors = program.communicate(timeout=30)
     assert b"KeyboardInterrupt" in errors
     assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")
+
+
+# The mean of five shares of 0.4 is above the bound of 0.2; five steps are needed to say so.
+def test_an_alarm_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "orchestrator"), Display("x", 9, terminal=False) as display:
+        for step in range(9):
+            display.step({"step": step, "episodes/truncated_share": 0.4})
+    (record,) = caplog.records
+    assert record.getMessage().startswith("step 4: answers are cut off: 40% of the answers of the last 5 steps")

@@ -67,18 +67,22 @@ def test_pictures_are_drawn_at_readme_width(fake_run: RunFolder) -> None:
 
 def test_panels_without_data_are_left_out(fake_run: RunFolder) -> None:
     rows = metrics.read(fake_run.metrics_log)
-    assert len(plots._run_panels(rows, {})) == 6
+    assert list(plots._run_panels(rows, {})) == [
+        "reward", "evaluation", "gold", "policy", "gap", "length", "time", "faults"
+    ]  # fmt: skip
     no_policy = [{name: value for name, value in row.items() if "policy" not in name} for row in rows]
-    assert len(plots._run_panels(no_policy, {})) == 5
-    assert len(plots._run_panels(rows[:1], {})) == 1
-    assert plots._run_panels([], {}) == []
+    assert "policy" not in plots._run_panels(no_policy, {})
+    assert list(plots._run_panels(rows[:1], {})) == ["evaluation", "gold"]
+    assert plots._run_panels([], {}) == {}
+    # The one fault is in step 7.
+    assert "faults" not in plots._run_panels(rows[:7], {})
 
 
 def test_the_judges_panels_follow_its_report(fake_run: RunFolder) -> None:
     shares = {"accuracy": 0.9, "accuracy_n": 10, "accuracy_low": 0.6, "accuracy_high": 0.98}
-    assert len(plots._judge_panels(shares, {})) == 1
-    assert len(plots._judge_panels(shares | {"pair_order": 0.8}, fake_run.settings())) == 2
-    assert plots._judge_panels({"unanswered": 0}, {}) == []
+    assert list(plots._judge_panels(shares, {})) == ["accuracy"]
+    assert list(plots._judge_panels(shares | {"pair_order": 0.8}, fake_run.settings())) == ["accuracy", "judge"]
+    assert plots._judge_panels({"unanswered": 0}, {}) == {}
 
 
 def test_nothing_to_draw_draws_nothing(tmp_path: Path) -> None:
@@ -93,7 +97,9 @@ def test_the_end_of_a_run_says_what_was_gained_and_what_is_next(fake_run: RunFol
     report.render(fake_run, Console(file=screen, width=300))
     shown = screen.getvalue()
     assert "judge: pairs in the right order" in shown
+    assert fake_run.report.is_file()
     for text in (
+        "report.html",
         "+0.250",
         "0.250 … 0.250",
         "0.610 … 0.690",
@@ -120,6 +126,20 @@ def test_a_run_in_python(fake_run: RunFolder) -> None:
     assert run.metrics().num_rows == 31
     with pytest.raises(FileNotFoundError):
         Run(fake_run.path / "episodes")
+
+
+# Half of the answers are cut off in the last five of six steps; the mean of five reaches 0.2 in the fifth: (0 + 4 * 0.5) / 5.
+def test_what_is_wrong_is_in_the_summary_and_at_the_end_of_a_run(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig(steps=6))
+    log = metrics.MetricsLog(folder.metrics_log)
+    for step in range(6):
+        log.append(step, {"episodes/truncated_share": 0.5 if step else 0.0})
+    (found,) = report.summarise(folder)["diagnosis"]
+    assert (found["name"], found["step"], found["lasting"]) == ("answers are cut off", 4, True)
+    screen = io.StringIO()
+    report.render(folder, Console(file=screen, width=300))
+    assert "answers are cut off, step 4: 50% of the answers of the last 5 steps were cut off" in screen.getvalue()
+    assert "rollout.max_completion_tokens" in screen.getvalue()
 
 
 # 40 is of a former course: the run went back to 20 and has saved 30 since. A LATEST whose folder is gone names nothing.

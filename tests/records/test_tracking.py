@@ -4,14 +4,18 @@ import logging
 import os
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_run import make_group
 
 from orchestrator.config.schema import RunConfig, TrackingConfig
+from orchestrator.records import episodes, samples
 from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.records.tracking import Tracker, resolve_mode
+from orchestrator.values import Group
 
 
 class Sink:
@@ -19,6 +23,7 @@ class Sink:
 
     def __init__(self, fails_at: int = 10**9) -> None:
         self.sent: list[tuple[int, dict[str, Any]]] = []
+        self.artifacts: list[Any] = []
         self.finished = 0
         self.fails_at = fails_at
 
@@ -27,12 +32,16 @@ class Sink:
             raise ConnectionError("no answer")
         self.sent.append((step, data))
 
+    def log_artifact(self, artifact: Any) -> None:
+        assert not self.finished
+        self.artifacts.append(artifact)
+
     def finish(self) -> None:
         self.finished += 1
 
 
-def made(tmp_path: Path, mode: str = "offline") -> tuple[RunConfig, RunFolder]:
-    config = RunConfig(workload="rlvr", tracking=TrackingConfig(mode=mode))
+def made(tmp_path: Path, mode: str = "offline", upload: bool = False) -> tuple[RunConfig, RunFolder]:
+    config = RunConfig(workload="rlvr", tracking=TrackingConfig(mode=mode, upload_checkpoint=upload))
     return config, RunFolder.create(tmp_path, "rlvr", "a", config)
 
 
@@ -97,6 +106,58 @@ def test_the_mode_follows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [resolve_mode(mode) for mode in ("auto", "online", "disabled")] == ["offline", "online", "disabled"]
     monkeypatch.setenv("WANDB_API_KEY", "k")
     assert [resolve_mode(mode) for mode in ("auto", "offline")] == ["online", "offline"]
+
+
+# 70 held-out answers in step 2, of which 64 are sent; another split's and another step's are not.
+def test_an_evaluation_comes_with_some_of_its_episodes(tmp_path: Path) -> None:
+    config, folder = made(tmp_path)
+    sink = Sink()
+    for step, split in ((1, "eval"), (2, "eval"), (2, "train")):
+        groups = [make_group(step, f"t{number}", [0.25, 0.5]) for number in range(35)]
+        episodes.write_step(folder, step, groups, {}, split)
+    tracker = Tracker(config, folder, connect=lambda *_: sink)
+    tracker.log(1, {"reward/mean": 0.5})
+    tracker.log(2, {"reward/mean": 0.5, "eval/judge": 0.4})
+    assert sink.sent[0] == (1, {"reward/mean": 0.5})
+    table = sink.sent[1][1]["eval/episodes"]
+    assert len(table.data) == 64
+    first = dict(zip(table.columns, table.data[0], strict=True))
+    assert (first["prompt"], first["completion"], first["verdicts"]) == ("dilemma t0", "answer 0 é", "0.90 c0\n0.10 c1")
+
+
+def test_restricted_episodes_are_sent_redacted(tmp_path: Path) -> None:
+    config, folder = made(tmp_path)
+    sink = Sink()
+    group = make_group(2, "t", [0.25])
+    secret = Group(tuple(replace(e, task=replace(e.task, restricted=True)) for e in group.episodes), group.verdicts)
+    episodes.write_step(folder, 2, [secret], {}, "eval")
+    Tracker(config, folder, connect=lambda *_: sink).log(2, {"eval/judge": 0.4})
+    ((*_, prompt, completion, reward, _, _, _),) = sink.sent[0][1]["eval/episodes"].data
+    assert prompt == f"{samples.REDACTED} (9 characters)"
+    assert completion == f"{samples.REDACTED} (10 characters)"
+    assert reward == 0.25
+
+
+# 5 bytes of weights: by default only their place goes to W&B, else the file itself with its size.
+@pytest.mark.parametrize("upload", [False, True])
+def test_the_last_checkpoint_is_an_artifact(tmp_path: Path, upload: bool) -> None:
+    config, folder = made(tmp_path, upload=upload)
+    weights = folder.checkpoints / "step-000008" / "hf" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"12345")
+    (folder.checkpoints / "LATEST").write_text("step-000008")
+    sink = Sink()
+    tracker = Tracker(config, folder, "run7", connect=lambda *_: sink)
+    tracker.finish()
+    tracker.finish()
+    (artifact,) = sink.artifacts
+    assert (artifact.name, artifact.type, artifact.metadata) == ("rlvr-run7", "model", {"step": 8})
+    entries = artifact.manifest.entries
+    if upload:
+        assert (list(entries), entries["model.safetensors"].size) == (["model.safetensors"], 5)
+    else:
+        assert [entry.ref for entry in entries.values()] == [weights.resolve().as_uri()]
+    assert sink.finished == 1
 
 
 def test_disabled_leaves_no_trace(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ ray.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import cycle, islice
@@ -26,6 +26,7 @@ from orchestrator.rollouts.rubrics import (
     RubricReward,
     judged_metrics,
     official_score,
+    rubric_of,
 )
 from orchestrator.values import Episode, Group, Message, Scored, Task, stable_hash
 from workloads import lessons
@@ -119,8 +120,11 @@ class Workload:
         """The oracle's official score (0–1) in the miniature world; real data has none."""
         if not self._mini:
             return None
-        rubric = Rubric.from_json(episode.task.reference["rubric"])
-        return official_score(rubric, world.verdicts(rubric, episode.text))
+        return official_score(rubric_of(episode), self.gold_verdicts(episode))
+
+    def gold_verdicts(self, episode: Episode) -> Mapping[str, float]:
+        """The oracle's word on every criterion in the miniature world."""
+        return world.verdicts(rubric_of(episode), episode.text) if self._mini else {}
 
     def proxy(self, verdict: Scored) -> float:
         """The judge's official score (0–1)."""

@@ -312,4 +312,5 @@ def task(dilemma: Dilemma, characters: int) -> Task:
     """The task of a dilemma; a scenario longer than `characters` is shortened."""
     message = {"role": "user", "content": shorten(prompt(dilemma), characters)}
     reference = {"rubric": dilemma.rubric.to_json(), "theory": dilemma.theory, "source": dilemma.source}
-    return Task(dilemma.id, (message,), reference)
+    # Not restricted: the project's page puts dilemmas and rubrics under CC BY 4.0, which lets them be passed on with their source.
+    return Task(dilemma.id, (message,), reference, restricted=False)

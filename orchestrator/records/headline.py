@@ -1,0 +1,98 @@
+"""The numbers of summary.json in the order and the words in which people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.records.display import duration
+
+_JUDGE_SHARES = {
+    "accuracy": "judge: held-out accuracy",
+    "prior_accuracy": "judge: best guess that ignores the answer",
+    "pair_order": "judge: pairs in the right order",
+    "negative_recall": "judge: recall on negative criteria",
+    "injection_flips": "judge: turned by a planted verdict",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One number. interval: 95 %. n: what it is over. Empty where there is none."""
+
+    label: str
+    value: str
+    interval: str = ""
+    n: str = ""
+    main: bool = False
+
+
+def headline(summary: Mapping[str, Any]) -> list[list[Line]]:
+    """Held-out scores, the judge's exam, everything else; what the summary does not hold is left out."""
+    sections = [_scores(summary), _judge(summary.get("judge", {})), _details(summary)]
+    return [section for section in sections if section]
+
+
+def _scores(summary: Mapping[str, Any]) -> list[Line]:
+    lines = []
+    for label, key in (("held-out oracle", "oracle"), ("held-out judge", "judge")):
+        for when in ("first", "last", "best"):
+            values = summary.get(when, {})
+            if key in values:
+                interval = _interval(values.get(f"{key}_low"), values.get(f"{key}_high"))
+                name = f"{label}, {when} (step {values['step']})"
+                lines.append(Line(name, f"{values[key]:.3f}", interval, f"{values['n']:.0f}" if "n" in values else ""))
+    if "oracle_gain" in summary:
+        gain = summary["oracle_gain"]
+        interval = _interval(gain["low"], gain["high"])
+        lines.append(Line("gain of the oracle score", f"{gain['mean']:+.3f}", interval, f"{gain['n']}", main=True))
+    for key, by in (("best_of_n", ""), ("best_of_n_judge", ", by the judge")):
+        if key in summary:
+            lines.append(Line(f"best of {summary['best_of']:.0f} of the starting policy{by}", f"{summary[key]:.3f}"))
+    return lines
+
+
+def _judge(judge: Mapping[str, Any]) -> list[Line]:
+    lines = [
+        Line(
+            label, f"{judge[key]:.3f}", _interval(judge.get(f"{key}_low"), judge.get(f"{key}_high")),
+            f"{judge.get(f'{key}_n', '')}",
+        )
+        for key, label in _JUDGE_SHARES.items()
+        if isinstance(judge.get(key), float | int)
+    ]  # fmt: skip
+    if "dilemmas" in judge:
+        lines.append(Line("judge: dilemmas, which its intervals are over", "", "", f"{judge['dilemmas']}"))
+    return lines
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{low:.3f} … {high:.3f}"
+
+
+def _details(summary: Mapping[str, Any]) -> list[Line]:
+    """Everything that has no interval."""
+    details = []
+    if "gold_gap" in summary.get("last", {}):
+        details.append(Line("judge minus oracle at the end", f"{summary['last']['gold_gap']:+.3f}"))
+    if "logprob_gap_max" in summary:
+        details.append(Line("largest trainer-engine gap", f"{summary['logprob_gap_max']:.1e} nats"))
+    if "tokens_generated" in summary:
+        details.append(Line("tokens generated", f"{summary['tokens_generated']:,}"))
+    if "seconds" in summary:
+        seconds = summary["seconds"]
+        details.append(Line("time in steps and evaluations", duration(seconds["total"])))
+        largest = sorted(((value, name) for name, value in seconds.items() if name != "total"), reverse=True)[:4]
+        details += [Line(f"  {name}", duration(value)) for value, name in largest]
+    if summary.get("gpu_seconds"):
+        details.append(Line("GPU time", duration(summary["gpu_seconds"])))
+    if "peak_memory_bytes" in summary:
+        details.append(Line("peak memory, all processes", f"{summary['peak_memory_bytes'] / 1e9:.1f} GB"))
+    if "faults" in summary:
+        faults = "  ".join(f"{name} {count}" for name, count in summary["faults"].items() if count)
+        details.append(Line("faults", faults or "none"))
+    return details

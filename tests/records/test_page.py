@@ -1,0 +1,203 @@
+"""report.html: what it holds, that nothing a model wrote can act in it, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_up_run import make_group
+
+from orchestrator.records import diagnosis, episodes, metrics, page, report, samples
+from orchestrator.records.folder import RunFolder
+from orchestrator.records.page.browser import CHARACTERS, TURNS, browsed
+from orchestrator.values import Group
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \u2028 ends"
+RUBRIC = [{"id": "c0", "text": "names <b>harm</b>", "weight": 2}, {"id": "c1", "text": "it lies", "weight": -1}]
+
+
+def say(group: Group, text: str, **changes: object) -> Group:
+    """The group with another answer of its first episode, and another task."""
+    first, *others = (replace(e, task=replace(e.task, **changes)) for e in group.episodes)  # type: ignore[arg-type]
+    spoken = replace(first, turns=(replace(first.turns[0], text=text),))
+    return Group((spoken, *others), group.verdicts)
+
+
+@pytest.fixture
+def hostile_run(fake_run: RunFolder) -> RunFolder:
+    """The made-up run (96 held-out answers), with 60 training answers of step 3: one hostile, of the highest reward; two restricted."""
+    truth = {"c0": 1.0, "c1": 1.0}
+    groups = [say(make_group(3, "nasty", [2.0, 0.1]), HOSTILE, reference={"rubric": RUBRIC})]
+    groups.append(say(make_group(3, "private", [0.2, 0.3]), "private words", restricted=True))
+    groups += [make_group(3, f"task{number}", [0.25, 0.35]) for number in range(28)]
+    episodes.write_step(fake_run, 3, groups, {}, "train", gold_verdicts=lambda episode: truth)
+    return fake_run
+
+
+def written(folder: RunFolder, unredacted: bool = False) -> str:
+    findings = diagnosis.diagnose(metrics.read(folder.metrics_log))
+    return page.write(folder, report.summarise(folder), findings, unredacted).read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """Every element's name and attributes, and the content of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts.append(data)
+
+
+def test_the_page_stands_alone_and_nothing_in_it_acts(hostile_run: RunFolder) -> None:
+    text = written(hostile_run)
+    elements = Elements(text)
+    assert [attrs.get("type") for tag, attrs in elements.found if tag == "script"] == ["application/json", None]
+    assert not [name for _, attrs in elements.found for name in attrs if name.startswith("on")]
+    assert not [tag for tag, _ in elements.found if tag in ("img", "iframe", "object", "embed", "base")]
+    references = [attrs[name] for _, attrs in elements.found for name in ("src", "href", "xlink:href") if name in attrs]
+    assert {str(reference)[:1] for reference in references} <= {"#", "d"}
+    assert [str(reference) for reference in references if str(reference).startswith("d")] == ["data:,"]
+    assert not re.findall(r"@import|url\((?!#)", text)
+    data, script = elements.scripts
+    assert not set("<>&") & set(data)
+    assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(|</|<!--", script)
+    told = json.loads(data)
+    assert HOSTILE in {episode["text"] for episode in told["episodes"]}
+    assert told["tasks"]["nasty"]["criteria"][0]["text"] == "names <b>harm</b>"
+
+
+def test_the_page_says_what_the_run_came_to(hostile_run: RunFolder) -> None:
+    text = written(hostile_run)
+    for shown in (
+        "rlvr/made-up", "finished", "gain of the oracle score", "+0.250", "0.250 … 0.250", "Nothing stands out",
+        "Training reward", "Gold against proxy", "Trainer–engine log-probability gap", "unscored 1", "learning_rate",
+        "omegaconf",
+    ):  # fmt: skip
+        assert shown in text, shown
+    # steps=30 is the one setting that the made-up run changed; its default, 60, follows.
+    assert re.search(r"<span>steps</span> <mark>30</mark> <small>60</small>", text)
+    assert text.count("<mark>") == 2  # the other one is the legend
+    # 30 groups of two, and 12 tasks of two answers at each of four evaluations
+    assert "156 of 156 shown" in text
+
+
+def test_restricted_rows_are_redacted_unless_asked_for(hostile_run: RunFolder) -> None:
+    text = written(hostile_run)
+    assert "private words" not in text
+    assert "dilemma private" not in text
+    assert f"{samples.REDACTED} (13 characters)" in text
+    assert "The texts of 2 are redacted" in text
+    text = written(hostile_run, unredacted=True)
+    assert "private words" in text
+    assert samples.REDACTED not in text
+
+
+def test_alarms_and_the_reason_of_a_failure_are_at_the_top(hostile_run: RunFolder) -> None:
+    finding = diagnosis.Finding("answers are cut off", 7, "half <i>were</i>", "Raise it.", lasting=False)
+    summary = report.summarise(hostile_run, "failed", "the <judge> died")
+    text = page.write(hostile_run, summary, [finding]).read_text(encoding="utf-8")
+    top = text[: text.index('id="numbers"')]
+    for shown in (
+        "the &lt;judge&gt; died",
+        "half &lt;i&gt;were&lt;/i&gt;",
+        "from step 7, over by the end",
+        "Raise it.",
+    ):
+        assert shown in top, shown
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", {"workload": "rlvr", "steps": 5})
+    text = written(folder)
+    assert "0 of 0 shown" in text
+    assert "No step has ended yet." in text
+
+
+def test_long_texts_and_conversations_are_cut() -> None:
+    """8,000 characters of a text, 40 turns of 2,000 each, five digits of a number; NaN is none."""
+    row = {
+        "id": "1/t/0", "task_id": "t", "split": "train", "step": 1, "sample": 0, "tokens": 3, "unscored": None,
+        "finish_reason": "stop", "weight_version": 0, "reward": 1 / 3, "advantage": float("nan"), "gold": None,
+        "components": {}, "verdicts": {"c": 0.1234567}, "gold_verdicts": {}, "completion": "x" * (CHARACTERS + 1),
+        "turns": [{"role": "policy", "text": "y" * 2001}] * (TURNS + 2), "prompt": [], "reference": {},
+    }  # fmt: skip
+    (episode,) = browsed([row])["episodes"]
+    assert episode["text"] == "x" * 8000 + "\n… 8,001 characters, the first 8,000 are shown"
+    assert len(episode["turns"]) == 41
+    assert episode["turns"][0] == ["policy", "y" * 2000 + "\n… 2,001 characters, the first 2,000 are shown"]
+    assert episode["turns"][40] == ["", "… 42 turns, the first 40 are shown"]
+    assert (episode["reward"], episode["advantage"], episode["verdicts"]) == (0.33333, None, {"c": 0.12346})
+
+
+Open = Callable[[str], tuple[str, str]]
+
+
+@pytest.fixture
+def open_page(hostile_run: RunFolder, tmp_path: Path) -> Open:
+    """The page's elements after its script has run, with this fragment in its address; and what the console was told."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium is installed, in which the page would be opened")
+    written(hostile_run)
+
+    def open_page(fragment: str) -> tuple[str, str]:
+        done = subprocess.run(
+            [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+                f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--dump-dom",
+                f"{hostile_run.report.resolve().as_uri()}#{fragment}",
+            ],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        told = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return re.sub(r"(?s)<script.*?</script>", "", done.stdout), "\n".join(told)
+
+    return open_page
+
+
+def test_in_a_browser_a_hostile_answer_is_text_and_verdicts_are_shown(open_page: Open) -> None:
+    """The highest reward is first in this order. P(yes) of c0 is 0.9, of c1 0.1; the truth has both met: on c1 they differ."""
+    shown, console = open_page("order=best")
+    assert console == ""
+    assert "</form>" in shown
+    answer = "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt; &amp; \u2028 ends"
+    assert f'<pre class="answer">{answer}</pre>' in shown
+    assert "names &lt;b&gt;harm&lt;/b&gt;" in shown
+    assert "<img" not in shown
+    assert "156 of 156 episodes" in shown
+    assert "page 1 of 8" in shown  # twenty a page
+    assert shown.count('<tr class="wrong">') == 1
+    (wrong,) = re.findall(r'<tr class="wrong">(.*?)</tr>', shown)
+    for cell in ("−1", "it lies", "0.10", ">yes<"):
+        assert cell in wrong
+
+
+def test_in_a_browser_the_filters_of_a_link_choose(open_page: Open) -> None:
+    """Training answers of step 3 with rewards of 0.3 to 0.4 are the second ones: 0.3 once and 0.35 28 times, two pages."""
+    shown, console = open_page("split=train&from=3&to=3&low=0.3&high=0.4&page=2")
+    assert console == ""
+    assert "29 of 156 episodes" in shown
+    assert "page 2 of 2" in shown
+    assert shown.count("<li>") == 9
+    shown, _ = open_page("split=train&text=DILEMMA+TASK27")
+    assert "2 of 156 episodes" in shown
+    assert re.search(r"Step 3, train, task27, answer 0", shown)
+    shown, _ = open_page("split=eval&from=1&to=9")
+    assert "0 of 156 episodes" in shown
+    assert "No episode matches." in shown
