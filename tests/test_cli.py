@@ -34,9 +34,12 @@ class Workload:
 """
 
 OPTIONS = {
-    "train": ["--dry-run", "--from", "--resume", "--storage"],
+    "train": ["--all", "--dry-run", "--from", "--replay", "--resume", "--storage"],
     "judge": ["--out"],
     "list": ["--storage"],
+    "compare": ["--plot", "--samples", "--step", "--storage"],
+    "rejudge": ["--judge", "--split", "--step", "--storage"],
+    "sample": ["--max-tokens", "--n", "--seed", "--storage", "--task", "--temperature"],
     "report": ["--storage"],
     "doctor": ["--quick", "--storage"],
     "config explain": ["--workload"],

@@ -76,7 +76,9 @@ def test_servers_sleep_while_the_learner_works_and_wake_around_the_new_weights(
     ]
 
 
-def test_a_policy_that_gets_adapters_alone_keeps_the_weights_they_are_added_to(stage: tuple[Rank, Any, list[str]]) -> None:
+def test_a_policy_that_gets_adapters_alone_keeps_the_weights_they_are_added_to(
+    stage: tuple[Rank, Any, list[str]],
+) -> None:
     rank, learner, notes = stage
     rank.config.sync.lora = "adapter"
     rank.train_step(learner, 3)

@@ -21,7 +21,7 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.data import TableConfig, answers_of, same_prompt, task_of
 from orchestrator.data.tables import Row, read_rows
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.fleets.fleet import Answerer, Fleet, start_servers
+from orchestrator.fleets.fleet import Answerer
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import specs_of
 from orchestrator.rollouts.judging import ask
@@ -125,25 +125,12 @@ def judge_of(config: RunConfig, workload: Any) -> Iterator[Answerer]:
         key = os.environ.get(judge.api_key_env)
         yield RemoteFleet(judge.name, judge.served_name, key, judge.call_deadline_s, judge.model.thinking)
         return
-    from orchestrator.cluster.plan import Plan, make_plan
-    from orchestrator.cluster.preflight import check_engines, check_fit, nodes_of_cluster
-    from orchestrator.cluster.session import connected
+    from orchestrator.fleets.alone import serving
     from orchestrator.learning.starting import starting_model
 
     model = starting_model(JUDGE, role, config.learner, workload, (), Path(config.storage).resolve())
-    plan = Plan(tuple(bundle for bundle in make_plan(config).bundles if bundle.role == JUDGE))
-    with connected(config.cluster) as ray:
-        check_engines(plan)
-        check_fit(plan, nodes_of_cluster())
-        servers = start_servers(specs_of(JUDGE, role, model.folder, model.has_weights, config.transport()))
-        try:
-            settings = role.fleet
-            fleet = Fleet(JUDGE, servers, settings.request_deadline_s, settings.start_deadline_s, settings.max_restarts)
-            fleet.wait_ready()
-            yield fleet
-        finally:
-            for server in servers:
-                ray.kill(server)
+    with serving(config, specs_of(config, JUDGE, model.folder, model.has_weights)) as fleet:
+        yield fleet
 
 
 def judged(episodes: Sequence[Episode], reward: Any, judge: Answerer, retries: int) -> Iterator[Judgement]:

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from orchestrator import cli
 from orchestrator.cluster.preflight import Node
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.fleets import alone
 from orchestrator.fleets.specs import ServerSpec
-from orchestrator.rollouts import scoring
 from orchestrator.rollouts.scoring import Scores, score_file
 from orchestrator.values import Choice
 
@@ -185,11 +185,11 @@ def test_a_judge_of_ones_own_is_served_and_ended(folder: Path, monkeypatch: pyte
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (folder / "weights").mkdir(exist_ok=True)
         (folder / "weights" / name).write_text("{}")
-    monkeypatch.setattr(scoring, "start_servers", start)
-    monkeypatch.setattr(scoring, "Fleet", Served)
-    monkeypatch.setattr("orchestrator.cluster.session.connected", connected)
-    monkeypatch.setattr("orchestrator.cluster.preflight.nodes_of_cluster", lambda: [Node("one", 2, 1)])
-    monkeypatch.setattr("orchestrator.cluster.preflight.check_engines", lambda plan: None)
+    monkeypatch.setattr(alone, "start_servers", start)
+    monkeypatch.setattr(alone, "Fleet", Served)
+    monkeypatch.setattr("orchestrator.fleets.alone.connected", connected)
+    monkeypatch.setattr("orchestrator.fleets.alone.nodes_of_cluster", lambda: [Node("one", 2, 1)])
+    monkeypatch.setattr("orchestrator.fleets.alone.check_engines", lambda plan: None)
     found = score_file(answers(ROWS[0]), Path("rubric.yaml"), ["judge=path:weights", "hardware=1x24GB"])
     # it says yes to all: 4/4 - 2/2
     assert found.reward.mean == pytest.approx(0.0)
