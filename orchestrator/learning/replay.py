@@ -120,7 +120,7 @@ def watched_update(
 
 @contextmanager
 def only_rank() -> Iterator[None]:
-    """This process as the only rank of a learner, while the block runs."""
+    """This process as the only rank of a learner, while the block runs. Once a process: DeepSpeed remembers its groups."""
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     before = {name: os.environ.get(name) for name in alone}
     os.environ.update(alone)

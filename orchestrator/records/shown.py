@@ -184,7 +184,7 @@ def show_replayed(found: Replayed, everything: bool, most: int = 10) -> None:
     )
     left = found.played - len(found.terms)
     console.print(
-        f"{shown} episodes that were learned from; loss {sum(term.loss for term in found.terms):+.6f} in all. Of the "
+        f"{shown} episodes that count in the update; loss {sum(term.loss for term in found.terms):+.6f} in all. Of the "
         f"{found.played} that were played {left} took no part ({found.unscored} unscored)."
     )
     print_table(("metric", "recorded", "replayed", ""), [_metric_cells(metric) for metric in found.metrics])
