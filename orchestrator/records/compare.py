@@ -34,7 +34,7 @@ NONE = "none"
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Runs of one kind."""
+    """Runs of one kind. name: of the first, and how many more there are."""
 
     name: str
     runs: tuple[RunFolder, ...]
@@ -105,9 +105,7 @@ def find_arms(names: Sequence[str], storage: str | Path) -> list[Arm]:
     """The arms that were named, each a run or several with commas. Raises ConfigError where one is missing or alone."""
     if len(names) < 2:
         raise ConfigError("name two runs or more to compare, such as: orchestrate compare A B (or A1,A2,A3 B1,B2,B3).")
-    arms = [
-        Arm(name, tuple(RunFolder.open(find_run(run, storage)) for run in _runs_of(name, storage))) for name in names
-    ]
+    arms = [_arm([RunFolder.open(find_run(run, storage)) for run in _runs_of(name, storage)]) for name in names]
     workloads = sorted({run.workload for arm in arms for run in arm.runs})
     if len(workloads) > 1:
         raise ConfigError(f"these are runs of different workloads ({', '.join(workloads)}): no task is in both.")
@@ -116,6 +114,11 @@ def find_arms(names: Sequence[str], storage: str | Path) -> list[Arm]:
     if twice:
         raise ConfigError(f"{', '.join(twice)}: named twice; a run beside itself says nothing.")
     return arms
+
+
+def _arm(runs: Sequence[RunFolder]) -> Arm:
+    others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+    return Arm(f"{runs[0].name}{others}", tuple(runs))
 
 
 def _runs_of(name: str, storage: str | Path) -> list[str]:
@@ -211,7 +214,7 @@ def _notes(held: Sequence[Sequence[Held]], tests: Sequence[Test], by: str) -> li
     notes = []
     if any(min(test.runs) == 1 for test in tests):
         notes.append(
-            "With one run an arm the interval is over tasks of these very runs: it does not say what another seed would give. "
+            "Where an arm is one run, the interval is over tasks of that very run: it does not say what another seed would give. "
             "Name several runs an arm, with commas."
         )
     if by == JUDGE:
@@ -220,11 +223,15 @@ def _notes(held: Sequence[Sequence[Held]], tests: Sequence[Test], by: str) -> li
             "shows as a difference (`orchestrate rejudge` asks one judge for all)."
         )
     if len({run.step for arm in held for run in arm}) > 1:
-        told = "; ".join(", ".join(str(run.step) for run in arm) for arm in held)
+        told = "; ".join(map(_steps, held))
         notes.append(f"The evaluations are of different steps ({told}).")
     if len(tests) > 1:
         notes.append(f"Of {len(tests)} intervals of 95 % one may leave 0 out by chance.")
     return notes
+
+
+def _steps(runs: Sequence[Held]) -> str:
+    return ", ".join(map(str, sorted({run.step for run in runs})))
 
 
 def differing_settings(arms: Sequence[Arm]) -> list[tuple[str, ...]]:
@@ -265,7 +272,7 @@ def _numbers(arms: Sequence[Arm], held: Sequence[Sequence[Held]]) -> list[tuple[
         ("runs", *(str(len(arm.runs)) for arm in arms)),
         ("status", *(", ".join(sorted({str(one["status"]) for one in mine})) for mine in summaries)),
         row("steps", ("steps",), ".0f"),
-        ("evaluation compared, step", *(", ".join(str(run.step) for run in runs) for runs in held)),
+        ("evaluation compared, step", *(_steps(runs) for runs in held)),
         row("oracle, first evaluation", ("first", "oracle"), ".3f"),
         row("oracle, last evaluation", ("last", "oracle"), ".3f"),
         row("judge, last evaluation", ("last", "judge"), ".3f"),

@@ -48,7 +48,9 @@ def draw(arms: Sequence[Arm], path: Path, by: str) -> None:
         axes.set_ylabel("score (0–1)")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
         axes.spines["right"].set_visible(False)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=min(len(arms), 3))
+        # As many beside each other as fit below the panel.
+        columns = max(1, min(len(arms), 90 // max(len(arm.name) + 6 for arm in arms)))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns)
         FigureCanvasAgg(figure)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png")
