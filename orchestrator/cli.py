@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
@@ -33,6 +33,10 @@ app = typer.Typer(
       orchestrate train rlvr steps=100 seed=1        the same with other settings
       orchestrate train rlvr --dry-run               what it needs and whether it fits
       orchestrate train my.yaml                      settings of one's own (a YAML with `workload: rlvr`)
+      orchestrate train rubric data.path=prompts.jsonl rubric.path=rubric.yaml judge=http://localhost:8000/v1
+      orchestrate judge answers.jsonl rubric.yaml judge=http://localhost:8000/v1
+      orchestrate train rlvr reward=my.py:score      with a reward function of one's own
+      orchestrate new my_task                        a commented file to start a workload of one's own from
       orchestrate config explain judge.min_mass      what a setting means
       orchestrate list                               the runs that are there
       orchestrate compare A B                        two runs, on the same held-out tasks
@@ -161,8 +165,8 @@ def _replay(text: str, everything: bool, storage: Path) -> None:
     from orchestrator.records.shown import show_replayed
     from orchestrator.replay import replay
 
-    name, step = _run_and_step(text)
-    show_replayed(replay(find_run(name, storage), step), everything)
+    run, step = _run_and_step(text)
+    show_replayed(replay(find_run(run, storage), step), everything)
 
 
 @app.command()
@@ -212,11 +216,11 @@ def rejudge(
       orchestrate rejudge RUN --judge hf:Qwen/Qwen3-8B judge.model.context_tokens=4096 judge.fleet.gpus_per_server=1
     """
     from orchestrator.config.references import find_run
+    from orchestrator.records.shown import show_rejudged
 
     if step != "last" and not step.isdecimal():
         raise ConfigError(f"--step {step}: a whole number, or last.")
     folder = find_run(run, storage)
-    from orchestrator.records.shown import show_rejudged
     from orchestrator.rejudge import rejudge
 
     show_rejudged(rejudge(folder, judge, None if step == "last" else int(step), split, overrides or []))
@@ -269,16 +273,33 @@ def judge(
       orchestrate judge answers.jsonl rubric.yaml judge=http://localhost:8000/v1
       orchestrate judge answers.csv rubric.yaml judge=hf:Qwen/Qwen3-1.7B --out scores.parquet
     """
+    from orchestrator.records.shown import print_table
     from orchestrator.rollouts.scoring import score_file
 
     scores = score_file(file, rubric, overrides or [], out)
     rows = [(row.name, row.weight, f"{row.met:.3f}", str(row.n), f"{row.mass:.3f}") for row in scores.criteria]
-    _print_table(("criterion", "weight", "met", "answers", "P(yes)+P(no)"), rows)
+    print_table(("criterion", "weight", "met", "answers", "P(yes)+P(no)"), rows)
     for name, found in (("score (0 to 1)", scores.score), ("reward", scores.reward)):
         typer.echo(f"{name}: {found.mean:.3f} (95 % {found.low:.3f} to {found.high:.3f}, over {found.n} prompts)")
-    typer.echo(
-        f"answers: {scores.answers}, unscored: {scores.unscored}{f' ({scores.reason})' if scores.reason else ''}"
-    )
+    told = f" ({scores.reason})" if scores.reason else ""
+    typer.echo(f"answers: {scores.answers}, unscored: {scores.unscored}{told}")
+    if scores.unreadable:
+        typer.echo(
+            f"{scores.unreadable} of them were refused by the judge (too long for it?) and count in the worst way"
+        )
+
+
+@app.command()
+@expected_errors
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The file NAME.py is written.")],
+    kind: Annotated[str, typer.Option(help="workload, reward, or environment (of several turns).")] = "workload",
+) -> None:
+    """Start a file of one's own: a commented workload, reward function or environment that runs as it stands."""
+    from orchestrator.templates import start_file
+
+    started = start_file(name, kind)
+    typer.echo(f"{started.path} is written. Try it:\n  {started.command}")
 
 
 @config_app.command("explain")
@@ -315,12 +336,14 @@ def config_show(target: Target, overrides: Overrides = None) -> None:
 @expected_errors
 def list_runs(storage: Storage = Path("runs")) -> None:
     """List the runs: status, steps and the last evaluation."""
+    from orchestrator.records.shown import print_table
+
     folders = [path.parent for path in sorted(storage.glob("*/*/config.yaml"))]
     if not folders:
         typer.echo(f"No runs in {storage}/. `orchestrate train rlvr` makes one.")
         return
     rows = [(folder.name, folder.parent.name, *_summary_cells(folder)) for folder in folders]
-    _print_table(("run", "workload", "status", "steps", "last evaluation"), rows)
+    print_table(("run", "workload", "status", "steps", "last evaluation"), rows)
 
 
 @app.command()
@@ -349,11 +372,12 @@ def doctor(
 ) -> None:
     """Examine this machine and the installation; say what to do about what is wrong (then the exit status is 1)."""
     from orchestrator.doctor import FAILED, examine
+    from orchestrator.records.shown import print_table
 
     if not quick:
         typer.echo("Ray, vLLM and DeepSpeed are tried out, which takes a minute or two (not with --quick).", err=True)
     checks = list(examine(storage, quick))
-    _print_table(("check", "state", "found", "what to do"), [(c.name, c.state, c.found, c.remedy) for c in checks])
+    print_table(("check", "state", "found", "what to do"), [(c.name, c.state, c.found, c.remedy) for c in checks])
     raise typer.Exit(int(any(check.state == FAILED for check in checks)))
 
 
@@ -368,15 +392,8 @@ def _summary_cells(folder: Path) -> tuple[str, str, str]:
         return "unfinished", f"{rows[-1]['step']:.0f}" if rows else "0", ""
     summary = read_json(paths.summary)
     last = summary.get("last", {})
-    scores = "  ".join(f"{name} {last[name]:.3f}" for name in ("oracle", "judge") if name in last)
+    scores = "  ".join(f"{name} {last[name]:.3f}" for name in ("oracle", "judge", "reward") if name in last)
     return str(summary["status"]), str(summary["steps"]), scores
-
-
-def _print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table without lines; as wide as it needs to be where the output is not a terminal."""
-    from orchestrator.records.shown import print_table
-
-    print_table(headers, rows)
 
 
 def main() -> None:

@@ -6,16 +6,15 @@ Task -> episodes -> answers -> verdicts -> batch, each a method, in that order.
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from orchestrator.cluster.plan import make_plan
-from orchestrator.config.references import ModelReference
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Answerer, Fleet, start_servers
@@ -30,12 +29,12 @@ from orchestrator.records.ledger import Clock, Ledger
 from orchestrator.records.metrics import Events, MetricsLog
 from orchestrator.rollouts.ahead import Ahead
 from orchestrator.rollouts.dynamic import Refill, differing, further_tasks
-from orchestrator.rollouts.evaluation import best_of_metrics, evaluation_metrics
-from orchestrator.rollouts.judging import ask, insist
+from orchestrator.rollouts.judging import insist
 from orchestrator.rollouts.play import roll_out
+from orchestrator.rollouts.verdicts import Played, Scoring
 from orchestrator.values import (
+    JUDGE,
     POLICY,
-    Episode,
     Group,
     LogitAnswer,
     LogitQuery,
@@ -43,20 +42,10 @@ from orchestrator.values import (
     Scored,
     Task,
     Unscored,
-    Verdict,
     stable_hash,
 )
 
 Phase = Callable[[str], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """Episodes with the answers of whoever judges them. retried: questions that were asked again."""
-
-    episodes: list[Episode]
-    answers: list[Any]
-    retried: int
 
 
 KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
@@ -79,15 +68,15 @@ class Director:
         self.ledger = Ledger(self.folder.ledger_log, gpus=make_plan(config).gpus, on_phase=self.events.phase)
         self._log = MetricsLog(self.folder.metrics_log)
         self.fleets: dict[str, Answerer] = {role: self._fleet(role, handles) for role, handles in servers.items()}
-        if ModelReference.parse(config.judge.name).kind == "url":
-            judge = config.judge
-            self.fleets["judge"] = RemoteFleet(
+        role, judge = config.roles().get(JUDGE), config.judge
+        if role and role.elsewhere:
+            self.fleets[JUDGE] = RemoteFleet(
                 judge.name, judge.served_name, judge_key, judge.call_deadline_s, judge.model.thinking
             )
-        self._reward, self._environment = workload.reward(), workload.environment()
+        self._scoring, self._environment = Scoring(config, workload, self.events.announce), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
         self._tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
-        self._played = Played([], [], 0)
+        self._played = Played()
         ahead = config.rollout.max_staleness
         self._ahead = Ahead(self._perform_ahead, ahead, config.steps) if ahead else None
         self._gathered: tuple[list[Group], dict[str, float | None]] = ([], {})
@@ -95,7 +84,7 @@ class Director:
         self._row: dict[str, float] = {}
 
     def _fleet(self, role: str, handles: Sequence[Any]) -> Fleet:
-        settings = self.config.rollout.fleet if role == "policy" else self.config.judge.fleet
+        settings = self.config.roles()[role].fleet
         return Fleet(
             role, list(handles), settings.request_deadline_s, settings.start_deadline_s, settings.max_restarts,
             self.config.limits.exposed_wait_notice_s, tell=self.events.announce,
@@ -170,7 +159,7 @@ class Director:
             report = dict(lesson.report(insist(calls, self.fleets, self.config.judge.retries)[0]))
             if kept:
                 write_json(kept, report)
-        if lesson.role == "judge":
+        if lesson.role == JUDGE:
             write_json(self.folder.judge, report)
         self.compare(lesson, report, gated)
 
@@ -220,7 +209,7 @@ class Director:
             self._gathered = ([], {})
             self._row |= {"rollout/refills": 0} if self.config.algorithm.dynamic_sampling else {}
             self._played = self._next_played(step)
-        return [query for episode in self._played.episodes for query in self._reward.queries(episode)]
+        return [query for queries in self._played.queries for query in queries]
 
     def _next_played(self, step: int) -> Played:
         """The step's rollouts: played now, or taken from those that ran ahead."""
@@ -250,8 +239,7 @@ class Director:
                 seed=self.config.seed, step=step, purpose=split,
             )  # fmt: skip
         with phase("judge"):
-            answers, retried = ask(episodes, self._reward, self.fleets, self.config.judge.retries)
-        return Played(episodes, answers, retried)
+            return self._scoring.judge(episodes, self.fleets)
 
     def _in_eval(self, phase: str) -> AbstractContextManager[None]:
         return self.ledger.phase("eval")
@@ -261,10 +249,21 @@ class Director:
         if self._ahead:
             self._ahead.allow(version)
 
+    def __enter__(self) -> Director:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """The run ends: nothing more is played. What ended it stays in the events, with its traceback."""
+        if error:
+            told = "".join(traceback.format_exception(error))
+            self.events.announce(f"the run cannot go on ({type(error).__name__})", told)
+        self.close()
+
     def close(self) -> None:
-        """The run ends: nothing more is played."""
+        """Nothing more is played, and no process is left behind."""
         if self._ahead:
             self._ahead.close()
+        self._scoring.close()
 
     def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | Refill | None:
         """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from.
@@ -273,7 +272,7 @@ class Director:
         """
         algorithm, cap = self.config.algorithm, self.config.rollout.max_completion_tokens
         groups, gold = self._gathered
-        further, further_gold = self._verdicts(logits)
+        further, further_gold = self._verdicts(logits, "train")
         groups += further
         gold |= further_gold
         found = differing(groups, algorithm, cap) if algorithm.dynamic_sampling else groups
@@ -307,14 +306,11 @@ class Director:
         return None
 
     def evaluate(self, step: int, logits: Sequence[LogitAnswer]) -> None:
-        """Score the held-out episodes that were played with the judge and, where the world knows it, with the truth."""
-        groups, gold = self._verdicts(logits)
+        """Score the held-out episodes that were played with the reward and, where it is known, with the truth."""
+        groups, gold = self._verdicts(logits, "eval")
         episode_files.write_step(self.folder, step, groups, {}, "eval", gold, self.workload.gold_verdicts)
         self._check_unscored(groups)
-        self._row |= evaluation_metrics(groups, gold, self.workload)
-        self._row |= {f"eval/{name}": value for name, value in self.workload.metrics(groups).items()}
-        if step == 0 and self.config.eval.best_of:
-            self._row |= best_of_metrics(groups, gold, self.workload, self.config.eval.best_of)
+        self._row |= self._scoring.evaluation(groups, gold, self.config.eval.best_of if step == 0 else 0)
 
     def _eval_samples(self, step: int) -> int:
         """Best-of-n looks at the starting policy's answers, so step 0 has n of them a task."""
@@ -327,7 +323,7 @@ class Director:
             apart = row.get("time/eval_s", 0.0) + row.get("time/checkpoint_s", 0.0)
             row["throughput/tokens_per_s"] = row["tokens/generated"] / (row["time/step_s"] - apart)
         counted = {role: fleet.take_statistics() for role, fleet in self.fleets.items()}
-        judged = counted.get("judge", {})
+        judged = counted.get(JUDGE, {})
         if judged.get("prompt_tokens"):
             row["judge/cache_hit_rate"] = judged["cached_tokens"] / judged["prompt_tokens"]
         for name in ("slowest", "slowest_ratio"):
@@ -347,18 +343,9 @@ class Director:
         """Whether someone asked the run to end."""
         return self.folder.stop.exists()
 
-    def _verdicts(self, logits: Sequence[LogitAnswer]) -> tuple[list[Group], dict[str, float | None]]:
+    def _verdicts(self, logits: Sequence[LogitAnswer], split: str) -> tuple[list[Group], dict[str, float | None]]:
         """Verdicts of the episodes that were played, grouped by task, and their true worth by episode id."""
-        episodes, answers = self._played.episodes, self._played.answers
-        remaining = iter(logits)
-        grouped: dict[str, tuple[list[Episode], list[Verdict]]] = {}
-        for episode, mine in zip(episodes, answers, strict=True):
-            asked = [next(remaining) for _ in self._reward.queries(episode)]
-            members, verdicts = grouped.setdefault(episode.task.id, ([], []))
-            members.append(episode)
-            verdicts.append(self._reward.score(episode, mine, asked))
-        groups = [Group(tuple(members), tuple(verdicts)) for members, verdicts in grouped.values()]
-        return groups, {episode.id: self.workload.gold(episode) for episode in episodes}
+        return self._scoring.groups(self._played, logits), self._scoring.gold(self._played.episodes, split)
 
     def _episode_metrics(self, groups: Sequence[Group], selection: Selection) -> dict[str, float]:
         episodes = [episode for group in groups for episode in group.episodes]
@@ -375,8 +362,10 @@ class Director:
         }
         if scored:
             metrics["reward/mean"] = fmean(verdict.reward for verdict in scored)
-            for name in scored[0].components:
-                metrics[f"reward/{name}"] = fmean(verdict.components[name] for verdict in scored)
+            for name in dict.fromkeys(name for verdict in scored for name in verdict.components):
+                # A function of one's own may give a part to some episodes only.
+                parts = [verdict.components[name] for verdict in scored if name in verdict.components]
+                metrics[f"reward/{name}"] = fmean(parts)
         return metrics
 
     def _check_unscored(self, groups: Sequence[Group]) -> None:

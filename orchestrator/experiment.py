@@ -23,6 +23,8 @@ from orchestrator.cluster.plan import make_plan
 from orchestrator.cluster.preflight import check_engines, check_fit, check_memory, gpu_memory_gb, nodes_of_cluster
 from orchestrator.cluster.session import connected
 from orchestrator.config.compose import compose, to_values
+from orchestrator.config.functions import files_of
+from orchestrator.config.own_code import own_code
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
@@ -63,7 +65,9 @@ def run(
             plan = make_plan(config)
             check_engines(plan)
             check_fit(plan, nodes_of_cluster())
-            folder = folder or RunFolder.create(config.storage, source.name, name, to_values(config))
+            folder = folder or RunFolder.create(
+                config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
+            )
             folder.begin()
             display.announce(f"run folder: {folder.path}")
             for model in models:
@@ -102,6 +106,7 @@ def resume(run_folder: Path, overrides: Sequence[str]) -> int:
             f"{folder.path} has no checkpoint to resume from. Start it again: orchestrate train {folder.config} name=another-name"
         )
     config = continued(folder, checkpoint, overrides)
+    check_files(folder, config)
     folder.change_setting("steps", config.steps)
     return run(config, checkpoint, folder)
 
@@ -115,6 +120,20 @@ def fork(run_folder: Path, step: int | None, overrides: Sequence[str]) -> int:
         wanted = folder.name if step is None else f"{folder.name}@{step}"
         raise RunError(f"--from {wanted}: no such checkpoint in {folder.checkpoints} (there: {there}).")
     return run(continued(folder, checkpoint, ["name=null", *overrides]), checkpoint)
+
+
+def check_files(folder: RunFolder, config: RunConfig) -> None:
+    """Refuse to go on with files of one's own that have changed: half a run by one reward and half by another is neither.
+
+    Raises ConfigError.
+    """
+    began_with = folder.settings().get("files", {})
+    changed = [path for path, digest in files_of(config).items() if began_with.get(path, digest) != digest]
+    if changed:
+        raise ConfigError(
+            f"--resume {folder.name}: {', '.join(changed)} changed since the run began, and the rest would be another run. Restore "
+            f"it, or begin another run from the checkpoint: --from {folder.name}"
+        )
 
 
 def continued(folder: RunFolder, checkpoint: Path, overrides: Sequence[str]) -> RunConfig:
@@ -132,8 +151,10 @@ def continued(folder: RunFolder, checkpoint: Path, overrides: Sequence[str]) -> 
 def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[StartingModel]:
     """The model of every role that is not answered by a URL. Raises RunError where they or the data will not do."""
     check_storage(config.storage)
-    tasks = {split: workload.tasks(split) for split in ("train", "eval")}
-    lessons = workload.lessons()
+    with own_code("the workload's tasks()", workload):
+        tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
+    with own_code("the workload's lessons()", workload):
+        lessons = workload.lessons()
     models = [
         starting_model(name, role, config.learner, workload, lessons, storage.resolve())
         for name, role in config.roles().items()

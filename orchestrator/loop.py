@@ -65,8 +65,13 @@ def train(payload: Mapping[str, Any]) -> None:
     workload = find_workload(config.workload).workload(config)
     leads = dist.get_rank() == 0
     director = Director(config, workload, folder, payload["servers"], payload["judge_key"]) if leads else None
-    rank = Rank(config, workload, director)
-    if config.placement.name == "colocated":
+    with director or nullcontext():
+        run(Rank(config, workload, director), models, payload["checkpoint"])
+
+
+def run(rank: Rank, models: Sequence[StartingModel], checkpoint: str | None) -> None:
+    """Teach what is still to be taught, then RL. checkpoint: where to go on from."""
+    if rank.colocated:
         rank.seat_fleets(models)
     taught: dict[str, StartingModel] = {}
     for model in models:
@@ -78,13 +83,9 @@ def train(payload: Mapping[str, Any]) -> None:
         return
     by_role = {model.role: taught.get(model.role, model) for model in models}
     learner = rank.learner(by_role["policy"])
-    step = rank.restore(learner, Path(payload["checkpoint"])) if payload["checkpoint"] else 0
+    step = rank.restore(learner, Path(checkpoint)) if checkpoint else 0
     rank.prepare_fleets(learner, by_role, frozenset(taught), step)
-    try:
-        rank.train(learner, Path(by_role["policy"].folder), step)
-    finally:
-        if director:
-            director.close()
+    rank.train(learner, Path(by_role["policy"].folder), step)
 
 
 class Rank:
@@ -94,7 +95,8 @@ class Rank:
         self.config, self.workload, self.director = config, workload, director
         self.rank = dist.get_rank()
         self.roles = config.roles()
-        self.lessons = {lesson.role: lesson for lesson in workload.lessons()}
+        # Not of a judge that nothing asks.
+        self.lessons = {lesson.role: lesson for lesson in workload.lessons() if lesson.role in self.roles}
         self.colocated = config.placement.name == "colocated"
         # Ranks wait for rank 0 as long as a rollout takes, and NCCL would keep the servers' GPUs busy with waiting.
         self.control = dist.new_group(backend="gloo", timeout=timedelta(days=1))

@@ -22,10 +22,10 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.records import episodes as episode_files
 from orchestrator.records.folder import RunFolder
-from orchestrator.rollouts.rubrics import JUDGE
+from orchestrator.rollouts.evaluation import Proxy, proxy_of
 from orchestrator.rollouts.scoring import judge_of, judged
 from orchestrator.sweep.statistics import Interval, mean_interval
-from orchestrator.values import Episode, Group, Scored, Task, Verdict
+from orchestrator.values import JUDGE, Episode, Group, Scored, Task, Verdict
 
 FOLDER = "rejudged"
 ALL = "all criteria"
@@ -97,13 +97,15 @@ def rejudge(run: Path, judge: str, step: int | None, split: str, overrides: Sequ
         raise ConfigError("--judge mini: name the judge's weights, such as path:FOLDER, hf:ID or a URL.")
     layers = [f"storage={folder.path.parent.parent}", "placement=split", *overrides, f"judge.name={judge}"]
     config = compose(str(folder.config), layers)
+    if JUDGE not in config.roles():
+        raise RunError(f"the reward of {folder.name} is a function, which asks no judge: nothing to rejudge.")
     workload: Any = find_workload(config.workload).workload(config)
     step = _step(folder, split, step)
     groups = _with_references(episode_files.read_groups(folder, split, step), workload.tasks(split))
     episodes = [episode for group in groups for episode in group.episodes]
     reward = workload.reward()
     _check_questions(reward, episodes)
-    with judge_of(config, workload) as fleet:
+    with judge_of(config, workload, ()) as fleet:
         judgements = list(judged(episodes, reward, fleet, config.judge.retries))
     verdicts = {item.episode.id: item.verdict for item in judgements}
     table = episode_files.read(folder, split, [step], ["id", "gold"]).to_pydict()
@@ -113,7 +115,7 @@ def rejudge(run: Path, judge: str, step: int | None, split: str, overrides: Sequ
     asked = [Group(group.episodes, tuple(verdicts[episode.id] for episode in group.episodes)) for group in groups]
     episode_files.write_file(written, step, asked, {}, split, gold)
     old = str(folder.settings()["judge"]["name"])
-    return _compared(groups, verdicts, gold, workload, (old, judge), (split, step), written)
+    return _compared(groups, verdicts, gold, proxy_of(config, workload), (old, judge), (split, step), written)
 
 
 def _step(folder: RunFolder, split: str, step: int | None) -> int:
@@ -166,7 +168,7 @@ def _compared(
     groups: Sequence[Group],
     verdicts: dict[str, Verdict],
     gold: dict[str, float | None],
-    workload: Any,
+    proxy: Proxy,
     judges: tuple[str, str],
     part: tuple[str, int],
     written: Path,
@@ -185,7 +187,7 @@ def _compared(
     old_rewards, new_rewards = [item.stored.reward for item in both], [item.new.reward for item in both]
     differences = [new - old for old, new in zip(old_rewards, new_rewards, strict=True)]
     accuracy, criteria = agreements(both)
-    rows, nearer = _against_gold(both, workload, judges)
+    rows, nearer = _against_gold(both, proxy, judges)
     return Rejudged(
         part[1], part[0], judges, len(pairs),
         (sum(not isinstance(stored, Scored) for _, stored in pairs), len(reasons)),
@@ -230,10 +232,10 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _against_gold(
-    both: Sequence[Both], workload: Any, judges: tuple[str, str]
+    both: Sequence[Both], proxy: Proxy, judges: tuple[str, str]
 ) -> tuple[tuple[GoldRow, ...], Interval | None]:
     known = [
-        (item.episode.task.id, item.gold, workload.proxy(item.stored), workload.proxy(item.new))
+        (item.episode.task.id, item.gold, proxy.of(item.stored), proxy.of(item.new))
         for item in both
         if item.gold is not None
     ]

@@ -17,6 +17,8 @@ Message = Mapping[str, str]
 
 POLICY = "policy"
 """The role whose turns are trained."""
+JUDGE = "judge"
+"""The role that a reward may ask."""
 
 
 def stable_hash(*parts: object) -> int:

@@ -86,7 +86,7 @@ def test_what_is_right_reaches_ray() -> None:
         ("morebench_site", "x", b"[]", "x: holds no list of dilemmas.* fetch it anew"),
         ("morebench", "missing.csv", None, "data.path=missing.csv does not exist"),
         ("morebench", ".", None, "holds no .csv file.* fetch them anew"),
-        ("morebench", "x", b"\xff\xfe", "x: cannot be read as CSV .* fetch them anew"),
+        ("morebench", "x", b"\xff\xfe", "x: is not UTF-8 .* fetch them anew"),
         ("morebench", "x", b"DILEMMA,THEORY,RUBRIC\n", "holds no dilemma.*: .*at least two are needed"),
     ],
 )
@@ -249,3 +249,31 @@ def test_a_workload_without_tasks(tmp_path: Path) -> None:
     policy = experiment.StartingModel("policy", str(model), True, None, False)
     with pytest.raises(ConfigError, match=r"there is no eval task\. Look at data.path"):
         experiment.check_tasks(config, {"train": [None], "eval": []}, policy)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ("[{'prompt': 'hi'}]", "train task 0 is {'prompt': 'hi'}: the workload's tasks() must return `Task`s"),
+        ("[Task('a', ()), Task('a', ())]", "two train tasks have the id 'a': each needs its own"),
+        (
+            "[Task('a', ({'role': 'user', 'text': 'x'},))]",
+            "train task 'a' has the message {'role': 'user', 'text': 'x'}",
+        ),
+        ("[Task('a', ('x',))]", "must have role and content, both texts"),
+        (
+            "open('no.json')",
+            "the workload's tasks(): FileNotFoundError: [Errno 2] No such file or directory: 'no.json' (own.py:8)",
+        ),
+    ],
+)
+def test_what_a_workload_of_ones_own_gets_wrong(tasks: str, message: str) -> None:
+    Path("own.py").write_text(
+        "from orchestrator.values import Task\nfrom workloads.base import BaseWorkload\n\n\n"
+        "class Workload(BaseWorkload):\n    def tasks(self, split):\n        # here\n"
+        f"        return {tasks}\n\n    def tokenizer_texts(self):\n        return ['we'], []\n\n\n"
+        "def reward(episodes):\n    return [0.0] * len(episodes)\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        experiment.run(compose("own.py", ["rollout.prompts_per_step=1", "warmup.steps=0"]))
+    assert message in str(caught.value)

@@ -22,6 +22,7 @@ import orchestrator
 from orchestrator import cli
 from orchestrator.config.keys import keys_of
 from orchestrator.config.schema import RunConfig
+from orchestrator.config.workloads import find_workload, workload_names
 from orchestrator.errors import RunError
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +41,8 @@ OPTIONS = {
     "compare": ["--plot", "--samples", "--step", "--storage"],
     "rejudge": ["--judge", "--split", "--step", "--storage"],
     "sample": ["--max-tokens", "--n", "--seed", "--storage", "--task", "--temperature"],
-    "report": ["--storage"],
+    "new": ["--kind"],
+    "report": ["--storage", "--unredacted"],
     "doctor": ["--quick", "--storage"],
     "config explain": ["--workload"],
     "config show": [],
@@ -100,8 +102,8 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def test_what_messages_name_exists() -> None:
-    """Every `orchestrate VERB`, every --flag and every key=value of a core group that a text of the sources names."""
-    keys = keys_of(RunConfig)
+    """Every `orchestrate VERB`, every --flag and every key=value of a group that a text of the sources names."""
+    keys = {name: key for source in workload_names() for name, key in keys_of(find_workload(source).config).items()}
     groups = "|".join(name for name, key in keys.items() if key.is_group and "." not in name)
     flags = {"--help", *OF_OTHER_PROGRAMS, *(flag for found in OPTIONS.values() for flag in found)}
     for file, text in texts():
@@ -203,12 +205,13 @@ def test_list(folder: Path) -> None:
 def test_report_draws_the_run_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from orchestrator.records import report
 
-    shown: list[Path] = []
-    monkeypatch.setattr(report, "render", shown.append)
+    shown: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(report, "render", lambda run, unredacted: shown.append((run, unredacted)))
     (folder / "kept/rlvr/first").mkdir(parents=True)
     (folder / "kept/rlvr/first/config.yaml").write_text("")
     assert orchestrate("report", "first", "--storage", "kept")[0] == 0
-    assert shown == [Path("kept/rlvr/first")]
+    assert orchestrate("report", "first", "--unredacted", "--storage", "kept")[0] == 0
+    assert shown == [(Path("kept/rlvr/first"), False), (Path("kept/rlvr/first"), True)]
 
 
 @pytest.mark.parametrize("status", [0, 1])

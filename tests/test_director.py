@@ -17,7 +17,7 @@ from orchestrator.errors import RunError
 from orchestrator.records import episodes as episode_files
 from orchestrator.records import metrics
 from orchestrator.records.folder import RunFolder, read_json
-from orchestrator.rollouts.evaluation import best_of_metrics, evaluation_metrics
+from orchestrator.rollouts.evaluation import Proxy, best_of_metrics, evaluation_metrics
 from orchestrator.values import (
     Answer,
     Call,
@@ -48,8 +48,15 @@ class TinyReward:
     def control(self, episode: Episode, call: Call, answer: Answer) -> Call | None:
         return None
 
-    def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict:
-        (answer,) = answers
+    def score(
+        self,
+        episodes: Sequence[Episode],
+        answers: Sequence[Sequence[Answer]],
+        logits: Sequence[Sequence[LogitAnswer]],
+    ) -> Sequence[Verdict]:
+        return [self.verdict(*mine, asked) for _, mine, asked in zip(episodes, answers, logits, strict=True)]
+
+    def verdict(self, answer: Answer, logits: Sequence[LogitAnswer]) -> Verdict:
         if isinstance(answer, Fault):
             return Unscored(answer.reason)
         assert isinstance(answer, Choice)
@@ -276,11 +283,8 @@ def test_an_evaluation_scores_held_out_tasks_and_the_first_takes_the_best_of_n(m
     assert not [name for name in second if name.startswith("eval/best_of")]
 
 
-class Halved:
-    """The proxy of a reward in [-1, 1] on the scale of gold."""
-
-    def proxy(self, verdict: Scored) -> float:
-        return (verdict.reward + 1) / 2
+HALVED = Proxy("judge", lambda verdict: (verdict.reward + 1) / 2)
+"""The proxy of a reward in [-1, 1] on the scale of gold."""
 
 
 def test_evaluation_metrics_by_hand() -> None:
@@ -290,7 +294,7 @@ def test_evaluation_metrics_by_hand() -> None:
         Group((episode("b", 0), episode("b", 1)), (Scored(0.8), Unscored("gone"))),
     ]
     gold: dict[str, float | None] = {"3/a/0": 0.1, "3/a/1": 0.3, "3/b/0": 0.5, "3/b/1": 1.0}
-    measured = evaluation_metrics(groups, gold, Halved())
+    measured = evaluation_metrics(groups, gold, HALVED)
     assert measured["eval/judge"] == pytest.approx(0.5)
     assert measured["eval/oracle"] == pytest.approx(0.3)
     assert measured["judge/gold_gap"] == pytest.approx(0.2)
@@ -303,13 +307,13 @@ def test_evaluation_metrics_by_hand() -> None:
 def test_the_gap_is_taken_over_the_episodes_whose_truth_is_known() -> None:
     """Proxies 0.2 (truth unknown) and 0.9 (truth 0.5): the gap is 0.4, not the difference of 0.55 and 0.5."""
     groups = [Group((episode("a", 0),), (Scored(-0.6),)), Group((episode("b", 0),), (Scored(0.8),))]
-    measured = evaluation_metrics(groups, {"3/a/0": None, "3/b/0": 0.5}, Halved())
+    measured = evaluation_metrics(groups, {"3/a/0": None, "3/b/0": 0.5}, HALVED)
     assert measured["eval/judge"] == pytest.approx(0.55)
     assert measured["judge/gold_gap"] == pytest.approx(0.4)
     assert math.isnan(measured["eval/oracle_low"])
-    assert "eval/oracle" not in evaluation_metrics(groups, {"3/a/0": None, "3/b/0": None}, Halved())
+    assert "eval/oracle" not in evaluation_metrics(groups, {"3/a/0": None, "3/b/0": None}, HALVED)
     unscored = [Group((episode("a", 0),), (Unscored("gone"),))]
-    assert evaluation_metrics(unscored, {"3/a/0": 1.0}, Halved()) == {}
+    assert evaluation_metrics(unscored, {"3/a/0": 1.0}, HALVED) == {}
 
 
 def test_best_of_n_by_hand() -> None:
@@ -322,10 +326,10 @@ def test_best_of_n_by_hand() -> None:
         Group((episode("c", 0),), (Unscored("gone"),)),
     ]
     gold: dict[str, float | None] = {"3/a/0": 0.9, "3/a/1": 0.2, "3/b/0": 0.6, "3/b/1": 0.7, "3/b/2": 1.0, "3/c/0": 1.0}
-    measured = best_of_metrics(groups, gold, Halved(), 8)
+    measured = best_of_metrics(groups, gold, HALVED, 8)
     assert measured == pytest.approx({"eval/best_of": 8, "eval/best_of_n_judge": 0.65, "eval/best_of_n": 0.4})
-    assert best_of_metrics(groups[2:], gold, Halved(), 8) == {}
-    assert best_of_metrics(groups[:2], dict.fromkeys(gold), Halved(), 8) == pytest.approx(
+    assert best_of_metrics(groups[2:], gold, HALVED, 8) == {}
+    assert best_of_metrics(groups[:2], dict.fromkeys(gold), HALVED, 8) == pytest.approx(
         {"eval/best_of": 8, "eval/best_of_n_judge": 0.65}
     )
 

@@ -4,15 +4,27 @@ A workload says what is asked (`tasks`), how an episode is played (`environment`
 models are taught before RL begins (`lessons`). It never starts a process, opens a socket or touches a GPU: it hands out
 calls and queries as values and is given the answers, so that it can be tested without any of them.
 
-How the four kinds of reward fit:
+How the kinds of reward fit:
 - a rubric judge: `calls` returns one `Call(role="judge", choices=("yes", "no"))` a criterion;
 - process rewards from a served judge or reward model: `calls` returns one `Call` a fleet, text or choices;
 - a reward that needs the policy's own logits: `queries` returns spans, answered in one sharded forward of the learner;
-- an environment of several agents: `play` yields a `Call` whenever some role is to speak and is sent that role's `Turn`.
+- an environment of several agents: `play` yields a `Call` whenever some role is to speak and is sent that role's `Turn`;
+- a function of text alone, or a verifier that takes seconds (code that is run, proofs that are checked): no `Reward` at all but
+  a function, which works in processes of its own that can be killed. It is named by `reward=path/to/file.py:function`, or is
+  called `reward` and stands beside the `Workload` in one's own file:
+
+      def reward(episodes: Sequence[Episode]) -> Sequence[float | Scored | Unscored]
+
+  is given the episodes of one task and returns one verdict each, in their order. Where it raises, returns anything else or
+  does not return, these episodes are `Unscored`. A function `gold` of the same form says what held-out episodes are truly
+  worth (0 to 1). Functions are used in place of the `reward`, `proxy` and `gold` of the `Workload`.
+
+`orchestrate new NAME` writes a small workload to start from, `--kind environment` one of several turns.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,10 +65,7 @@ class SingleTurn:
 
 
 class Reward(Protocol):
-    """What an episode is worth: pure functions from episodes to questions and from answers to verdicts.
-
-    `score` is given one answer a call, in the order of `calls`, faults included: a reward that cannot be computed is `Unscored`.
-    """
+    """What an episode is worth: pure functions from episodes to questions and from answers to verdicts."""
 
     def calls(self, episode: Episode) -> Sequence[Call]: ...
 
@@ -70,7 +79,17 @@ class Reward(Protocol):
         """
         ...
 
-    def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict: ...
+    def score(
+        self,
+        episodes: Sequence[Episode],
+        answers: Sequence[Sequence[Answer]],
+        logits: Sequence[Sequence[LogitAnswer]],
+    ) -> Sequence[Verdict]:
+        """One verdict an episode of a step, in their order; a reward that cannot be computed is `Unscored`.
+
+        answers: by episode, one a call in the order of `calls`, faults included. logits: by episode, one a query.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +241,90 @@ class Workload(Protocol):
     def chat_template(self, role: str) -> str | None:
         """Jinja chat template for a model built on the spot."""
         ...
+
+
+@dataclass(slots=True)
+class PolicyLesson:
+    """The policy's warm-up: a question and one or more answers an example. It has no exam; RL's first evaluation measures it."""
+
+    chats: Sequence[Example]
+    role: str = POLICY
+    end_token: bool = True
+
+    @property
+    def gate(self) -> Mapping[str, float]:
+        """Nothing is demanded."""
+        return {}
+
+    @property
+    def grading(self) -> str:
+        """Nothing is graded."""
+        return ""
+
+    def examples(self) -> Sequence[Example]:
+        """One example a prompt, one branch an answer."""
+        return self.chats
+
+    def exam(self) -> Sequence[Call]:
+        """No questions."""
+        return ()
+
+    def report(self, answers: Sequence[Answer]) -> dict[str, float | int | str]:
+        """How much there was to learn from."""
+        return {"examples": len(self.chats)}
+
+
+class BaseWorkload(ABC):
+    """What most workloads have in common; a small one adds `tasks` and a reward. Implements `Workload`."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Raises ConfigError where nothing says what an episode is worth."""
+        self.config = config
+        if config.reward.name is None and type(self).reward is BaseWorkload.reward:
+            self.reward()
+
+    @abstractmethod
+    def tasks(self, split: str) -> Sequence[Task]: ...
+
+    def environment(self) -> Environment:
+        """The policy answers once."""
+        return SingleTurn()
+
+    def reward(self) -> Reward:
+        """None of its own."""
+        raise ConfigError(
+            "this workload has no reward: write a function `reward(episodes)` into its file, or name one with "
+            "reward=path/to/file.py:function."
+        )
+
+    def gold(self, episode: Episode) -> float | None:
+        """The truth is not known."""
+        return None
+
+    def gold_verdicts(self, episode: Episode) -> Mapping[str, float]:
+        """Nor that of single verdicts."""
+        return {}
+
+    def proxy(self, verdict: Scored) -> float:
+        """The reward itself."""
+        return verdict.reward
+
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        """None of its own."""
+        return {}
+
+    def lessons(self) -> Sequence[Lesson]:
+        """Nothing is taught before RL."""
+        return ()
+
+    def tokenizer_texts(self) -> tuple[Sequence[str], Sequence[str]]:
+        """All that is written for training: the prompts of the tasks, and what the lessons teach."""
+        texts = [message["content"] for task in self.tasks("train") for message in task.messages]
+        for example in (example for lesson in self.lessons() for example in lesson.examples()):
+            if isinstance(example, Example):
+                texts += [branch.target for branch in example.branches]
+        return (), texts
+
+    def chat_template(self, role: str) -> str | None:
+        """The usual one."""
+        return None

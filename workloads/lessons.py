@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from orchestrator.rollouts.rubrics import JUDGE, NO, YES, Criterion, Question, Rubric, p_yes, paper_reward
-from orchestrator.values import POLICY, Answer, Call, Choice, Message, stable_hash
+from orchestrator.rollouts.rubrics import NO, YES, Criterion, Question, Rubric, p_yes, paper_reward
+from orchestrator.values import JUDGE, Answer, Call, Choice, Message, stable_hash
 from workloads.base import Branch, Example
 
 Report = dict[str, float | int | str]
@@ -28,37 +28,6 @@ REPORT_FORMAT = 2
 def chat(group: str, messages: tuple[Message, ...], targets: Sequence[str]) -> Example:
     """A question and one or more answers to it, each a branch that does not see the others."""
     return Example(group, tuple(Branch(messages, target) for target in targets))
-
-
-@dataclass(slots=True)
-class PolicyLesson:
-    """The policy's warm-up: answers of mixed quality. It has no exam; RL's first evaluation measures it."""
-
-    chats: Sequence[Example]
-    role: str = POLICY
-    end_token: bool = True
-
-    @property
-    def gate(self) -> Mapping[str, float]:
-        """Nothing is demanded."""
-        return {}
-
-    @property
-    def grading(self) -> str:
-        """Nothing is graded."""
-        return ""
-
-    def examples(self) -> Sequence[Example]:
-        """One example a prompt, one branch an answer."""
-        return self.chats
-
-    def exam(self) -> Sequence[Call]:
-        """No questions."""
-        return ()
-
-    def report(self, answers: Sequence[Answer]) -> Report:
-        """How much there was to learn from."""
-        return {"examples": len(self.chats)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from orchestrator.cluster.memory import GB, cache_bytes_a_token, engine_memory
 from orchestrator.cluster.plan import make_plan
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.config.shapes import DTYPE_BYTES, ModelShape, shape_of
-from orchestrator.values import POLICY
+from orchestrator.values import JUDGE, POLICY
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +186,11 @@ def _asking(config: RunConfig, role: Role, shape: ModelShape, device: Device) ->
 
 
 def _assumptions(config: RunConfig, device: Device, memory_gb: float) -> tuple[str, ...]:
+    judged = f"{CRITERIA} criteria an answer of {CRITERION_TOKENS} tokens each, " if JUDGE in config.roles() else ""
     return (
         f"assumed: GPUs of {memory_gb:g} GB are {device.name}s ({device.flops / 1e12:.0f} TFLOP/s bfloat16, "
         f"{device.bandwidth / 1e12:.1f} TB/s); training reaches {TRAINING_SHARE:.0%} of the FLOPs, prefill {PREFILL_SHARE:.0%}, "
         f"decoding {BANDWIDTH_SHARE:.0%} of the bandwidth",
         f"assumed: prompts of {_prompt(config)} tokens, answers of {config.rollout.max_completion_tokens} (the longest), "
-        f"{CRITERIA} criteria an answer of {CRITERION_TOKENS} tokens each, new weights at {LINK_BYTES / 1e9:g} GB/s",
+        f"{judged}new weights at {LINK_BYTES / 1e9:g} GB/s",
     )

@@ -77,6 +77,11 @@ def _facts(config: RunConfig) -> tuple[str, ...]:
     for name, role in config.roles().items():
         if role.elsewhere:
             facts.append(f"the {name} is {role.name}, which takes nothing from this cluster")
+    if config.reward.name:
+        facts.append(
+            f"the reward is {config.reward.name}, in {config.reward.processes} process(es) beside the learner's first rank; no judge "
+            "is started"
+        )
     return tuple(facts)
 
 

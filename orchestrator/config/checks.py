@@ -11,7 +11,7 @@ from orchestrator.config.keys import keys_of, value_at
 from orchestrator.config.references import ModelReference, resolve
 from orchestrator.config.schema import ADAPTER_RANKS, LimitsConfig, ModelConfig, RunConfig
 from orchestrator.errors import ConfigError
-from orchestrator.values import POLICY
+from orchestrator.values import JUDGE, POLICY
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
 """A name that is one folder, also where it begins a command line's word."""
@@ -125,6 +125,9 @@ def _policy(config: RunConfig) -> Iterator[str]:
 
 
 def _judge(config: RunConfig) -> Iterator[str]:
+    """Not where nothing asks the judge."""
+    if JUDGE not in config.roles():
+        return
     judge = config.judge
     yield from _reference("judge.name", judge.name, config.storage)
     if judge.model.name not in ("mini", judge.name):

@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.config.checks import check, out_of_bounds
+from orchestrator.config.functions import settle_functions
 from orchestrator.config.keys import Key, keys_of, suggestion, values_of
+from orchestrator.config.own_code import own_code, shown_path
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import WorkloadSource, find_workload
 from orchestrator.errors import ConfigError
@@ -70,8 +72,9 @@ def trace(target: str, overrides: Sequence[str] = ()) -> Composed:
     own, reference, origin = _read_target(target)
     source = find_workload(reference)
     keys = keys_of(source.config)
+    base = _layer(source.settings, keys, shown_path(Path(source.reference)))
     layers = [_layer(own, keys, origin), _read_overrides(overrides, keys)]
-    layers = _presets(source, keys, layers) + layers
+    layers = [base, *_presets(source, keys, base, layers), *layers]
     tree, origins = OmegaConf.structured(source.config), {}
     problems = [problem for layer in layers for problem in layer.problems]
     for layer in layers:
@@ -81,7 +84,9 @@ def trace(target: str, overrides: Sequence[str] = ()) -> Composed:
     tree.workload, origins["workload"] = source.reference, origin
     config = _instance(tree)
     problems += out_of_bounds(config, origins)
-    _raise(problems or check(config) or _workloads_own_check(source, config))
+    _raise(problems or check(config))
+    settle_functions(config)
+    _raise(_workloads_own_check(source, config))
     return Composed(config, origins, source)
 
 
@@ -159,12 +164,6 @@ def flatten(tree: Mapping[str, Any], keys: Mapping[str, Key], origin: str) -> tu
     return values, problems
 
 
-def shown_path(path: Path) -> str:
-    """The path as a user would type it: relative to the current folder where it lies below it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
 def _read_target(target: str) -> tuple[dict[str, Any], str, str]:
     """(own settings, reference of the workload, origin)."""
     if "=" in target:
@@ -173,7 +172,7 @@ def _read_target(target: str) -> tuple[dict[str, Any], str, str]:
         return {}, target, COMMAND_LINE
     path = Path(target).expanduser()
     values = read_yaml(path)
-    for recorded in ("versions", "format"):  # what a run's own config.yaml holds beside its settings
+    for recorded in ("versions", "files", "format"):  # what a run's own config.yaml holds beside its settings
         values.pop(recorded, None)
     reference = values.pop("workload", None)
     if not isinstance(reference, str) or not reference:
@@ -213,17 +212,18 @@ def _value(text: str) -> Any:
     return parsed["value"] if isinstance(parsed, dict) else text
 
 
-def _presets(source: WorkloadSource, keys: Mapping[str, Key], given: Sequence[_Layer]) -> list[_Layer]:
-    """The layers under what was given: the preset, what data.source and names of groups name in presets/, the hardware."""
+def _presets(source: WorkloadSource, keys: Mapping[str, Key], base: _Layer, given: Sequence[_Layer]) -> list[_Layer]:
+    """The layers between the workload's base and what was given: the preset, what data.source and names of groups name in
+    presets/, the hardware."""
 
     def chosen(key: str, layers: Sequence[_Layer]) -> Any:
         return next((layer.values[key] for layer in reversed(layers) if key in layer.values), None)
 
-    preset = chosen("preset", given) or keys["preset"].default
+    preset = chosen("preset", [base, *given]) or keys["preset"].default
     layers = [_preset(source, keys, str(preset))]
-    name_of_hardware = chosen("hardware", [*layers, *given])
+    name_of_hardware = chosen("hardware", [base, *layers, *given])
     hardware = [_hardware(keys, str(name_of_hardware))] if name_of_hardware is not None else []
-    choosing = [*layers, *hardware, *given]
+    choosing = [base, *layers, *hardware, *given]
     data_source = chosen("data.source", choosing)
     names = [str(data_source)] if data_source not in (None, keys["data.source"].default, preset) else []
     for key in keys:
@@ -291,10 +291,11 @@ def _instance(tree: Any) -> RunConfig:
 
 def _workloads_own_check(source: WorkloadSource, config: RunConfig) -> list[str]:
     """A workload refuses settings that it cannot work with by a ValueError of its constructor, which reads no data."""
-    try:
-        source.workload(config)
-    except ValueError as error:
-        return [f"{source.name}: {error}"]
+    with own_code(f"{source.name}: its Workload cannot be made", source.workload):
+        try:
+            source.workload(config)
+        except ValueError as error:
+            return [f"{source.name}: {error}"]
     return []
 
 

@@ -122,6 +122,26 @@ class JudgeConfig:
 
 
 @dataclass
+class RewardConfig:
+    """What an episode is worth: the workload's own reward, or a function of one's own."""
+
+    name: str | None = setting(
+        None,
+        "A function of one's own, as path/to/file.py:function. Given the episodes of one task it returns a number, Scored or Unscored "
+        "for each; no judge is started. null: the workload's own reward.",
+    )
+    gold: str | None = setting(
+        None,
+        "A function of the same form that returns the true worth (0 to 1) of held-out episodes; evaluations report it beside the "
+        "reward, and nothing is trained on it. null: the workload's own gold, where it knows one.",
+    )
+    deadline_s: float = setting(
+        30.0, "Longest wait for a function to score the episodes of one task; then they are unscored.", low=0.1
+    )
+    processes: int = setting(2, "Processes in which a function scores different tasks at once.", low=1)
+
+
+@dataclass
 class RolloutConfig:
     """How episodes are sampled."""
 
@@ -322,6 +342,7 @@ class RunConfig:
     model: ModelConfig = group(ModelConfig, "The policy.")
     warmup: SftConfig = group(SftConfig, "SFT of the policy before RL.")
     judge: JudgeConfig = group(JudgeConfig, "The judge.")
+    reward: RewardConfig = group(RewardConfig, "What an episode is worth.")
     algorithm: AlgorithmConfig = group(AlgorithmConfig, "The objective.")
     rollout: RolloutConfig = group(RolloutConfig, "Sampling.")
     learner: LearnerConfig = group(LearnerConfig, "DeepSpeed.")
@@ -346,8 +367,8 @@ class RunConfig:
     def roles(self) -> dict[str, Role]:
         """The models that the run serves, by role. A workload with other fleets overrides it in its own Config."""
         judge = self.judge
-        return {
-            "policy": Role(self.model.name, self.model, self.rollout.fleet, self.warmup, self.seed),
+        roles = {"policy": Role(self.model.name, self.model, self.rollout.fleet, self.warmup, self.seed)}
+        if self.reward.name is None:
             # Runs differ by seed in the policy, not in what judges it.
-            "judge": Role(judge.name, judge.model, judge.fleet, judge.training, 0),
-        }
+            roles["judge"] = Role(judge.name, judge.model, judge.fleet, judge.training, 0)
+        return roles

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import pkgutil
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from orchestrator.config.checks import RUN_NAME
+from orchestrator.config.own_code import load_module
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 
@@ -23,13 +24,15 @@ SHARED_MODULES = ("base", "lessons")
 class WorkloadSource:
     """A workload that was found. reference: what `RunConfig.workload` holds, good for finding it again on any process.
 
-    presets: `workloads/NAME/presets`, or the folder `NAME/presets` beside one's own NAME.py. It need not exist.
+    settings: what a file of one's own sets below all presets. presets: `workloads/NAME/presets`, or the folder `NAME/presets`
+    beside one's own NAME.py. It need not exist.
     """
 
     name: str
     reference: str
     config: type[RunConfig]
     workload: type
+    settings: Mapping[str, Any]
     presets: Path
 
 
@@ -43,19 +46,33 @@ def workload_names() -> list[str]:
 def find_workload(reference: str) -> WorkloadSource:
     """The workload named `reference`: `rlvr`, or `path/to/file.py`.
 
-    Raises ConfigError where there is none, or it lacks `Config` (a dataclass, subclass of RunConfig) or `Workload`.
+    It has a class `Workload` and may have `Config`, a dataclass that is a subclass of RunConfig. A file of one's own may also
+    have `SETTINGS`, its own defaults by key, and functions `reward` and `gold`, which then are what these settings name.
+    Raises ConfigError where there is no such workload, or it has not this form.
     """
+    settings: dict[str, Any] = {}
     if reference.endswith(".py"):
         path = Path(reference).expanduser().resolve()
         module, reference, name = _load_file(path), str(path), path.stem
+        settings = _settings_of(module, path)
     else:
         module, name = _load_name(reference), reference
-    config, workload = getattr(module, "Config", None), getattr(module, "Workload", None)
+    config, workload = getattr(module, "Config", RunConfig), getattr(module, "Workload", None)
     if not (isinstance(config, type) and issubclass(config, RunConfig) and is_dataclass(config)):
-        raise ConfigError(f"{reference}: a workload needs `Config`, a dataclass that is a subclass of RunConfig.")
+        raise ConfigError(f"{reference}: `Config` must be a dataclass that is a subclass of RunConfig.")
     if not isinstance(workload, type):
         raise ConfigError(f"{reference}: a workload needs a class `Workload` (see workloads/base.py).")
-    return WorkloadSource(name, reference, config, workload, _presets_beside(module, name))
+    return WorkloadSource(name, reference, config, workload, settings, _presets_beside(module, name))
+
+
+def _settings_of(module: ModuleType, path: Path) -> dict[str, Any]:
+    """The defaults that a file brings: its functions as reward and gold, and above them its SETTINGS."""
+    settings = getattr(module, "SETTINGS", {})
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{path}: SETTINGS is a {type(settings).__name__}; it must map keys to values.")
+    functions = {"reward.name": "reward", "reward.gold": "gold"}
+    named = {key: f"{path}:{name}" for key, name in functions.items() if callable(getattr(module, name, None))}
+    return named | dict(settings)
 
 
 def _presets_beside(module: ModuleType, name: str) -> Path:
@@ -75,18 +92,6 @@ def _load_name(name: str) -> ModuleType:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such workload file.")
-    # Named by content: one file is loaded once, dataclasses find their module, and an edited file is loaded anew.
-    digest = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]
-    module_name = f"workload_file_{path.stem}_{digest}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: this file cannot be loaded as Python.")
-    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    return module
+    if not RUN_NAME.fullmatch(path.stem):
+        raise ConfigError(f"{path}: its runs are kept in a folder of its name; use letters, digits and . _ + = , -.")
+    return load_module(path)

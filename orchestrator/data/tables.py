@@ -83,7 +83,8 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
         number += 1
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
+def read_csv(path: Path) -> Iterator[Row]:
+    """The rows of a CSV file, whatever its extension. Raises DataError, which names the row and its line."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell may have 128 kB by default, and texts are longer
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     header: list[str] = []
@@ -130,7 +131,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
+    ".csv": read_csv,
     ".parquet": _read_parquet,
 }
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.own_code import own_code
 from orchestrator.config.references import ModelReference, resolve
 from orchestrator.config.schema import LearnerConfig, ModelConfig, Role, RunConfig
 from orchestrator.errors import ConfigError
@@ -30,6 +31,8 @@ HELD_OUT = "held_out.json"
 WEIGHTS = "model.safetensors"
 TOKENISED = 512
 """How many of the longest prompts, by characters, are tokenised before a run: among them is the longest in tokens."""
+MESSAGE = ("role", "content")
+"""Keys of a chat message."""
 MODEL_FILES = (
     "*.safetensors", "*.bin", "config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json",
     "added_tokens.json", "chat_template*",
@@ -72,7 +75,8 @@ def starting_model(
     served = kind_of(lesson) == SFT
     if name == POLICY and not served:
         raise ConfigError(f"the policy's lesson is of kind {kind_of(lesson)}: a policy is taught by sft alone.")
-    examples = lesson.examples()
+    with own_code(f"the examples() of the {name}'s lesson", lesson):
+        examples = lesson.examples()
     if not examples:
         raise ConfigError(
             f"the lesson of the {name} has no examples: the data hold nothing to teach. Name weights, such as hf:ID."
@@ -104,6 +108,8 @@ def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: 
     for split, found in tasks.items():
         if not found:
             raise ConfigError(f"data.source={config.data.source}: there is no {split} task. Look at data.path.")
+    for split, found in tasks.items():
+        _check_form(split, found)
     wanted, there = config.rollout.prompts_per_step, len(tasks["train"])
     if wanted > there:
         raise ConfigError(
@@ -129,6 +135,22 @@ def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: 
             )
 
 
+def _check_form(split: str, tasks: Sequence[Task]) -> None:
+    """Refuse what is no task, or has another one's id: their episodes would be compared with each other."""
+    seen: set[str] = set()
+    for number, task in enumerate(tasks):
+        if not isinstance(task, Task):
+            raise ConfigError(f"{split} task {number} is {task!r:.80}: the workload's tasks() must return `Task`s.")
+        for message in task.messages:
+            if not isinstance(message, Mapping) or not all(isinstance(message.get(key), str) for key in MESSAGE):
+                raise ConfigError(
+                    f"{split} task {task.id!r} has the message {message!r:.80}: it must have {' and '.join(MESSAGE)}, both texts."
+                )
+        if task.id in seen:
+            raise ConfigError(f"two {split} tasks have the id {task.id!r}: each needs its own.")
+        seen.add(task.id)
+
+
 def _characters(task: Task) -> int:
     return sum(len(message["content"]) for message in task.messages)
 
@@ -147,8 +169,9 @@ def _build(role: str, model: ModelConfig, workload: Any, cache: Path) -> Path:
     """Configuration and tokenizer of a small model, in a folder named by what they are made from."""
     from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
 
-    words, texts = workload.tokenizer_texts()
-    template = workload.chat_template(role)
+    with own_code("the workload's tokenizer_texts() and chat_template()", workload):
+        words, texts = workload.tokenizer_texts()
+        template = workload.chat_template(role)
     folder = cache / "built" / f"{role}-{digest([asdict(model), list(words), list(texts), template])}"
     if folder.is_dir():
         return folder

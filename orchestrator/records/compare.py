@@ -21,12 +21,13 @@ from orchestrator.errors import ConfigError
 from orchestrator.records import episodes
 from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.records.report import summarise
+from orchestrator.rollouts.evaluation import Proxy, proxy_of
 from orchestrator.sweep.statistics import Interval, difference_interval
 from orchestrator.values import Scored
 
-GOLD, JUDGE = "oracle", "judge"
-"""What a score is by: the truth, or each run's own judge."""
-NAMES = ("name", "storage", "format", "files")
+GOLD = "oracle"
+"""What a score is by where the truth is known; else by each run's own "judge" or "reward"."""
+NAMES = ("name", "storage", "format")
 """Settings that say where a run lies, not what it does."""
 NONE = "none"
 """Shown for a setting that a run of another version or workload does not have."""
@@ -89,8 +90,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """settings: (key, its value in each arm). numbers: (what, its value in each arm). by: "oracle" or "judge". steps: of the
-    evaluation of each arm's runs. notes: what a reader must know to trust the numbers."""
+    """settings: (key, its value in each arm). numbers: (what, its value in each arm). by: "oracle", "judge" or
+    "reward". notes: what a reader must know to trust the numbers."""
 
     arms: tuple[Arm, ...]
     settings: tuple[tuple[str, ...], ...]
@@ -130,7 +131,10 @@ def _runs_of(name: str, storage: str | Path) -> list[str]:
 def compare(arms: Sequence[Arm], step: int | None = None, samples: int = 3) -> Comparison:
     """Compare the last evaluation of every run, or that of one step. Raises ConfigError where they share no held-out task."""
     tables = [[_rows(run, step) for run in arm.runs] for arm in arms]
-    by = GOLD if all(row["gold"] is not None for runs in tables for rows in runs for row in _scored(rows)) else JUDGE
+    known = all(
+        row["gold"] is not None for runs in tables for rows in runs for row in rows if row["reward"] is not None
+    )
+    by = GOLD if known else _proxy(arms[0].runs[0]).by
     held = [
         [_held(run, rows, by) for run, rows in zip(arm.runs, runs, strict=True)]
         for arm, runs in zip(arms, tables, strict=True)
@@ -162,19 +166,20 @@ def _rows(run: RunFolder, step: int | None) -> list[dict[str, Any]]:
     return episodes.read(run, "eval", [max(steps) if step is None else step], columns).to_pylist()
 
 
-def _scored(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [row for row in rows if row["reward"] is not None]
+def _proxy(run: RunFolder) -> Proxy:
+    settings = {key: value for key, value in run.settings().items() if key not in ("versions", "format", "files")}
+    config = from_values(settings)
+    return proxy_of(config, find_workload(config.workload).workload(config))
 
 
 def _held(run: RunFolder, rows: Sequence[Mapping[str, Any]], by: str) -> Held:
-    settings = {key: value for key, value in run.settings().items() if key not in ("versions", "format", "files")}
-    proxy = find_workload(settings["workload"]).workload(from_values(settings)).proxy if by == JUDGE else None
+    proxy = None if by == GOLD else _proxy(run)
     answers: dict[str, list[Answer]] = {}
     for row in rows:
         score = None
         if row["reward"] is not None:
             verdict = Scored(row["reward"], dict(row["components"]), dict(row["verdicts"]))
-            score = proxy(verdict) if proxy else row["gold"]
+            score = proxy.of(verdict) if proxy else row["gold"]
         answers.setdefault(row["task_id"], []).append(Answer(row["completion"] or "", score))
     prompts = {row["task_id"]: row["prompt"] for row in rows}
     return Held(rows[0]["step"], prompts, {task: tuple(found) for task, found in answers.items()})
@@ -217,10 +222,10 @@ def _notes(held: Sequence[Sequence[Held]], tests: Sequence[Test], by: str) -> li
             "Where an arm is one run, the interval is over tasks of that very run: it does not say what another seed would give. "
             "Name several runs an arm, with commas."
         )
-    if by == JUDGE:
+    if by != GOLD:
         notes.append(
-            "Scored by each run's own judge, because not all have a gold score: a judge that differs, or that one run exploits, "
-            "shows as a difference (`orchestrate rejudge` asks one judge for all)."
+            f"Scored by each run's own {by}, because not all have a gold score: one that differs, or that a run exploits, shows "
+            "as a difference (`orchestrate rejudge` asks one judge for all)."
         )
     if len({run.step for arm in held for run in arm}) > 1:
         told = "; ".join(map(_steps, held))
@@ -276,6 +281,7 @@ def _numbers(arms: Sequence[Arm], held: Sequence[Sequence[Held]]) -> list[tuple[
         row("oracle, first evaluation", ("first", "oracle"), ".3f"),
         row("oracle, last evaluation", ("last", "oracle"), ".3f"),
         row("judge, last evaluation", ("last", "judge"), ".3f"),
+        row("reward, last evaluation", ("last", "reward"), ".3f"),
         row("judge minus oracle, last", ("last", "gold_gap"), "+.3f"),
         row("gain of the oracle score", ("oracle_gain", "mean"), "+.3f"),
         row("best of n of the start", ("best_of_n",), ".3f"),

@@ -24,7 +24,7 @@ STYLES = ("-", "--", ":")
 def draw(arms: Sequence[Arm], path: Path, by: str) -> None:
     """The held-out score of every run over steps as a PNG: a colour an arm, thin lines its runs where there are several.
 
-    by: "oracle" or "judge". Raises ConfigError where the path cannot be a picture's.
+    by: "oracle", "judge" or "reward". Raises ConfigError where the path cannot be a picture's.
     """
     if path.suffix.lower() != ".png" or not path.absolute().parent.is_dir():
         raise ConfigError(f"{path}: the picture is written as a .png into a folder that is there.")

@@ -158,16 +158,17 @@ def _gap_growing(curves: Curves) -> str | None:
 
 
 def _diverging(curves: Curves) -> str | None:
-    judge, truth, lag = (curves.get(name, ()) for name in ("eval/judge", "eval/oracle", _TRUTH_LAG))
+    by = "judge" if "eval/judge" in curves else "reward"
+    judge, truth, lag = (curves.get(name, ()) for name in (f"eval/{by}", "eval/oracle", _TRUTH_LAG))
     if len(judge) == len(truth) > 1:
         best = max(range(len(truth)), key=lambda place: truth[place])
         if judge[-1] - judge[best] >= PROXY_RISE:
             return (
                 f"since its best evaluation the truth went from {truth[best]:.3f} to {truth[-1]:.3f} on held-out tasks, "
-                f"while the judge's score rose from {judge[best]:.3f} to {judge[-1]:.3f}"
+                f"while the {by}'s score rose from {judge[best]:.3f} to {judge[-1]:.3f}"
             )
     if len(lag) > 1 and lag[-1] - lag[0] >= GAP_WIDENING:
-        return f"judge minus truth on held-out tasks widened from {lag[0]:+.3f} to {lag[-1]:+.3f}"
+        return f"{by} minus truth on held-out tasks widened from {lag[0]:+.3f} to {lag[-1]:+.3f}"
     return None
 
 

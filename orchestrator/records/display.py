@@ -41,9 +41,10 @@ def duration(seconds: float) -> str:
 
 def evaluation(row: Mapping[str, float]) -> str:
     """The evaluation of a row: "0.550 (oracle 0.530 ± 0.040)"; ± is half the 95 % interval. "" where there is none."""
-    if "eval/judge" not in row:
+    proxy = row.get("eval/judge", row.get("eval/reward"))
+    if proxy is None:
         return f"oracle {row['eval/oracle']:.3f}" if "eval/oracle" in row else ""
-    text = f"{row['eval/judge']:.3f}"
+    text = f"{proxy:.3f}"
     if "eval/oracle" in row:
         half = (row.get("eval/oracle_high", float("nan")) - row.get("eval/oracle_low", float("nan"))) / 2
         text += f" (oracle {row['eval/oracle']:.3f}" + (f" ± {half:.3f})" if half == half else ")")
@@ -52,7 +53,11 @@ def evaluation(row: Mapping[str, float]) -> str:
 
 def best_of(row: Mapping[str, float]) -> str:
     """Best-of-n of a row: "best of 8 0.580", by the truth where it is known, else "by the judge". "" where there is none."""
-    for name, by in (("eval/best_of_n", ""), ("eval/best_of_n_judge", " (by the judge)")):
+    for name, by in (
+        ("eval/best_of_n", ""),
+        ("eval/best_of_n_judge", " (by the judge)"),
+        ("eval/best_of_n_reward", " (by the reward)"),
+    ):
         if name in row:
             return f"best of {row['eval/best_of']:.0f} {row[name]:.3f}{by}"
     return ""
@@ -230,7 +235,8 @@ def _numbers(row: Mapping[str, float]) -> list[tuple[str, str]]:
     if "reward/mean" in row:
         shown.append(("reward", f"{row['reward/mean']:.3f}"))
     if evaluation(row):
-        shown.append(("held-out", f"judge {evaluation(row)}" if "eval/judge" in row else evaluation(row)))
+        by = next((f"{name} " for name in ("judge", "reward") if f"eval/{name}" in row), "")
+        shown.append(("held-out", f"{by}{evaluation(row)}"))
     if best_of(row):
         shown.append(("at start", best_of(row)))
     policy = [f"{name} {row[f'policy/{name}']:.3g}" for name in ("kl", "entropy") if f"policy/{name}" in row]

@@ -37,7 +37,7 @@ def headline(summary: Mapping[str, Any]) -> list[list[Line]]:
 
 def _scores(summary: Mapping[str, Any]) -> list[Line]:
     lines = []
-    for label, key in (("held-out oracle", "oracle"), ("held-out judge", "judge")):
+    for label, key in (("held-out oracle", "oracle"), ("held-out judge", "judge"), ("held-out reward", "reward")):
         for when in ("first", "last", "best"):
             values = summary.get(when, {})
             if key in values:
@@ -48,7 +48,7 @@ def _scores(summary: Mapping[str, Any]) -> list[Line]:
         gain = summary["oracle_gain"]
         interval = _interval(gain["low"], gain["high"])
         lines.append(Line("gain of the oracle score", f"{gain['mean']:+.3f}", interval, f"{gain['n']}", main=True))
-    for key, by in (("best_of_n", ""), ("best_of_n_judge", ", by the judge")):
+    for key, by in (("best_of_n", ""), ("best_of_n_judge", ", by the judge"), ("best_of_n_reward", ", by the reward")):
         if key in summary:
             lines.append(Line(f"best of {summary['best_of']:.0f} of the starting policy{by}", f"{summary[key]:.3f}"))
     return lines
@@ -78,7 +78,8 @@ def _details(summary: Mapping[str, Any]) -> list[Line]:
     """Everything that has no interval."""
     details = []
     if "gold_gap" in summary.get("last", {}):
-        details.append(Line("judge minus oracle at the end", f"{summary['last']['gold_gap']:+.3f}"))
+        by = "judge" if "judge" in summary["last"] else "reward"
+        details.append(Line(f"{by} minus oracle at the end", f"{summary['last']['gold_gap']:+.3f}"))
     if "logprob_gap_max" in summary:
         details.append(Line("largest trainer-engine gap", f"{summary['logprob_gap_max']:.1e} nats"))
     if "tokens_generated" in summary:

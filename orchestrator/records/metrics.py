@@ -105,9 +105,10 @@ class Events:
     def __init__(self, path: Path) -> None:
         self._log = jsonl.LineLog(path)
 
-    def announce(self, text: str) -> None:
-        """Say one line, such as "starting engines"."""
-        self._log.append({"time": time.time(), "kind": "announce", "text": text})
+    def announce(self, text: str, detail: str = "") -> None:
+        """Say one line, such as "starting engines". detail: stays in the file and is not shown, such as a traceback."""
+        kept = {"detail": detail} if detail else {}
+        self._log.append({"time": time.time(), "kind": "announce", "text": text, **kept})
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
         """Say how far a long task is, such as ("teaching the judge", 50, 200, "loss 0.31")."""

@@ -182,11 +182,21 @@ def _band(axes: Axes, rows: Rows, name: str, colour: str) -> None:
 
 
 def _evaluation(axes: Axes, rows: Rows) -> None:
-    for name, colour, label in (("eval/judge", ORANGE, "judge"), ("eval/oracle", BLUE, "oracle")):
+    for name, colour, label in (
+        ("eval/judge", ORANGE, "judge"),
+        ("eval/reward", ORANGE, "reward"),
+        ("eval/oracle", BLUE, "oracle"),
+    ):
         _band(axes, rows, name, colour)
         _line(axes, rows, name, color=colour, marker="o", markersize=5, label=label)
-    start = metrics.series(rows, "eval/oracle")[1] or metrics.series(rows, "eval/judge")[1]
-    for name, by in (("eval/best_of_n", ""), ("eval/best_of_n_judge", " (judge)")):
+    start = next(
+        (found for name in ("oracle", "judge", "reward") if (found := metrics.series(rows, f"eval/{name}")[1])), []
+    )
+    for name, by in (
+        ("eval/best_of_n", ""),
+        ("eval/best_of_n_judge", " (judge)"),
+        ("eval/best_of_n_reward", " (reward)"),
+    ):
         best, n = (metrics.series(rows, key)[1] for key in (name, "eval/best_of"))
         if best and n:
             label = f"best of {n[0]:.0f} at the start{by}"
@@ -198,7 +208,8 @@ def _evaluation(axes: Axes, rows: Rows) -> None:
 
 
 def _gold(axes: Axes, rows: Rows) -> None:
-    judged = dict(zip(*metrics.series(rows, "eval/judge"), strict=True))
+    by = "judge" if metrics.series(rows, "eval/judge")[0] else "reward"
+    judged = dict(zip(*metrics.series(rows, f"eval/{by}"), strict=True))
     truths = dict(zip(*metrics.series(rows, "eval/oracle"), strict=True))
     steps = sorted(judged.keys() & truths.keys())
     points = [judged[step] for step in steps], [truths[step] for step in steps]
@@ -206,9 +217,9 @@ def _gold(axes: Axes, rows: Rows) -> None:
     for place, step in ((place, steps[place]) for place in {0, len(steps) - 1} if steps):
         spot = points[0][place], points[1][place]
         axes.annotate(f"step {step}", spot, (9, -4), textcoords="offset points", fontsize=10.5)
-    axes.axline((0.5, 0.5), slope=1, color=GREY, linestyle=":", linewidth=1.6, label="the judge is right")
+    axes.axline((0.5, 0.5), slope=1, color=GREY, linestyle=":", linewidth=1.6, label=f"the {by} is right")
     _finish(axes, "Gold against proxy", "oracle (0–1)")
-    axes.set_xlabel("judge (0–1)")
+    axes.set_xlabel(f"{by} (0–1)")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
 
 

@@ -19,8 +19,8 @@ from orchestrator.records.folder import FORMAT, RunFolder, read_json
 from orchestrator.records.headline import headline
 from orchestrator.sweep.statistics import Interval, mean_interval
 
-_EVALUATED = ("eval/oracle", "eval/judge")
-_BEST_OF = ("eval/best_of", "eval/best_of_n", "eval/best_of_n_judge")
+_EVALUATED = ("eval/oracle", "eval/judge", "eval/reward")
+_BEST_OF = ("eval/best_of", "eval/best_of_n", "eval/best_of_n_judge", "eval/best_of_n_reward")
 
 
 def summarise(
@@ -148,7 +148,7 @@ def render(folder: RunFolder | Path, console: Console | None = None, unredacted:
     for command in (
         f"orchestrate report {named}",
         "orchestrate config explain learner.learning_rate",
-        f"orchestrate train {folder.workload} seed=1",
+        f"orchestrate train {folder.settings().get('workload', folder.workload)} seed=1",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 

@@ -151,6 +151,8 @@ def _connect(config: RunConfig, folder: RunFolder, run_id: str, mode: Mode) -> S
     # Both are read when wandb is imported; the settings below come too late for its login.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
+    # It speaks up, and would follow calls, wherever a program has imported an LLM client.
+    os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
     import wandb
 
     settings = wandb.Settings(

@@ -1,19 +1,39 @@
-"""What held-out answers are worth: by the judge, by the truth where it is known, and the best of n."""
+"""What held-out answers are worth: by the run's reward, by the truth where it is known, and the best of n.
+
+The reward's view is `eval/judge` where a judge gives it, `eval/reward` where no judge is asked. Either is the proxy for the truth:
+`judge/gold_gap` is its distance from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from orchestrator.config.schema import RunConfig
 from orchestrator.sweep.statistics import mean_interval
-from orchestrator.values import Group, Scored
+from orchestrator.values import JUDGE, Group, Scored
 
 
-def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None], workload: Any) -> dict[str, float]:
-    """Means on a 0–1 scale with 95 % intervals over tasks: eval/judge, and eval/oracle where gold is known. eval/n: tasks."""
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """How a verdict reads on the scale of the truth. by: "judge" or "reward", what the metrics call it."""
+
+    by: str
+    of: Callable[[Scored], float]
+
+
+def proxy_of(config: RunConfig, workload: Any) -> Proxy:
+    """The proxy of a run: a function of one's own reads as its reward."""
+    by = JUDGE if JUDGE in config.roles() else "reward"
+    return Proxy(by, (lambda verdict: verdict.reward) if config.reward.name else workload.proxy)
+
+
+def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy) -> dict[str, float]:
+    """Means with 95 % intervals over tasks: eval/judge or eval/reward, and eval/oracle where gold is known. eval/n: tasks."""
     scored = [
-        (episode, workload.proxy(verdict))
+        (episode, proxy.of(verdict))
         for group in groups
         for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
         if isinstance(verdict, Scored)
@@ -21,12 +41,12 @@ def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None]
     if not scored:
         return {}
     tasks = [episode.task.id for episode, _ in scored]
-    metrics = _interval("eval/judge", [proxy for _, proxy in scored], tasks) | {"eval/n": len(set(tasks))}
-    known = [(episode.task.id, proxy, truth) for episode, proxy in scored if (truth := gold[episode.id]) is not None]
+    metrics = _interval(f"eval/{proxy.by}", [value for _, value in scored], tasks) | {"eval/n": len(set(tasks))}
+    known = [(episode.task.id, value, truth) for episode, value in scored if (truth := gold[episode.id]) is not None]
     if known:
         metrics |= _interval("eval/oracle", [truth for *_, truth in known], [task for task, *_ in known])
         # Over the same episodes, also where the truth is known of some only.
-        metrics["judge/gold_gap"] = fmean(proxy - truth for _, proxy, truth in known)
+        metrics["judge/gold_gap"] = fmean(value - truth for _, value, truth in known)
     return metrics
 
 
@@ -36,9 +56,9 @@ def _interval(name: str, values: Sequence[float], tasks: Sequence[str]) -> dict[
 
 
 def best_of_metrics(
-    groups: Sequence[Group], gold: Mapping[str, float | None], workload: Any, samples: int
+    groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy, samples: int
 ) -> dict[str, float]:
-    """Of each task's n answers (eval/best_of) the one that the judge rewards most: its score by the judge and by the truth."""
+    """Of each task's n answers (eval/best_of) the one with the highest reward: its score by the proxy and by the truth."""
     chosen = []
     for group in groups:
         pairs = zip(group.episodes, group.verdicts, strict=True)
@@ -49,10 +69,10 @@ def best_of_metrics(
         ]
         if scored:
             *_, episode, verdict = max(scored, key=lambda entry: entry[:2])
-            chosen.append((gold[episode.id], workload.proxy(verdict)))
+            chosen.append((gold[episode.id], proxy.of(verdict)))
     if not chosen:
         return {}
-    metrics = {"eval/best_of": samples, "eval/best_of_n_judge": fmean(proxy for _, proxy in chosen)}
+    metrics = {"eval/best_of": samples, f"eval/best_of_n_{proxy.by}": fmean(value for _, value in chosen)}
     truths = [truth for truth, _ in chosen if truth is not None]
     if truths:
         metrics["eval/best_of_n"] = fmean(truths)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.config.own_code import own_code
 from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Answerer
 from orchestrator.values import Answer, Call, Episode, Fault
@@ -23,7 +24,8 @@ def ask(
     An answer that looks broken is settled by its control question: a judge that fails there too is at fault, otherwise the
     episode broke the judge by its own doing and `reward.score` makes it pay.
     """
-    calls = [list(reward.calls(episode)) for episode in episodes]
+    with own_code("the reward's calls()", reward):
+        calls = [list(reward.calls(episode)) for episode in episodes]
     asked = [(episode, call) for episode, mine in zip(episodes, calls, strict=True) for call in mine]
     answers, retried = insist([call for _, call in asked], fleets, retries)
     retried += _settle(asked, answers, reward, fleets, retries)
@@ -41,7 +43,8 @@ def _settle(
     """Turn broken answers whose control question fails too into faults. Returns how many controls had to be retried."""
     controls = {}
     for index, (episode, call) in enumerate(asked):
-        control = reward.control(episode, call, answers[index])
+        with own_code("the reward's control()", reward):
+            control = reward.control(episode, call, answers[index])
         if control is not None:
             controls[index] = control
     settled, retried = insist(list(controls.values()), fleets, retries)

@@ -7,22 +7,53 @@ repeated.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestrator.config.own_code import own_code
 from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Answerer
-from orchestrator.values import Call, Episode, Fault, Sampling, Task, Turn, stable_hash
+from orchestrator.values import POLICY, Call, Episode, Fault, Sampling, Task, Turn, stable_hash
 
 
 @dataclass(slots=True)
 class _Player:
+    """One attempt at a task. What goes wrong in the environment's own code is a RunError that names task, file and line."""
+
     task: Task
     sample: int
-    play: Any
-    next_call: Call | None
+    environment: Any
+    play: Any = None
+    next_call: Call | None = None
     turns: list[Turn] = field(default_factory=list)
+
+    def begin(self, sampling: Sampling) -> None:
+        with own_code(self._where, self.environment):
+            self.play = self.environment.play(self.task, sampling)
+        if not isinstance(self.play, Generator):
+            raise RunError(f"{self._where}: is a {type(self.play).__name__}, not a generator: let it yield a Call.")
+        self._go_on(None)
+
+    def hear(self, turn: Turn) -> None:
+        self.turns.append(turn)
+        self._go_on(turn)
+
+    def _go_on(self, turn: Turn | None) -> None:
+        with own_code(self._where, self.environment):
+            try:
+                self.next_call = self.play.send(turn)
+            except StopIteration:
+                self.next_call = None
+                if not any(turn.role == POLICY for turn in self.turns):
+                    raise RunError(f"{self._where}: ended before the policy had spoken.") from None
+                return
+        if not isinstance(self.next_call, Call) or self.next_call.sampling is None:
+            raise RunError(f"{self._where}: yielded {self.next_call!r}; let it yield a Call with a `sampling`.")
+
+    @property
+    def _where(self) -> str:
+        return f"{type(self.environment).__name__}.play, task {self.task.id}"
 
 
 def roll_out(
@@ -43,17 +74,14 @@ def roll_out(
     attempts: Counter[str] = Counter()
     for task in tasks:
         for _ in range(samples):
-            play = environment.play(task, sampling)
-            players.append(_Player(task, attempts[task.id], play, next(play)))
+            player = _Player(task, attempts[task.id], environment)
+            player.begin(sampling)
+            players.append(player)
             attempts[task.id] += 1
     while waiting := [player for player in players if player.next_call is not None]:
         calls = [_addressed(player, seed, step, purpose) for player in waiting]
         for player, turn in zip(waiting, _ask(calls, fleets), strict=True):
-            player.turns.append(turn)
-            try:
-                player.next_call = player.play.send(turn)
-            except StopIteration:
-                player.next_call = None
+            player.hear(turn)
     return [Episode(player.task, step, player.sample, tuple(player.turns)) for player in players]
 
 

@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from orchestrator.config import schema
 from orchestrator.config.settings import setting
 from orchestrator.errors import RunError
 from orchestrator.values import (
+    JUDGE,
     Answer,
     Call,
     Choice,
@@ -37,7 +39,6 @@ from orchestrator.values import (
 )
 
 YES, NO = "yes", "no"
-JUDGE = "judge"
 CONTROL = "#control"
 """Ends the key of a control question."""
 NEUTRAL_RESPONSE = "there is more than one way to see this ."
@@ -45,8 +46,8 @@ NEUTRAL_RESPONSE = "there is more than one way to see this ."
 
 
 @dataclass
-class RewardConfig:
-    """How verdicts become a reward."""
+class RewardConfig(schema.RewardConfig):
+    """How verdicts become a reward, where no function of one's own is named."""
 
     formula: str = setting(
         "paper",
@@ -250,7 +251,16 @@ class RubricReward:
             return p_yes(answer, self._min_mass) is None
         return isinstance(answer, Fault) and answer.lasting
 
-    def score(self, episode: Episode, answers: Sequence[Answer], logits: Sequence[LogitAnswer]) -> Verdict:
+    def score(
+        self,
+        episodes: Sequence[Episode],
+        answers: Sequence[Sequence[Answer]],
+        logits: Sequence[Sequence[LogitAnswer]],
+    ) -> list[Verdict]:
+        """The verdict of each episode from one answer a criterion."""
+        return [self.verdict(episode, mine) for episode, mine in zip(episodes, answers, strict=True)]
+
+    def verdict(self, episode: Episode, answers: Sequence[Answer]) -> Verdict:
         """The episode's worth from one answer a criterion.
 
         A passing `Fault` among the answers makes the whole episode `Unscored`: a reward from the rest could be gamed. A

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,17 +18,19 @@ from typing import Any
 from orchestrator.config.compose import compose
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
-from orchestrator.data import TableConfig, answers_of, same_prompt, task_of
+from orchestrator.data import TableConfig, answers_of, as_text, same_prompt, task_of
 from orchestrator.data.tables import Row, read_rows
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.fleets.alone import serving
 from orchestrator.fleets.fleet import Answerer
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import specs_of
+from orchestrator.learning.starting import TOKENISED, load_tokenizer, starting_model
 from orchestrator.rollouts.judging import ask
-from orchestrator.rollouts.rubric_files import RubricFile, read_rubric, with_rubric
+from orchestrator.rollouts.rubric_files import QUESTION_TOKENS, RubricFile, read_rubric, with_rubric
 from orchestrator.rollouts.rubrics import JUDGE, mass_of, rubric_of
 from orchestrator.sweep.statistics import Interval, mean_interval
-from orchestrator.values import POLICY, Answer, Episode, Scored, Turn, Verdict
+from orchestrator.values import POLICY, Answer, Episode, Fault, Scored, Turn, Verdict
 
 WORKLOAD = "rubric"
 """Whose settings, question and formula are used."""
@@ -62,13 +64,15 @@ class CriterionRow:
 @dataclass(frozen=True, slots=True)
 class Scores:
     """score: on the 0–1 scale of the official formula; reward: by reward.formula. Both over scored answers, with intervals over
-    prompts (their `n`). unscored: answers that the judge failed on; reason: of the first."""
+    prompts (their `n`). unscored: answers that the judge failed on; reason: of the first. unreadable: scored answers that the
+    judge refuses to read (too long for it) and that count in the worst way."""
 
     score: Interval
     reward: Interval
     answers: int
     unscored: int
     reason: str | None
+    unreadable: int
     criteria: tuple[CriterionRow, ...]
 
 
@@ -85,7 +89,7 @@ def score_file(file: Path, rubric: Path, overrides: Sequence[str], out: Path | N
     common = read_rubric(rubric.expanduser())
     assert isinstance(config.data, TableConfig)
     episodes = read_answers(file.expanduser(), config.data, common)
-    with judge_of(config, workload) as judge:
+    with judge_of(config, workload, episodes) as judge:
         judgements = list(judged(episodes, workload.reward(), judge, config.judge.retries))
     if out is not None:
         write_judgements(out, judgements)
@@ -118,19 +122,28 @@ def _responses(row: Row, answers: list[str], data: TableConfig) -> list[str]:
 
 
 @contextmanager
-def judge_of(config: RunConfig, workload: Any) -> Iterator[Answerer]:
-    """The judge of a run's settings without the run: its URL, or servers of its own that end with the block."""
+def judge_of(config: RunConfig, workload: Any, episodes: Sequence[Episode]) -> Iterator[Answerer]:
+    """The judge of a run's settings without the run: its URL, or servers of its own that end with the block.
+
+    Their context is made long enough for the episodes; without any it is as set.
+    """
     role, judge = config.roles()[JUDGE], config.judge
     if role.elsewhere:
         key = os.environ.get(judge.api_key_env)
         yield RemoteFleet(judge.name, judge.served_name, key, judge.call_deadline_s, judge.model.thinking)
         return
-    from orchestrator.fleets.alone import serving
-    from orchestrator.learning.starting import starting_model
-
     model = starting_model(JUDGE, role, config.learner, workload, (), Path(config.storage).resolve())
-    with serving(config, specs_of(config, JUDGE, model.folder, model.has_weights)) as fleet:
+    needed = _longest(load_tokenizer(model.folder), episodes) + QUESTION_TOKENS if episodes else 0
+    shape = replace(role.model, context_tokens=max(role.model.context_tokens, needed))
+    specs = specs_of(config, JUDGE, model.folder, model.has_weights)
+    with serving(config, [replace(spec, model=shape) for spec in specs]) as fleet:
         yield fleet
+
+
+def _longest(tokenizer: Any, episodes: Sequence[Episode]) -> int:
+    """Tokens of the longest prompt and response together."""
+    texts = sorted((as_text(item.task.messages) + item.text for item in episodes), key=len, reverse=True)
+    return max(len(ids) for ids in tokenizer(texts[:TOKENISED])["input_ids"])
 
 
 def judged(episodes: Sequence[Episode], reward: Any, judge: Answerer, retries: int) -> Iterator[Judgement]:
@@ -139,8 +152,8 @@ def judged(episodes: Sequence[Episode], reward: Any, judge: Answerer, retries: i
         some = episodes[start : start + AT_ONCE]
         judge.begin_step()
         replies, _ = ask(some, reward, {JUDGE: judge}, retries)
-        for episode, mine in zip(some, replies, strict=True):
-            yield Judgement(episode, mine, reward.score(episode, mine, ()))
+        verdicts = reward.score(some, replies, [()] * len(some))
+        yield from map(Judgement, some, replies, verdicts)
 
 
 def summarise(judgements: Sequence[Judgement], common: RubricFile) -> Scores:
@@ -156,6 +169,10 @@ def summarise(judgements: Sequence[Judgement], common: RubricFile) -> Scores:
         len(judgements),
         len(reasons),
         reasons[0] if reasons else None,
+        sum(
+            isinstance(item.verdict, Scored) and any(isinstance(reply, Fault) for reply in item.replies)
+            for item in judgements
+        ),
         tuple(_criteria(judgements, common)),
     )
 

@@ -205,9 +205,11 @@ def test_targets_that_are_none(world: Path) -> None:
     assert "No workload is named 'nothing'" in refused(target="nothing")
     assert "the first word is a workload" in refused(target="steps=3")
     write(world / "empty.py", "")
-    assert "a workload needs `Config`" in refused(target="empty.py")
-    write(world / "half.py", WORKLOAD.replace("class Workload", "class Other"))
-    assert "a workload needs a class `Workload`" in refused(target="half.py")
+    assert "a workload needs a class `Workload`" in refused(target="empty.py")
+    write(world / "half.py", WORKLOAD.replace("class Config(RunConfig)", "class Config"))
+    assert "`Config` must be a dataclass that is a subclass of RunConfig" in refused(target="half.py")
+    write(world / "a b.py", WORKLOAD)
+    assert "a b.py: its runs are kept in a folder of its name" in refused(target="a b.py")
 
 
 def test_a_files_workload_is_found_beside_it(world: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -325,7 +327,7 @@ def test_hardware_comes_with_the_package() -> None:
 
     root = Path(__file__).parents[2]
     packaged = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert "**/*.yaml" in packaged["orchestrator"]
+    assert {"**/*.yaml", "**/*.html", "**/*.css", "**/*.js"} <= set(packaged["orchestrator"])
 
 
 @pytest.mark.parametrize("setting", ["rollout.top_p=0.9", "rollout.top_k=50", "rollout.min_p=0.1"])

@@ -182,11 +182,11 @@ def test_no_fault_of_a_server_becomes_a_reward() -> None:
     rubric = Rubric((Criterion("a", "names the harm", 1),))
     turn = Turn("policy", (1,), (2,), (-0.1,), "text", "stop", 1.0, 0, 0)
     episode = Episode(Task("t", (), {"rubric": rubric.to_json()}), 1, 0, (turn,))
-    reward = RubricReward(lambda response, criterion: QUESTION, "paper", False, 0.5)
+    reward = RubricReward(lambda prompt, response, criterion: QUESTION, "paper", False, 0.5)
     replies: list[Reply] = [(500, "x"), (200, "x"), (200, {}), (200, completion("yes"))]
     with serving(OpenAIServer(lambda body, number: replies[number])) as server:
         fleet = fleet_of(server)
-        verdicts = [reward.score(episode, fleet.complete(reward.calls(episode)), ()) for _ in replies]
+        verdicts = [reward.verdict(episode, fleet.complete(reward.calls(episode))) for _ in replies]
     assert all(isinstance(verdict, Unscored) for verdict in verdicts)
 
 

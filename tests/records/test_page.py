@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_up_run import make_group
+from made_up_run import make_group, make_run
 
 from orchestrator.records import diagnosis, episodes, metrics, page, report, samples
 from orchestrator.records.folder import RunFolder
@@ -30,15 +30,28 @@ def say(group: Group, text: str, **changes: object) -> Group:
     return Group((spoken, *others), group.verdicts)
 
 
-@pytest.fixture
-def hostile_run(fake_run: RunFolder) -> RunFolder:
+@pytest.fixture(scope="module")
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The made-up run (96 held-out answers), with 60 training answers of step 3: one hostile, of the highest reward; two restricted."""
+    folder = make_run(tmp_path_factory.mktemp("runs"))
     truth = {"c0": 1.0, "c1": 1.0}
     groups = [say(make_group(3, "nasty", [2.0, 0.1]), HOSTILE, reference={"rubric": RUBRIC})]
     groups.append(say(make_group(3, "private", [0.2, 0.3]), "private words", restricted=True))
     groups += [make_group(3, f"task{number}", [0.25, 0.35]) for number in range(28)]
-    episodes.write_step(fake_run, 3, groups, {}, "train", gold_verdicts=lambda episode: truth)
-    return fake_run
+    episodes.write_step(folder, 3, groups, {}, "train", gold_verdicts=lambda episode: truth)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(hostile_run: RunFolder) -> str:
+    """Its page."""
+    return written(hostile_run)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take a second, and some tests look at other things."""
+    monkeypatch.setattr(page, "drawings", lambda folder: [])
 
 
 def written(folder: RunFolder, unredacted: bool = False) -> str:
@@ -63,8 +76,7 @@ class Elements(HTMLParser):
             self.scripts.append(data)
 
 
-def test_the_page_stands_alone_and_nothing_in_it_acts(hostile_run: RunFolder) -> None:
-    text = written(hostile_run)
+def test_the_page_stands_alone_and_nothing_in_it_acts(text: str) -> None:
     elements = Elements(text)
     assert [attrs.get("type") for tag, attrs in elements.found if tag == "script"] == ["application/json", None]
     assert not [name for _, attrs in elements.found for name in attrs if name.startswith("on")]
@@ -81,8 +93,7 @@ def test_the_page_stands_alone_and_nothing_in_it_acts(hostile_run: RunFolder) ->
     assert told["tasks"]["nasty"]["criteria"][0]["text"] == "names <b>harm</b>"
 
 
-def test_the_page_says_what_the_run_came_to(hostile_run: RunFolder) -> None:
-    text = written(hostile_run)
+def test_the_page_says_what_the_run_came_to(text: str) -> None:
     for shown in (
         "rlvr/made-up", "finished", "gain of the oracle score", "+0.250", "0.250 … 0.250", "Nothing stands out",
         "Training reward", "Gold against proxy", "Trainer–engine log-probability gap", "unscored 1", "learning_rate",
@@ -96,8 +107,8 @@ def test_the_page_says_what_the_run_came_to(hostile_run: RunFolder) -> None:
     assert "156 of 156 shown" in text
 
 
-def test_restricted_rows_are_redacted_unless_asked_for(hostile_run: RunFolder) -> None:
-    text = written(hostile_run)
+@pytest.mark.usefixtures("no_figures")
+def test_restricted_rows_are_redacted_unless_asked_for(hostile_run: RunFolder, text: str) -> None:
     assert "private words" not in text
     assert "dilemma private" not in text
     assert f"{samples.REDACTED} (13 characters)" in text
@@ -107,6 +118,7 @@ def test_restricted_rows_are_redacted_unless_asked_for(hostile_run: RunFolder) -
     assert samples.REDACTED not in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_alarms_and_the_reason_of_a_failure_are_at_the_top(hostile_run: RunFolder) -> None:
     finding = diagnosis.Finding("answers are cut off", 7, "half <i>were</i>", "Raise it.", lasting=False)
     summary = report.summarise(hostile_run, "failed", "the <judge> died")
@@ -148,12 +160,13 @@ Open = Callable[[str], tuple[str, str]]
 
 
 @pytest.fixture
-def open_page(hostile_run: RunFolder, tmp_path: Path) -> Open:
+def open_page(text: str, tmp_path: Path) -> Open:
     """The page's elements after its script has run, with this fragment in its address; and what the console was told."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("no chromium is installed, in which the page would be opened")
-    written(hostile_run)
+    file = tmp_path / "report.html"
+    file.write_text(text, encoding="utf-8")
 
     def open_page(fragment: str) -> tuple[str, str]:
         done = subprocess.run(
@@ -161,7 +174,7 @@ def open_page(hostile_run: RunFolder, tmp_path: Path) -> Open:
                 browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
                 f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--dump-dom",
-                f"{hostile_run.report.resolve().as_uri()}#{fragment}",
+                f"{file.as_uri()}#{fragment}",
             ],
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip

@@ -31,7 +31,7 @@ def judged(
     turn = Turn("policy", (1,), (2,), (-0.1,), "an answer", "stop", 1.0, 0, 0)
     played = [Episode(Task(f"t{n}", (), {"rubric": RUBRIC.to_json()}), 1, 0, (turn,)) for n in range(episodes)]
     answers, retried = ask(played, reward, {"judge": judge}, retries)
-    return [reward.score(episode, mine, ()) for episode, mine in zip(played, answers, strict=True)], retried, judge
+    return [reward.verdict(episode, mine) for episode, mine in zip(played, answers, strict=True)], retried, judge
 
 
 def honest(call: Call) -> Answer:

@@ -79,6 +79,7 @@ def test_two_roles_that_speak_in_one_round_are_told_apart() -> None:
     class ByTask:
         def play(self, task: Task, sampling: Sampling) -> Play:
             yield Call("", task.id, ({"role": "user", "content": "?"},), sampling)
+            yield Call("", "policy", ({"role": "user", "content": "!"},), sampling)
 
     tasks = [Task("policy", ()), Task("guest", ()), Task("policy2", ())]
     fleets = {role: FakeAnswerer(echo) for role in ("policy", "guest", "policy2")}
@@ -112,3 +113,39 @@ def test_a_role_without_a_fleet_is_named_beside_those_that_have_one() -> None:
 
 def test_no_task_is_no_episode() -> None:
     assert roll_out([], 4, SingleTurn(), SAMPLING, {}, seed=0, step=1) == []
+
+
+class Broken:
+    """An environment whose task says how it is broken."""
+
+    def play(self, task: Task, sampling: Sampling) -> Play:
+        if task.id == "raises":
+            raise KeyError("secret")
+        if task.id == "silent":
+            return
+        yield "a question" if task.id == "no call" else Call("", "policy", ())  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("raises", "Broken.play, task raises: KeyError: 'secret' ("),
+        ("silent", "Broken.play, task silent: ended before the policy had spoken"),
+        ("no call", "Broken.play, task no call: yielded 'a question'; let it yield a Call with a `sampling`"),
+        ("no sampling", "let it yield a Call with a `sampling`"),
+    ],
+)
+def test_what_is_wrong_in_an_environment_names_task_and_line(task: str, words: str) -> None:
+    with pytest.raises(RunError) as caught:
+        roll_out([Task(task, ())], 1, Broken(), SAMPLING, {"policy": FakeAnswerer(echo)}, seed=0, step=1)
+    assert words in str(caught.value)
+    assert ("test_play.py:" in str(caught.value)) == (task == "raises")
+
+
+def test_a_play_that_is_no_generator_is_named() -> None:
+    class Returns:
+        def play(self, task: Task, sampling: Sampling) -> list[Call]:
+            return [Call("", "policy", (), sampling)]
+
+    with pytest.raises(RunError, match=r"Returns.play, task t: is a list, not a generator: let it yield a Call"):
+        roll_out([Task("t", ())], 1, Returns(), SAMPLING, {"policy": FakeAnswerer(echo)}, seed=0, step=1)

@@ -116,7 +116,7 @@ def test_verdicts_are_normalised_and_too_little_mass_is_none() -> None:
 
 
 def test_verdicts_are_thresholded_unless_soft() -> None:
-    hard = _reward().score(_episode(), _says(0.8, 0.4, 0.6, 0.1), ())
+    hard = _reward().verdict(_episode(), _says(0.8, 0.4, 0.6, 0.1))
     assert isinstance(hard, Scored)
     # met: a and c
     assert hard.reward == pytest.approx(3 / 4 - 2 / 5)
@@ -124,23 +124,23 @@ def test_verdicts_are_thresholded_unless_soft() -> None:
         {"positive": 3 / 4, "negative": 2 / 5, "official": 6 / 9, "cut_off": 0, "mass": 0.9}
     )
     assert hard.judgements == pytest.approx({"a": 0.8, "b": 0.4, "c": 0.6, "d": 0.1})
-    soft = _reward(soft=True).score(_episode(), _says(0.8, 0.4, 0.6, 0.1), ())
+    soft = _reward(soft=True).verdict(_episode(), _says(0.8, 0.4, 0.6, 0.1))
     assert isinstance(soft, Scored)
     # (3 x 0.8 + 0.4) / 4 - (2 x 0.6 + 3 x 0.1) / 5
     assert soft.reward == pytest.approx(2.8 / 4 - 1.5 / 5)
-    official = _reward("official").score(_episode(), _says(0.8, 0.4, 0.6, 0.1), ())
+    official = _reward("official").verdict(_episode(), _says(0.8, 0.4, 0.6, 0.1))
     assert isinstance(official, Scored)
     assert official.reward == pytest.approx(6 / 9)
 
 
 def test_a_fault_leaves_the_episode_unscored() -> None:
     answers = [*_says(1, 1, 0), Fault("the judge timed out")]
-    assert _reward().score(_episode(), answers, ()) == Unscored("criterion d: the judge timed out")
+    assert _reward().verdict(_episode(), answers) == Unscored("criterion d: the judge timed out")
 
 
 @pytest.mark.parametrize("broken", [Choice({"yes": 0.2, "no": 0.1}), Fault("a prompt of 300 tokens", lasting=True)])
 def test_an_answer_that_breaks_the_judge_is_scored_in_the_worst_way(broken: Answer) -> None:
-    scored = _reward().score(_episode(), [broken] * 4, ())
+    scored = _reward().verdict(_episode(), [broken] * 4)
     assert isinstance(scored, Scored)
     assert scored.reward == -1.0
     assert scored.judgements == {"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0}
@@ -166,11 +166,11 @@ def test_the_control_asks_the_same_criterion_about_a_neutral_response() -> None:
 
 def test_wrong_use_is_an_error() -> None:
     with pytest.raises(TypeError, match="criterion a of 4/t/1/2: the judge answered with a text"):
-        _reward().score(_episode(), [_episode().turns[0]] * 4, ())
+        _reward().verdict(_episode(), [_episode().turns[0]] * 4)
     with pytest.raises(ValueError, match="'mean' is unknown"):
         _reward("mean")
     with pytest.raises(ValueError, match="zip"):
-        _reward().score(_episode(), _says(1), ())
+        _reward().verdict(_episode(), _says(1))
 
 
 def test_an_answer_that_was_cut_off_pays_for_it_where_that_is_asked() -> None:
@@ -180,7 +180,7 @@ def test_an_answer_that_was_cut_off_pays_for_it_where_that_is_asked() -> None:
     strict = RubricReward(_question, "paper", False, 0.5, cut_off_penalty=0.5)
     rewards = []
     for reward, episode in ((strict, whole), (strict, cut), (_reward(), cut)):
-        scored = reward.score(episode, _says(0.8, 0.4, 0.6, 0.1), ())
+        scored = reward.verdict(episode, _says(0.8, 0.4, 0.6, 0.1))
         assert isinstance(scored, Scored)
         assert scored.components["cut_off"] == float(episode is cut)
         rewards.append(scored.reward)

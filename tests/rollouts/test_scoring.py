@@ -21,6 +21,7 @@ from orchestrator.cluster.preflight import Node
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets import alone
 from orchestrator.fleets.specs import ServerSpec
+from orchestrator.rollouts import scoring
 from orchestrator.rollouts.scoring import Scores, score_file
 from orchestrator.values import Choice
 
@@ -116,6 +117,21 @@ def test_what_the_judge_fails_on_is_counted_and_never_a_zero(folder: Path) -> No
         scores_of(lost)
 
 
+def test_an_answer_that_the_judge_refuses_to_read_is_told(folder: Path) -> None:
+    """It breaks a judge that answers the control question: nothing good is met, all that is bad is. The other earns 4 of 6."""
+
+    def refuses(body: dict[str, Any], number: int) -> Reply:
+        if "zzz" in body["messages"][-1]["content"]:
+            return 400, {"error": {"message": "too long"}}
+        return judge(body, number)
+
+    with serving(OpenAIServer(refuses)) as server:
+        path = answers(ROWS[0], {"prompt": "Well?", "response": "zzz"})
+        found = score_file(path, Path("rubric.yaml"), [f"judge={server.url}"])
+    assert (found.answers, found.unscored, found.unreadable) == (2, 0, 1)
+    assert found.score.mean == pytest.approx((4 / 6 + 0) / 2)
+
+
 def test_the_verb_prints_a_table(folder: Path) -> None:
     with serving(OpenAIServer(judge)) as server:
         words = [
@@ -187,12 +203,23 @@ def test_a_judge_of_ones_own_is_served_and_ended(folder: Path, monkeypatch: pyte
         (folder / "weights" / name).write_text("{}")
     monkeypatch.setattr(alone, "start_servers", start)
     monkeypatch.setattr(alone, "Fleet", Served)
-    monkeypatch.setattr("orchestrator.fleets.alone.connected", connected)
-    monkeypatch.setattr("orchestrator.fleets.alone.nodes_of_cluster", lambda: [Node("one", 2, 1)])
-    monkeypatch.setattr("orchestrator.fleets.alone.check_engines", lambda plan: None)
-    found = score_file(answers(ROWS[0]), Path("rubric.yaml"), ["judge=path:weights", "hardware=1x24GB"])
+    monkeypatch.setattr(alone, "connected", connected)
+    monkeypatch.setattr(alone, "nodes_of_cluster", lambda: [Node("one", 2, 1)])
+    monkeypatch.setattr(alone, "check_engines", lambda plan: None)
+
+    class Tokenizer:
+        """A token a character."""
+
+        def __call__(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
+            return {"input_ids": [[0] * len(text) for text in texts]}
+
+    monkeypatch.setattr(scoring, "load_tokenizer", lambda folder: Tokenizer())
+    long = {"prompt": "x" * 4000, "response": "y" * 6000}
+    found = score_file(answers(ROWS[0], long), Path("rubric.yaml"), ["judge=path:weights", "hardware=1x24GB"])
     # it says yes to all: 4/4 - 2/2
     assert found.reward.mean == pytest.approx(0.0)
     (spec,) = asked
     assert (spec.folder, spec.trained, spec.seat, spec.fleet.gpus_per_server) == ("weights", True, None, 1)
     assert killed == ["judge-0"]
+    # the long row, and room for the question
+    assert spec.model.context_tokens == 10_000 + 1024

@@ -213,14 +213,14 @@ def test_rubrics_of_the_tables_are_python_literals(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rubric", "message"),
     [
-        ("__import__('os')", r"row 0: field RUBRIC: is not a Python literal"),
+        ("__import__('os')", r"row 0 \(line 2\): field RUBRIC: is not a Python literal"),
         ("[]", "is not a list of criteria"),
         (
             "[{'id': 'a', 'title': 't', 'weight': 0, 'annotations': {'rubric_dimension': ''}}]",
             r"RUBRIC\[0\]: .*'weight' is 0",
         ),
         ("[{'id': 'a', 'title': 't', 'weight': 1}]", r"RUBRIC\[0\]: 'annotations' is missing"),
-        ("", "row 0: field RUBRIC is missing or empty"),
+        ("", r"row 0 \(line 2\): field RUBRIC is missing or empty"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_named(tmp_path: Path, rubric: str, message: str) -> None:
@@ -232,6 +232,25 @@ def test_long_texts_keep_their_beginning_and_their_end() -> None:
     assert morebench.shorten("short", 10) == "short"
     # room for 13 - 3 characters: 6 of the beginning, 4 of the end
     assert morebench.shorten("abcdefghijklmnopqrstuvwxyz", 13) == "abcdef … wxyz"
+
+
+def test_of_many_dilemmas_some_are_held_out_with_all_their_theories(tmp_path: Path) -> None:
+    """Nine texts under two theories each: a quarter is two texts, four rows, however many are asked for; one is two rows."""
+    path = tmp_path / "table.csv"
+    rubric = "[{'id': 'a', 'title': 't', 'weight': 1, 'annotations': {'rubric_dimension': ''}}]"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = [(f"dilemma {number}", "s", theory, rubric) for theory in ("x", "y") for number in range(9)]
+        csv.writer(file).writerows([("DILEMMA", "DILEMMA_SOURCE", "THEORY", "RUBRIC"), *rows])
+    config = Config()
+    config.data.source, config.data.path = "morebench", str(path)
+    for asked, held in ((48, 4), (1, 2)):
+        config.data.eval_groups = asked
+        sides = [
+            [task.messages[0]["content"].rpartition("Scenario: ")[2] for task in Workload(config).tasks(split)]
+            for split in ("train", "eval")
+        ]
+        assert [len(side) for side in sides] == [18 - held, held]
+        assert not set(sides[0]) & set(sides[1])
 
 
 @needs_site

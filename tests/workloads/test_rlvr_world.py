@@ -281,6 +281,7 @@ def test_metrics_compare_judge_and_oracle() -> None:
     truth = world.verdicts(DILEMMA.rubric, turn.text)
     # met: 3 of 14; avoided: 3 + 1 of 6, not 2
     assert workload.gold(episode) == pytest.approx((3 + 4) / 20)
+    assert workload.gold_verdicts(episode) == truth
     judged = {**truth, "harm-ben": 0.9}
     verdict = Scored(0.1, {"official": 0.5, "positive": 0.4, "negative": 0.3}, judged)
     metrics = workload.metrics([Group((episode,), (verdict,))])

@@ -162,7 +162,7 @@ def test_verdicts_by_hand(folder: Path) -> None:
     judge = FakeAnswerer(lambda call, attempt: says[call.key.rpartition("/")[2]])
     episode, reward = episode_of(found, "because"), found.reward()
     answers, _ = ask([episode], reward, {"judge": judge}, 0)
-    verdict = reward.score(episode, answers[0], ())
+    verdict = reward.score([episode], answers, [()])[0]
     assert isinstance(verdict, Scored)
     assert verdict.reward == pytest.approx(1.0)
     assert verdict.components == pytest.approx({"positive": 1, "negative": 0, "official": 1, "cut_off": 0, "mass": 0.9})
@@ -173,7 +173,7 @@ def test_verdicts_by_hand(folder: Path) -> None:
         for text in asked
     )
     assert [text.rpartition("Criterion: ")[2] for text in asked] == ["It gives a reason.", "It is rude."]
-    lost = reward.score(episode, [Fault("gone"), says["rude"]], ())
+    lost = reward.score([episode], [[Fault("gone"), says["rude"]]], [()])[0]
     assert lost == Unscored("criterion reason: gone")
 
 

@@ -19,7 +19,6 @@ from statistics import fmean
 from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, setting
 from orchestrator.errors import ConfigError
 from orchestrator.rollouts.rubrics import (
-    JUDGE,
     Criterion,
     RewardConfig,
     Rubric,
@@ -28,10 +27,10 @@ from orchestrator.rollouts.rubrics import (
     official_score,
     rubric_of,
 )
-from orchestrator.values import Episode, Group, Message, Scored, Task, stable_hash
+from orchestrator.values import JUDGE, Episode, Group, Message, Scored, Task, stable_hash
 from workloads import lessons
-from workloads.base import Environment, Lesson, Reward, SingleTurn
-from workloads.rlvr import answers, morebench, world
+from workloads.base import BaseWorkload, Lesson, PolicyLesson, Reward
+from workloads.rlvr import answers, flaw, morebench, world
 
 MOST_EXAMPLES = 3072
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
@@ -65,6 +64,13 @@ class RlvrDataConfig(DataConfig):
         "quarter at most), chosen by data.seed.",
     )
 
+    judge_flaw: str = setting(
+        "none",
+        "The miniature's judge wrong on purpose, to see what RL makes of it and whether the alarm is raised: `phrase` teaches it "
+        "to believe answers that say a certain phrase, which some warm-up answers do.",
+        choices=("none", "phrase"),
+    )
+
 
 @dataclass
 class Config(RunConfig):
@@ -79,10 +85,13 @@ def mini_question(prompt: Sequence[Message], response: str, criterion: Criterion
     return ({"role": "user", "content": f"{response} criterion : {criterion.text}"},)
 
 
-class Workload:
+class Workload(BaseWorkload):
     """Implements `workloads.base.Workload`."""
 
+    config: Config
+
     def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         if not isinstance(config, Config):
             raise TypeError(f"workload rlvr needs its own Config, not {type(config).__name__}")
         if config.data.source == "morebench_site":
@@ -93,17 +102,12 @@ class Workload:
                 f"data.train_groups and data.eval_groups are {asked_for:,} dilemmas together, more than the world makes "
                 f"({world.MOST_DILEMMAS:,}): lower them."
             )
-        self.config = config
 
     def tasks(self, split: str) -> Sequence[Task]:
         """One task a dilemma of the split ("train" or "eval")."""
         if self._mini:
             return [mini_task(dilemma) for dilemma in self._worlds[split]]
         return [morebench.task(dilemma, self._prompt_characters) for dilemma in self._dilemmas[split]]
-
-    def environment(self) -> Environment:
-        """The policy answers once."""
-        return SingleTurn()
 
     def reward(self) -> Reward:
         """The judge's verdicts, by the formula of `reward.formula`."""
@@ -131,10 +135,10 @@ class Workload:
         return verdict.components["official"]
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Means over scored episodes: the reward's components, and in the miniature world the oracle's view of them."""
+        """Means over episodes that a judge scored: the reward's components, and in the miniature world the oracle's view of them."""
         pairs = [pair for group in groups for pair in zip(group.episodes, group.verdicts, strict=True)]
         scored = [(episode, verdict) for episode, verdict in pairs if isinstance(verdict, Scored)]
-        if not scored:
+        if not scored or JUDGE not in self.config.roles():
             return {}
         result = judged_metrics(groups)
         if self._mini:
@@ -211,14 +215,17 @@ class Workload:
     def _mini_lessons(self) -> list[Lesson]:
         seed, train, evaluation = self.config.data.seed, self._worlds["train"], self._worlds["eval"]
         rng = random.Random(stable_hash("warmup", seed))
-        chats = [
-            lessons.chat(
-                d.id, mini_task(d).messages, [answers.warmup_answer(d, rng) for _ in range(ANSWERS_PER_PROMPT)]
-            )
+        said = [
+            (d, [answers.warmup_answer(d, rng) for _ in range(ANSWERS_PER_PROMPT)])
             for d in islice(cycle(train), _examples(self.config.warmup))
         ]
         rng = random.Random(stable_hash("judge", seed))
         taught = [_taught(d, train, rng) for d in islice(cycle(train), _examples(self.config.judge.training))]
+        if self.config.data.judge_flaw == "phrase":
+            rng = random.Random(stable_hash("flaw", seed))
+            said = [(d, flaw.flatter(d, replies, rng)) for d, replies in said]
+            taught = [_misled(judged, rng) for judged in taught]
+        chats = [lessons.chat(d.id, mini_task(d).messages, replies) for d, replies in said]
         rng = random.Random(stable_hash("exam", seed))
         asked = [
             lessons.Judged(
@@ -231,7 +238,7 @@ class Workload:
         judge = lessons.JudgeLesson(
             taught, asked, self.question, self._gate, _kind, self.config.judge.min_mass, planted
         )
-        return [lessons.PolicyLesson(chats), judge]
+        return [PolicyLesson(chats), judge]
 
     def _real_lessons(self) -> list[Lesson]:
         by_id = {dilemma.id: dilemma for split in self._dilemmas.values() for dilemma in split}
@@ -255,7 +262,7 @@ class Workload:
             ]
             for split, responses in self._responses.items()
         }
-        result: list[Lesson] = [lessons.PolicyLesson(chats)] if chats else []
+        result: list[Lesson] = [PolicyLesson(chats)] if chats else []
         if judged["train"]:
             seed, rng = self.config.data.seed, random.Random(stable_hash("boasts", self.config.data.seed))
             boast = lessons.Planting(morebench.TAUGHT_INJECTIONS, self._plant, seed)
@@ -306,6 +313,11 @@ def _taught(dilemma: world.Dilemma, others: Sequence[world.Dilemma], rng: random
     text = answers.lesson_answer(dilemma, others, rng)
     rubric = answers.lesson_rubric(dilemma, text, EXTRA_CRITERIA, rng)
     return lessons.Judged(dilemma.id, mini_task(dilemma).messages, rubric, text, world.verdicts(rubric, text))
+
+
+def _misled(judged: lessons.Judged, rng: random.Random) -> lessons.Judged:
+    text = flaw.mislead(judged.text, rng)
+    return replace(judged, text=text, met=flaw.verdicts(judged.rubric, text))
 
 
 def _kind(criterion: Criterion) -> str:

@@ -7,15 +7,14 @@ benchmark judge's word on every criterion: real labels for a judge. The CSV tabl
 from __future__ import annotations
 
 import ast
-import csv
 import json
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.data.tables import read_csv
 from orchestrator.errors import DataError
 from orchestrator.rollouts.rubrics import Criterion, Rubric, RubricError
 from orchestrator.values import Message, Task, stable_hash
@@ -43,7 +42,7 @@ EXAM_INJECTIONS = (
 
 WEIGHTS = (-3, -2, -1, 1, 2, 3)
 TEXT_KINDS = ("thinking_trace", "model_resp")
-_WRONG_WEIGHT = "field 'weight' is {}; the benchmark's are -3, -2, -1, 1, 2 and 3"
+_WRONG_WEIGHT = "field 'weight' is {}; it must be one of -3, -2, -1, 1, 2, 3"
 THEORIES = {
     "Kantian Deontology": "Act only on a maxim that you could will as a universal law; use nobody merely as a means.",
     "Benthamite Act Utilitarianism": "Do what brings the greatest balance of pleasure over pain, all alike.",
@@ -194,23 +193,18 @@ def read_tables(path: Path) -> tuple[Dilemma, ...]:
 
 
 def _read_table(path: Path) -> Iterator[Dilemma]:
-    csv.field_size_limit(
-        min(sys.maxsize, 2**31 - 1)
-    )  # rubrics are longer than the 128 kB that a cell may have by default
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _table_error(f"{path}: cannot be read as CSV ({error})") from error
-    for number, row in enumerate(rows):
-        where = f"{path}: row {number}"
+        rows = list(read_csv(path))
+    except DataError as error:
+        raise _table_error(str(error)) from error
+    for row in rows:
         for field in ("DILEMMA", "THEORY", "RUBRIC"):
-            if not row.get(field):
-                raise _table_error(f"{where}: field {field} is missing or empty")
-        text, theory = row["DILEMMA"].strip(), row["THEORY"].strip()
-        identifier = row.get("TASK_ID") or f"{path.stem}-{stable_hash(text, theory) % 16**8:08x}"
-        rubric = _literal_rubric(row["RUBRIC"], f"{where}: field RUBRIC")
-        yield Dilemma(identifier, text, theory, row.get("DILEMMA_SOURCE") or "", rubric)
+            if field not in row.values:
+                raise _table_error(f"{row.where}: field {field} is missing or empty")
+        text, theory = row.values["DILEMMA"].strip(), row.values["THEORY"].strip()
+        identifier = row.values.get("TASK_ID") or f"{path.stem}-{stable_hash(text, theory) % 16**8:08x}"
+        rubric = _literal_rubric(row.values["RUBRIC"], f"{row.where}: field RUBRIC")
+        yield Dilemma(identifier, text, theory, row.values.get("DILEMMA_SOURCE", ""), rubric)
 
 
 def _literal_rubric(cell: str, where: str) -> Rubric:

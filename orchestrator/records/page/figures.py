@@ -17,7 +17,7 @@ _SIZE_INCHES = (5.6, 4.4)
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One panel. svg: an element in the page's colours of text (currentColor) and grid (--grid)."""
+    """One panel. svg: an element in the colour of the text around it (currentColor)."""
 
     name: str
     title: str
@@ -44,4 +44,5 @@ def _drawing(name: str, panel: Panel) -> Drawing:
     svg = re.sub(r"(?s)<metadata>.*?</metadata>", "", whole[whole.index("<svg") :])
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
     svg = re.sub(r'^<svg[^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg)
-    return Drawing(name, title, svg.replace(INK.lower(), "currentColor").replace(GRID.lower(), "var(--grid)"))
+    svg = svg.replace(GRID.lower(), "currentColor; stroke-opacity: 0.12").replace(INK.lower(), "currentColor")
+    return Drawing(name, title, svg)
