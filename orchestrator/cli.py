@@ -248,12 +248,10 @@ def sample(
     from orchestrator.records.shown import show_samples
     from orchestrator.sample import Asked, sample
 
-    lines = [line.strip() for line in typer.get_text_stream("stdin") if line.strip()] if "-" in (prompts or []) else []
-    given = (*(text for text in prompts or [] if text != "-"), *lines)
+    lines = [line.strip() for line in typer.get_text_stream("stdin")] if "-" in (prompts or []) else []
+    given = tuple(text for text in [*(prompts or []), *lines] if text not in ("-", ""))
     asked = Asked(run, given, tuple(task or ()), n, temperature, max_tokens, seed)
-    weights, samples = sample(asked, storage)
-    typer.echo(f"answered by {weights}")
-    show_samples(samples)
+    show_samples(*sample(asked, storage))
 
 
 @app.command()

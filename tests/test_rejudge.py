@@ -133,6 +133,15 @@ def test_files_without_references_take_them_from_the_data(run: RunFolder) -> Non
             rejudge(run.path, server.url, None, "eval")
 
 
+def test_a_reward_that_asks_no_judge(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("def reward(episodes):\n    return [0.0 for _ in episodes]\n")
+    config = compose("rlvr", [f"storage={tmp_path}", f"reward={file}:reward"])
+    folder = RunFolder.create(tmp_path, "rlvr", "b", to_values(config))
+    with pytest.raises(RunError, match="the reward of b is a function, which asks no judge"):
+        rejudge(folder.path, "http://localhost:1/v1", None, "eval")
+
+
 def test_what_is_not_there_is_said(run: RunFolder) -> None:
     stored(run)
     with pytest.raises(RunError, match=r"has no train episodes\. Steps of train episodes that are there: none"):

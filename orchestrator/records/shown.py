@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -147,9 +148,10 @@ def show_rejudged(found: Rejudged) -> None:
 # --- sample ---
 
 
-def show_samples(samples: Sequence[Sampled]) -> None:
-    """Prompts and their answers."""
+def show_samples(weights: Path, samples: Sequence[Sampled]) -> None:
+    """Prompts and their answers, and the weights that gave them."""
     console = _console()
+    console.print(f"answered by {weights}", soft_wrap=True)
     for item in samples:
         for message in item.task.messages:
             console.print(Text(f"{message['role']}: {printable(message['content'])}"), soft_wrap=True)

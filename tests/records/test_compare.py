@@ -104,6 +104,17 @@ def test_without_gold_the_judge_scores_and_it_is_said(tmp_path: Path) -> None:
     assert any("each run's own judge" in note for note in found.notes)
 
 
+def test_a_reward_of_ones_own_is_the_score_(tmp_path: Path) -> None:
+    """The made-up rewards are the negative scores: differences of -0.3, 0 and 0.1."""
+    file = tmp_path / "own.py"
+    file.write_text("def reward(episodes):\n    return [0.0 for _ in episodes]\n")
+    make(tmp_path, "A", f"reward={file}:reward", scores=FIRST, gold=False)
+    make(tmp_path, "B", f"reward={file}:reward", scores=SECOND, gold=False)
+    found = compare(find_arms(["A", "B"], tmp_path))
+    assert found.by == "reward"
+    assert found.tests[0].interval.mean == pytest.approx(-0.2 / 3)
+
+
 def test_tasks_that_not_all_have_are_left_out_and_counted(tmp_path: Path) -> None:
     """b was never scored in A, and d is in B alone: a and c remain, +0.3 and -0.1."""
     make(tmp_path, "A", scores={**FIRST, "b": [None]})
