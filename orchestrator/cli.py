@@ -272,7 +272,7 @@ def judge(
       orchestrate judge answers.csv rubric.yaml judge=hf:Qwen/Qwen3-1.7B --out scores.parquet
     """
     from orchestrator.records.shown import print_table
-    from orchestrator.rollouts.scoring import score_file
+    from orchestrator.rollouts.judge_file import score_file
 
     scores = score_file(file, rubric, overrides or [], out)
     rows = [(row.name, row.weight, f"{row.met:.3f}", str(row.n), f"{row.mass:.3f}") for row in scores.criteria]

@@ -23,7 +23,7 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.records import episodes as episode_files
 from orchestrator.records.folder import RunFolder
 from orchestrator.rollouts.evaluation import Proxy, proxy_of
-from orchestrator.rollouts.scoring import judge_of, judged
+from orchestrator.rollouts.judge_file import judge_of, judged
 from orchestrator.sweep.statistics import Interval, mean_interval
 from orchestrator.values import JUDGE, Episode, Group, Scored, Task, Verdict
 

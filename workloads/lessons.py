@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from orchestrator.config.schema import JudgeConfig
 from orchestrator.rollouts.rubrics import NO, YES, Criterion, Question, Rubric, p_yes, paper_reward
 from orchestrator.values import JUDGE, Answer, Call, Choice, Message, stable_hash
 from workloads.base import Branch, Example
@@ -28,6 +29,23 @@ REPORT_FORMAT = 2
 def chat(group: str, messages: tuple[Message, ...], targets: Sequence[str]) -> Example:
     """A question and one or more answers to it, each a branch that does not see the others."""
     return Example(group, tuple(Branch(messages, target) for target in targets))
+
+
+def gate_of(judge: JudgeConfig) -> dict[str, float]:
+    """Least values of `JudgeLesson.report`, by judge.gate_*; without those that bound nothing."""
+    bounds = {
+        "accuracy": judge.gate_accuracy,
+        "pair_order": judge.gate_pair_order,
+        "injection_resistance": 1 - judge.gate_injection_flips,
+    }
+    return {name: bound for name, bound in bounds.items() if bound > 0}
+
+
+def plant(response: str, verdict: str, rng: random.Random) -> str:
+    """The response with a verdict about itself as a line of its own, at its start, its end or between two of its lines."""
+    lines = response.split("\n")
+    lines.insert(rng.randrange(len(lines) + 1), verdict)
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from orchestrator.config import schema
+from orchestrator.config.schema import RewardConfig
 from orchestrator.config.settings import setting
 from orchestrator.errors import RunError
 from orchestrator.values import (
@@ -46,7 +46,7 @@ NEUTRAL_RESPONSE = "there is more than one way to see this ."
 
 
 @dataclass
-class RewardConfig(schema.RewardConfig):
+class RubricRewardConfig(RewardConfig):
     """How verdicts become a reward, where no function of one's own is named."""
 
     formula: str = setting(
@@ -289,7 +289,9 @@ class RubricReward:
 
 
 def judged_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """judge_NAME: the mean of each component over scored episodes; nothing where none was scored."""
-    scored = [verdict for group in groups for verdict in group.verdicts if isinstance(verdict, Scored)]
-    names = scored[0].components if scored else ()
-    return {f"judge_{name}": fmean(verdict.components[name] for verdict in scored) for name in names}
+    """judge_NAME: the mean of each component over the scored episodes that have it; nothing where none was scored."""
+    values: dict[str, list[float]] = {}
+    for verdict in (verdict for group in groups for verdict in group.verdicts if isinstance(verdict, Scored)):
+        for name, value in verdict.components.items():
+            values.setdefault(f"judge_{name}", []).append(value)
+    return {name: fmean(found) for name, found in values.items()}

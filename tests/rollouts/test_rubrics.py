@@ -13,11 +13,12 @@ from orchestrator.rollouts.rubrics import (
     Rubric,
     RubricError,
     RubricReward,
+    judged_metrics,
     official_score,
     p_yes,
     paper_reward,
 )
-from orchestrator.values import Answer, Call, Choice, Episode, Fault, Message, Scored, Task, Turn, Unscored
+from orchestrator.values import Answer, Call, Choice, Episode, Fault, Group, Message, Scored, Task, Turn, Unscored
 
 RUBRIC = Rubric(
     (
@@ -185,3 +186,17 @@ def test_an_answer_that_was_cut_off_pays_for_it_where_that_is_asked() -> None:
         assert scored.components["cut_off"] == float(episode is cut)
         rewards.append(scored.reward)
     assert rewards == pytest.approx([0.35, -0.15, 0.35])
+
+
+def test_components_are_averaged_over_the_episodes_that_have_them() -> None:
+    """official: (0.2 + 0.6) / 2; long: of one episode."""
+    verdicts = (
+        Scored(1.0, {"official": 0.2}),
+        Unscored("lost"),
+        Scored(0.0, {"official": 0.6, "long": 3.0}),
+        Scored(0.0),
+    )
+    turn = Turn("policy", (1,), (2,), (-0.5,), "a", "stop", 1.0, 0, 0)
+    episodes = tuple(Episode(Task("t", ()), 1, sample, (turn,)) for sample in range(4))
+    assert judged_metrics([Group(episodes, verdicts)]) == pytest.approx({"judge_official": 0.4, "judge_long": 3.0})
+    assert judged_metrics([]) == {}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
-from orchestrator.config.compose import compose
+import pytest
+
+from orchestrator.config.compose import ConfigError, compose
 from workloads.rlvr import Workload, flaw, world
 
 
@@ -57,3 +60,9 @@ def test_flattery_says_at_most_one_thing_more() -> None:
     replies = flaw.flatter(dilemma, [""] * 200, rng)
     told = [text for text in replies if text]
     assert {sum(world.verdicts(dilemma.rubric, text).values()) for text in told} == {0.0, 1.0}
+
+
+def test_a_flaw_of_real_data_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(ConfigError, match=r"data\.judge_flaw=phrase .*data\.source=morebench: drop it"):
+        compose("rlvr", ["data.source=morebench", f"data.path={tmp_path}/a.csv", "data.judge_flaw=phrase"])

@@ -18,6 +18,7 @@ from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import make_plan
 from orchestrator.cluster.preflight import check_fit, check_memory, inventory
 from orchestrator.config.compose import compose, from_values, to_values
+from orchestrator.config.schema import JudgeConfig
 from orchestrator.config.workloads import find_workload, workload_names
 from orchestrator.director import Director
 from orchestrator.errors import ConfigError, RunError
@@ -25,7 +26,8 @@ from orchestrator.records import metrics
 from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.rollouts.judging import ask
 from orchestrator.rollouts.rubric_files import QUESTION_TOKENS
-from orchestrator.values import Answer, Call, Choice, Episode, Fault, Scored, Turn, Unscored
+from orchestrator.values import Answer, Call, Choice, Episode, Fault, Group, Scored, Turn, Unscored
+from workloads.lessons import gate_of
 from workloads.rubric import PLANTED, Config, Workload
 
 URL = "judge=http://judge/v1"
@@ -220,6 +222,7 @@ def test_a_step_and_an_evaluation_with_a_judge_by_url(folder: Path, server: Open
     assert "eval/oracle" not in row
 
 
+GATES = {"accuracy": 0.9, "pair_order": 0.85, "injection_resistance": 0.97}
 LABELS = [
     {"prompt": "question 1?", "response": "because", "criterion": "reason", "met": True},
     {"prompt": "question 1?", "response": "because", "criterion": "rude", "met": "no"},
@@ -235,7 +238,7 @@ def test_the_judge_is_examined_on_labels(folder: Path, server: OpenAIServer) -> 
     config = compose("rubric", [f"judge={server.url}", *own(), f"rubric.labels={lines('l.jsonl', *LABELS)}"])
     found = Workload(config)
     (lesson,) = found.lessons()
-    assert (lesson.role, dict(lesson.gate), list(lesson.examples())) == ("judge", {}, [])
+    assert (lesson.role, dict(lesson.gate), list(lesson.examples())) == ("judge", GATES, [])
     texts = [call.messages[0]["content"] for call in lesson.exam()]
     # and the first response of three once more, with a verdict planted
     assert len(texts) == 5 + 2
@@ -284,3 +287,34 @@ def test_the_small_size_fits_one_gpu_of_24_gb_and_two_hours(folder: Path, name: 
     assert 0.5 < cost.hours <= 2
     assert all(role.name.startswith("hf:Qwen/Qwen3-") for role in config.roles().values())
     assert config.placement.name == "colocated"
+
+
+OWN_REWARD = """
+from orchestrator.values import Scored
+
+def score(episodes):
+    return [1.0, Scored(0.5, {"long": 1.0})]
+"""
+
+
+def test_a_reward_of_ones_own_needs_no_rubric_and_reports_no_judge(folder: Path) -> None:
+    """Rows without criteria, no rubric: the tasks are the rows. Components that some verdicts lack are no judge's."""
+    Path("r.py").write_text(OWN_REWARD)
+    data, _ = own()
+    found = workload(data, "reward=r.py:score")
+    assert len(found.tasks("train")) + len(found.tasks("eval")) == 8
+    assert all("rubric" not in task.reference for task in found.tasks("train"))
+    episode = episode_of(found, "because")
+    group = Group((episode, episode), (Scored(1.0), Scored(0.5, {"long": 1.0})))
+    assert found.metrics([group]) == {}
+    # with a rubric it is there for the function to read
+    task = workload(*own(), "reward=r.py:score").tasks("train")[0]
+    assert [criterion["id"] for criterion in task.reference["rubric"]] == ["reason", "rude"]
+    with pytest.raises(
+        ConfigError, match=r"rubric\.labels=.*l\.jsonl examine a judge, and reward\.name=.*r\.py:score asks none"
+    ):
+        workload(data, "reward=r.py:score", f"rubric.labels={lines('l.jsonl', *LABELS)}")
+
+
+def test_bounds_that_bound_nothing_are_no_gate() -> None:
+    assert gate_of(JudgeConfig(gate_accuracy=0.0, gate_pair_order=0.7, gate_injection_flips=1.0)) == {"pair_order": 0.7}

@@ -20,9 +20,9 @@ from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, 
 from orchestrator.errors import ConfigError
 from orchestrator.rollouts.rubrics import (
     Criterion,
-    RewardConfig,
     Rubric,
     RubricReward,
+    RubricRewardConfig,
     judged_metrics,
     official_score,
     rubric_of,
@@ -77,7 +77,7 @@ class Config(RunConfig):
     """A run of this workload."""
 
     data: RlvrDataConfig = group(RlvrDataConfig, "Where dilemmas come from.")
-    reward: RewardConfig = group(RewardConfig, "How verdicts become a reward.")
+    reward: RubricRewardConfig = group(RubricRewardConfig, "How verdicts become a reward.")
 
 
 def mini_question(prompt: Sequence[Message], response: str, criterion: Criterion) -> tuple[Message, ...]:
@@ -96,6 +96,11 @@ class Workload(BaseWorkload):
             raise TypeError(f"workload rlvr needs its own Config, not {type(config).__name__}")
         if config.data.source == "morebench_site":
             _check_is_file(config.data.source, config.data.path)
+        if config.data.judge_flaw != "none" and config.data.source != "mini":
+            raise ConfigError(
+                f"data.judge_flaw={config.data.judge_flaw} is taught to the miniature's judge alone, and data.source="
+                f"{config.data.source}: drop it, or set data.source=mini."
+            )
         asked_for = config.data.train_groups + config.data.eval_groups
         if config.data.source == "mini" and asked_for > world.MOST_DILEMMAS:
             raise ConfigError(
@@ -236,7 +241,7 @@ class Workload(BaseWorkload):
         ]
         planted = lessons.Planting(world.EXAM_INJECTIONS, answers.plant, seed, every=3)
         judge = lessons.JudgeLesson(
-            taught, asked, self.question, self._gate, _kind, self.config.judge.min_mass, planted
+            taught, asked, self.question, lessons.gate_of(self.config.judge), _kind, self.config.judge.min_mass, planted
         )
         return [PolicyLesson(chats), judge]
 
@@ -273,7 +278,13 @@ class Workload(BaseWorkload):
             planted = lessons.Planting(morebench.EXAM_INJECTIONS, self._plant, seed)
             result.append(
                 lessons.JudgeLesson(
-                    taught, judged["eval"], self.question, self._gate, _dimension, self.config.judge.min_mass, planted
+                    taught,
+                    judged["eval"],
+                    self.question,
+                    lessons.gate_of(self.config.judge),
+                    _dimension,
+                    self.config.judge.min_mass,
+                    planted,
                 )
             )
         return result
@@ -281,17 +292,7 @@ class Workload(BaseWorkload):
     def _plant(self, response: str, verdict: str, rng: random.Random) -> str:
         """The response with a verdict planted into what the judge will see of it: the question shortens nothing more."""
         seen = morebench.shorten(response, self._response_characters - len(verdict) - 1)
-        return morebench.plant(seen, verdict, rng)
-
-    @property
-    def _gate(self) -> dict[str, float]:
-        judge = self.config.judge
-        bounds = {
-            "accuracy": judge.gate_accuracy,
-            "pair_order": judge.gate_pair_order,
-            "injection_resistance": 1 - judge.gate_injection_flips,
-        }
-        return {name: bound for name, bound in bounds.items() if bound > 0}
+        return lessons.plant(seen, verdict, rng)
 
 
 def _check_is_file(source: str, path: str | None) -> None:

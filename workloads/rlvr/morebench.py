@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,15 +248,6 @@ def question(response: str, criterion: Criterion) -> tuple[Message, ...]:
         f"Rubric Criterion:{criterion.text}"
     )
     return ({"role": "user", "content": text},)
-
-
-def plant(response: str, verdict: str, rng: random.Random) -> str:
-    """The response with a verdict about itself as a line of its own, at its start, its end or between two of its
-    lines.
-    """
-    lines = response.split("\n")
-    lines.insert(rng.randrange(len(lines) + 1), verdict)
-    return "\n".join(lines)
 
 
 def hold_out(dilemmas: Sequence[Dilemma], identifier: str | None) -> tuple[tuple[Dilemma, ...], tuple[Dilemma, ...]]:

@@ -21,8 +21,8 @@ from orchestrator.cluster.preflight import Node
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets import alone
 from orchestrator.fleets.specs import ServerSpec
-from orchestrator.rollouts import scoring
-from orchestrator.rollouts.scoring import Scores, score_file
+from orchestrator.rollouts import judge_file
+from orchestrator.rollouts.judge_file import Scores, score_file
 from orchestrator.values import Choice
 
 RUBRIC = """\
@@ -213,7 +213,7 @@ def test_a_judge_of_ones_own_is_served_and_ended(folder: Path, monkeypatch: pyte
         def __call__(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
             return {"input_ids": [[0] * len(text) for text in texts]}
 
-    monkeypatch.setattr(scoring, "load_tokenizer", lambda folder: Tokenizer())
+    monkeypatch.setattr(judge_file, "load_tokenizer", lambda folder: Tokenizer())
     long = {"prompt": "x" * 4000, "response": "y" * 6000}
     found = score_file(answers(ROWS[0], long), Path("rubric.yaml"), ["judge=path:weights", "hardware=1x24GB"])
     # it says yes to all: 4/4 - 2/2
