@@ -98,7 +98,7 @@ def rejudge(run: Path, judge: str, step: int | None, split: str, overrides: Sequ
     layers = [f"storage={folder.path.parent.parent}", "placement=split", *overrides, f"judge.name={judge}"]
     config = compose(str(folder.config), layers)
     if JUDGE not in config.roles():
-        raise RunError(f"the reward of {folder.name} is a function, which asks no judge: nothing to rejudge.")
+        raise RunError(f"the reward of {folder.name} asks no judge: nothing to rejudge.")
     workload: Any = find_workload(config.workload).workload(config)
     step = _step(folder, split, step)
     groups = _with_references(episode_files.read_groups(folder, split, step), workload.tasks(split))

@@ -138,7 +138,7 @@ def test_a_reward_that_asks_no_judge(tmp_path: Path) -> None:
     file.write_text("def reward(episodes):\n    return [0.0 for _ in episodes]\n")
     config = compose("rlvr", [f"storage={tmp_path}", f"reward={file}:reward"])
     folder = RunFolder.create(tmp_path, "rlvr", "b", to_values(config))
-    with pytest.raises(RunError, match="the reward of b is a function, which asks no judge"):
+    with pytest.raises(RunError, match="the reward of b asks no judge"):
         rejudge(folder.path, "http://localhost:1/v1", None, "eval")
 
 

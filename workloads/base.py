@@ -19,6 +19,13 @@ How the kinds of reward fit:
   does not return, these episodes are `Unscored`. A function `gold` of the same form says what held-out episodes are truly
   worth (0 to 1). Functions are used in place of the `reward`, `proxy` and `gold` of the `Workload`.
 
+A workload whose own `Reward` asks no judge says so in its Config, so that none is started; one with other fleets overrides
+`RunConfig.roles`. A setting that names a file is declared with `file=True`:
+
+      @dataclass
+      class Config(RunConfig):
+          asks_judge = False
+
 `orchestrate new NAME` writes a small workload to start from, `--kind environment` one of several turns.
 """
 

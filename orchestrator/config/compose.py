@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.config.checks import check, out_of_bounds
-from orchestrator.config.functions import settle_functions
+from orchestrator.config.functions import settle
 from orchestrator.config.keys import Key, keys_of, suggestion, values_of
 from orchestrator.config.own_code import own_code, shown_path
 from orchestrator.config.schema import RunConfig
@@ -27,6 +27,8 @@ __all__ = ["Composed", "ConfigError", "Difference", "compose", "differences", "f
 
 COMMAND_LINE = "command line"
 CORE_PRESETS = Path(__file__).parent / "presets"
+SMALL = "small"
+"""The preset of pretrained models on one GPU."""
 _NAME_OF_A_FILE = re.compile(r"([\w.]+/)?\w[\w.-]*")
 
 
@@ -85,7 +87,7 @@ def trace(target: str, overrides: Sequence[str] = ()) -> Composed:
     config = _instance(tree)
     problems += out_of_bounds(config, origins)
     _raise(problems or check(config))
-    settle_functions(config)
+    settle(config)
     _raise(_workloads_own_check(source, config))
     return Composed(config, origins, source)
 
@@ -219,8 +221,14 @@ def _presets(source: WorkloadSource, keys: Mapping[str, Key], base: _Layer, give
     def chosen(key: str, layers: Sequence[_Layer]) -> Any:
         return next((layer.values[key] for layer in reversed(layers) if key in layer.values), None)
 
-    preset = chosen("preset", [base, *given]) or keys["preset"].default
-    layers = [_preset(source, keys, str(preset))]
+    preset = chosen("preset", [base, *given])
+    layers = []
+    if preset is None:
+        layers = _preset_of_weights(
+            source, *(chosen(key, [base, *given]) for key in ("model.name", "data.path", "hardware"))
+        )
+        preset = chosen("preset", layers) or keys["preset"].default
+    layers.append(_preset(source, keys, str(preset)))
     name_of_hardware = chosen("hardware", [base, *layers, *given])
     hardware = [_hardware(keys, str(name_of_hardware))] if name_of_hardware is not None else []
     choosing = [base, *layers, *hardware, *given]
@@ -235,6 +243,14 @@ def _presets(source: WorkloadSource, keys: Mapping[str, Key], base: _Layer, give
             path = folder / f"{name}.yaml"
             layers += [_layer(read_yaml(path), keys, shown_path(path))] if path.is_file() else []
     return layers + hardware
+
+
+def _preset_of_weights(source: WorkloadSource, model: Any, data: Any, hardware: Any) -> list[_Layer]:
+    """The choice of the preset `small` where a model that was not built for a miniature meets data of one's own."""
+    named = isinstance(model, str) and model.startswith(("hf:", "path:"))
+    if not named or data is None or hardware is not None or not (source.presets / f"{SMALL}.yaml").is_file():
+        return []
+    return [_Layer(f"model={model}", {"preset": SMALL})]
 
 
 def _hardware(keys: Mapping[str, Key], name: str) -> _Layer:

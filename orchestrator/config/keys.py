@@ -6,6 +6,7 @@ import difflib
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 _NULL = type(None)
@@ -24,6 +25,7 @@ class Key:
     low: float | None = None
     high: float | None = None
     is_group: bool = False
+    is_file: bool = False
 
     @property
     def kinds(self) -> tuple[Any, ...]:
@@ -58,11 +60,17 @@ def _walk(config_class: type, prefix: str) -> Iterator[Key]:
             yield from _walk(kind, f"{name}.")
         else:
             bounds = (meta.get("choices", ()), meta.get("low"), meta.get("high"))
-            yield Key(name, kind, _default(item), meta.get("doc", ""), *bounds)
+            yield Key(name, kind, _default(item), meta.get("doc", ""), *bounds, is_file=meta.get("file", False))
 
 
 def _default(item: Field[Any]) -> Any:
     return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+def files_named(config: Any) -> dict[str, Path]:
+    """The settings of a config that name files, by their dotted keys; without those that are not set, or are of the hub (hf:)."""
+    files = {name: value_at(config, name) for name, key in keys_of(type(config)).items() if key.is_file}
+    return {name: Path(path) for name, path in files.items() if path is not None and not path.startswith("hf:")}
 
 
 def value_at(config: object, name: str) -> Any:

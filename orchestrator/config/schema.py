@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from orchestrator.config.algorithm import AlgorithmConfig
 from orchestrator.config.settings import group, setting
@@ -16,7 +17,7 @@ class DataConfig:
     """Where tasks come from."""
 
     source: str = setting("mini", "Kind of data; `mini` is generated, the others are read from data.path.")
-    path: str | None = setting(None, "File or folder that holds the data (not for mini).")
+    path: str | None = setting(None, "File or folder that holds the data (not for mini).", file=True)
     seed: int = setting(
         0, "Seed of generated data and of splits. Independent of `seed`, so that seeds share one world.", low=0
     )
@@ -326,11 +327,17 @@ class Role:
 
 @dataclass
 class RunConfig:
-    """One run."""
+    """One run. asks_judge: whether the workload's own reward asks a judge; false in the Config of one that asks none."""
+
+    asks_judge: ClassVar[bool] = True
 
     workload: str = setting("", "The workload: a name under workloads/.")
     name: str | None = setting(None, "Name of the run's folder (default: preset, seed and time).")
-    preset: str = setting("mini", "Size of the run; a YAML of the workload's presets.")
+    preset: str = setting(
+        "mini",
+        "Size of the run; a YAML of the workload's presets. Where model names weights (hf:, path:) and data.path data, and neither "
+        "preset nor hardware is chosen, it is `small`, if the workload has one.",
+    )
     hardware: str | None = setting(
         None,
         "Settings for a kind of machine (a YAML of orchestrator/config/presets/hardware): 1x24GB, 1x80GB, 8x80GB, 2x8x80GB.",
@@ -368,7 +375,7 @@ class RunConfig:
         """The models that the run serves, by role. A workload with other fleets overrides it in its own Config."""
         judge = self.judge
         roles = {"policy": Role(self.model.name, self.model, self.rollout.fleet, self.warmup, self.seed)}
-        if self.reward.name is None:
+        if self.asks_judge and self.reward.name is None:
             # Runs differ by seed in the policy, not in what judges it.
             roles["judge"] = Role(judge.name, judge.model, judge.fleet, judge.training, 0)
         return roles

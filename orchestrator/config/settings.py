@@ -7,10 +7,20 @@ from typing import Any
 
 
 def setting(
-    default: Any, doc: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    file: bool = False,
 ) -> Any:
-    """A documented field. choices, low and high (inclusive) are checked by `orchestrator.config.compose`."""
-    metadata = {"doc": doc, "choices": choices, "low": low, "high": high}
+    """A documented field. choices, low and high (inclusive) are checked by `orchestrator.config.compose`.
+
+    file: its text is the path of a file (or folder) that decides the run's numbers, or `hf:…`. It is kept as an absolute path, and a
+    run is not resumed with another file content.
+    """
+    metadata = {"doc": doc, "choices": choices, "low": low, "high": high, "file": file}
     return field(default=default, metadata=metadata)
 
 

@@ -1,7 +1,7 @@
 """A user's own prompts as tasks: which fields are read, who is held out, and what is refused.
 
 A row has a prompt (`prompt`, a text, or `messages`, a list of {role, content}), and may have `id`, `split` (train, or eval, test,
-validation, valid, val, dev, which all mean held out), a reference answer and any further fields: scoring finds them all in
+validation, valid, val, dev, which all mean held out), `restricted`, a reference answer and any further fields: scoring finds them in
 `Task.reference["row"]`, and the row's place in the file in `Task.reference["where"]`.
 """
 
@@ -31,7 +31,7 @@ class TableConfig(DataConfig):
     """A table of prompts: one's own file, or a data set of the Hugging Face hub."""
 
     source: str = setting("table", "A table of prompts, a row a prompt.", choices=("table",))
-    path: str | None = setting(None, "FILE.jsonl, FILE.csv, FILE.parquet (all UTF-8), or hf:ORG/NAME.")
+    path: str | None = setting(None, "FILE.jsonl, FILE.csv, FILE.parquet (all UTF-8), or hf:ORG/NAME.", file=True)
     train_groups: int = setting(1_000_000, "Most prompts (or groups of them) to train on.", low=1)
     eval_groups: int = setting(256, "Most prompts (or groups of them) to evaluate on.", low=1)
     prompt_field: str = setting("prompt", "Field of the prompt's text. A row may have `messages` instead.")
@@ -46,6 +46,11 @@ class TableConfig(DataConfig):
         "group, at least one.",
         low=0.001,
         high=0.999,
+    )
+    restricted: bool = setting(
+        False,
+        "The source forbids passing the texts on: they are redacted in whatever may leave the run's folder. A row's field `restricted` "
+        "says it of that row.",
     )
     hub_config: str = setting("default", "hf: data sets: the configuration.")
     hub_split: str = setting("train", "hf: data sets: the split that is read.")
@@ -104,7 +109,9 @@ def task_of(row: Row, data: TableConfig) -> Task:
     """The task of one row. Without an `id` it is named by its content. Raises DataError."""
     messages = _messages(row, data)
     kept = {
-        name: value for name, value in row.values.items() if name not in ("id", "split", "messages", data.prompt_field)
+        name: value
+        for name, value in row.values.items()
+        if name not in ("id", "split", "restricted", "messages", data.prompt_field)
     }
     # Plain data whatever the file's types were (Parquet has dates and decimals).
     kept = json.loads(json.dumps(kept, ensure_ascii=False, default=str))
@@ -114,7 +121,8 @@ def task_of(row: Row, data: TableConfig) -> Task:
         identifier = f"{stable_hash(content):016x}"
     elif isinstance(identifier, bool) or not isinstance(identifier, (str, int)) or not str(identifier).strip():
         raise row.error(f"field 'id' is {identifier!r}: give a text or a whole number, or leave the field out.")
-    return Task(str(identifier).strip(), messages, {"row": kept, "where": row.where})
+    restricted = data.restricted or ("restricted" in row.values and row.flag("restricted"))
+    return Task(str(identifier).strip(), messages, {"row": kept, "where": row.where}, restricted)
 
 
 def answers_of(task: Task, data: TableConfig) -> list[str]:

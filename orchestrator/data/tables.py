@@ -17,6 +17,8 @@ from orchestrator.errors import DataError
 HUB = "hf:"
 PARQUET_BRANCH = "refs/convert/parquet"
 """Branch on which the hub keeps every public data set as Parquet: a folder a configuration, in it one a split."""
+FLAGS = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
+"""Words and numbers that say yes or no, in any case."""
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -32,6 +34,14 @@ class Row:
     def error(self, problem: str) -> DataError:
         """An error in this row. problem: begins with "field 'NAME'" and says what to do."""
         return DataError(f"{self.where}: {problem}")
+
+    def flag(self, field: str) -> bool:
+        """A field that says yes or no, as a word or a number. Raises DataError."""
+        value = self.values.get(field)
+        said = FLAGS.get(str(value).strip().lower())
+        if said is None:
+            raise self.error(f"field {field!r} is {value!r}: it must be one of {', '.join(FLAGS)}.")
+        return said
 
 
 def read_rows(path: Path) -> list[Row]:

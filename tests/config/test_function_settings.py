@@ -15,6 +15,7 @@ from orchestrator.config.compose import ConfigError, compose, differences, to_va
 from orchestrator.config.functions import FunctionReference, files_of
 from orchestrator.config.schema import RewardConfig, RunConfig
 from orchestrator.records.folder import RunFolder
+from workloads import rubric
 
 REWARD = """
 import beside_{stem}
@@ -47,6 +48,26 @@ class Workload(BaseWorkload):
 
 def reward(episodes):
     return [1.0] * len(episodes)
+"""
+
+QUIET = """
+from dataclasses import dataclass
+
+from orchestrator.config.schema import RunConfig
+from workloads.base import BaseWorkload
+
+
+@dataclass
+class Config(RunConfig):
+    asks_judge = False
+
+
+class Workload(BaseWorkload):
+    def tasks(self, split):
+        return []
+
+    def reward(self):
+        return object()
 """
 
 
@@ -100,7 +121,7 @@ def test_a_judge_that_nothing_asks_is_not_looked_at() -> None:
         ("my rewards/r.py:scor", "my rewards/r.py:scor: the file has no such function. Did you mean score?"),
         ("my rewards/r.py:xyz", "There are: score, gold, pair, later."),
         ("my rewards/r.py:NUMBER", "NUMBER: is a int, not a function"),
-        ("my rewards/r.py:pair", "must take the episodes and nothing else (missing a required argument: 'answers')"),
+        ("my rewards/r.py:pair", "must take the episodes and nothing else (it also wants answers)"),
         ("my rewards/r.py:later", "is async; write a plain function"),
     ],
 )
@@ -108,21 +129,59 @@ def test_a_function_that_cannot_be_used_is_named_before_anything_starts(function
     assert words in refused(f"reward={function}")
 
 
+NOT_PYTHON = [
+    ("\ndef f(:\n", r"SyntaxError: .* \(bad.py:2\)"),
+    ("x = 1\0", "SyntaxError: source code string cannot contain null bytes"),
+]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("x = 1\nimport not_there_at_all\n", r"ModuleNotFoundError: No module named 'not_there_at_all' \(bad.py:2\)"),
-        ("\ndef f(:\n", r"SyntaxError: .* \(bad.py:2\)"),
         ("def g():\n    raise KeyError('a')\ng()\n", r"KeyError: 'a' \(bad.py:2\)"),
         ("import sys\nsys.exit(3)\n", r"SystemExit: 3 \(bad.py:2\)"),
-        ("x = 1\0", r"\(bad.py"),
+        *NOT_PYTHON,
     ],
 )
-@pytest.mark.parametrize("of", ["function", "workload"])
-def test_a_file_that_fails_while_it_is_loaded_names_the_line(here: Path, content: str, words: str, of: str) -> None:
+def test_a_workload_that_fails_while_it_is_loaded_names_the_line(here: Path, content: str, words: str) -> None:
     (here / "bad.py").write_text(content)
-    told = refused("reward=bad.py:f") if of == "function" else refused(target="bad.py")
-    assert re.search(rf"bad.py cannot be loaded: {words}" if "\0" not in content else "cannot be loaded", told), told
+    assert re.search(rf"bad.py cannot be loaded: {words}", refused(target="bad.py"))
+
+
+@pytest.mark.parametrize(("content", "words"), NOT_PYTHON)
+def test_a_functions_file_that_is_not_python_names_the_line(here: Path, content: str, words: str) -> None:
+    (here / "bad.py").write_text(content)
+    assert re.search(rf"reward.name: bad.py cannot be loaded: {words}", refused("reward=bad.py:f"))
+
+
+@pytest.mark.parametrize(
+    "defines",
+    [
+        "def f(episodes): ...", "def f(episodes, limit=3, *, k=1): ...", "def f(*episodes): ...", "from beside import f",
+        "import beside as f", "from beside import *", "f = make(3)", "f: object = lambda episodes: []", "class f: ...",
+        "try:\n    from a import f\nexcept ImportError:\n    def f(episodes): ...", "if 1:\n    f, g = make()",
+        "@decorated\ndef f(a, b): ...",
+    ],
+)  # fmt: skip
+def test_a_functions_file_is_read_and_not_run(here: Path, defines: str) -> None:
+    """Whatever it does while it is loaded (here it would end the program, or sleep for an hour) it does in a process of its own."""
+    (here / "slow.py").write_text(f"import os, time\nos._exit(3) or time.sleep(3600)\n{defines}\n")
+    assert compose("rlvr", ["reward=slow.py:f"]).reward.name == f"{here}/slow.py:f"
+
+
+@pytest.mark.parametrize(
+    ("defines", "words"),
+    [
+        ("def f(): ...", "it takes nothing"),
+        ("def f(episodes, *, k): ...", "it also wants k"),
+        ("class A:\n    def f(self): ...", "the file has no such function. There are: none."),
+        ("def g(episodes):\n    def f(episodes): ...", "There are: g."),
+    ],
+)
+def test_a_function_that_is_not_there_for_all_to_call_is_refused(here: Path, defines: str, words: str) -> None:
+    (here / "r.py").write_text(defines)
+    assert words in refused("reward=r.py:f")
 
 
 def test_a_workload_brings_its_reward_and_its_defaults_below_all_presets(here: Path) -> None:
@@ -169,6 +228,40 @@ def test_a_run_is_not_resumed_with_another_reward(here: Path) -> None:
         experiment.check_files(folder, config)
     before = RunFolder.create(here / "runs", "world", "y", to_values(config))
     experiment.check_files(before, config)
+
+
+def test_files_are_kept_as_absolute_paths_and_a_run_is_not_resumed_with_others(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts, rubric and labels, wherever the run is resumed; a link keeps its name, and hf: is no file."""
+    (here / "blob").write_text("one")
+    (here / "p.jsonl").symlink_to(here / "blob")
+    (here / "rubric.yaml").write_text("two")
+    (here / "labels.csv").write_text("three")
+    words = ["data.path=p.jsonl", "rubric.path=./rubric.yaml", "rubric.labels=labels.csv", "judge=http://judge/v1"]
+    config = compose("rubric", words)
+    assert isinstance(config, rubric.Config)
+    assert (config.data.path, config.rubric.path) == (f"{here}/p.jsonl", f"{here}/rubric.yaml")
+    files = files_of(config)
+    assert [*files] == [f"{here}/{name}" for name in ("p.jsonl", "rubric.yaml", "labels.csv")]
+    folder = RunFolder.create(here / "runs", "rubric", "x", to_values(config) | {"files": files})
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    assert compose(str(folder.config)) == config
+    experiment.check_files(folder, config)
+    (here / "labels.csv").write_text("four")
+    with pytest.raises(ConfigError, match=r"labels.csv changed since the run began"):
+        experiment.check_files(folder, config)
+    hub = compose("rubric", ["data.path=hf:a/b", "judge=http://judge/v1"])
+    assert (hub.data.path, files_of(hub)) == ("hf:a/b", {})
+
+
+def test_a_reward_of_the_workloads_own_that_asks_no_judge_starts_none(here: Path) -> None:
+    (here / "quiet.py").write_text(QUIET)
+    config = compose("quiet.py")
+    assert [*config.roles()] == ["policy"]
+    assert [bundle.role for bundle in make_plan(config).bundles] == ["driver", "learner", "policy"]
+    assert compose("quiet.py", ["judge=path:missing"]).judge.name == "path:missing"
 
 
 def test_the_hash_is_of_the_content(here: Path) -> None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from orchestrator.cluster.needs import needs_of
 from orchestrator.config.checks import GROUPLESS
-from orchestrator.config.compose import CORE_PRESETS, ConfigError, compose
+from orchestrator.config.compose import CORE_PRESETS, ConfigError, compose, trace
 from orchestrator.config.keys import keys_of
 from orchestrator.config.schema import AlgorithmConfig, RunConfig
 from orchestrator.learning.objectives import OBJECTIVES
+
+OWN = """
+from workloads.base import BaseWorkload
+
+class Workload(BaseWorkload):
+    def tasks(self, split):
+        return []
+
+def reward(episodes):
+    return []
+"""
 
 
 def test_the_names_on_offer_are_those_of_the_table() -> None:
@@ -52,3 +66,27 @@ def test_a_single_answer_a_prompt() -> None:
 def test_a_dual_clip_below_fresh_samples_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"algorithm.dual_clip=0.5 .* set it above 1"):
         compose("rlvr", ["algorithm.dual_clip=0.5"])
+
+
+def test_pretrained_weights_on_ones_own_data_are_of_the_small_size(tmp_path: Path) -> None:
+    """Not where a preset or a machine is chosen, for a policy built on the spot, or where the workload has no such preset."""
+    (tmp_path / "p.csv").touch()
+    data, model, judge = f"data.path={tmp_path}/p.csv", "model=hf:Qwen/Qwen3-0.6B", "judge=hf:Qwen/Qwen3-1.7B"
+    composed = trace("rubric", [data, model, judge])
+    config = composed.config
+    assert (config.preset, composed.origins["preset"]) == ("small", "model=hf:Qwen/Qwen3-0.6B")
+    assert (config.model.name, config.model.dtype, config.learner.lora_rank) == ("hf:Qwen/Qwen3-0.6B", "bfloat16", 16)
+    assert not needs_of(config, 24).lacks
+    for words in ([data, model, judge, "preset=mini"], [model, judge], [data, judge], [data, model, "hardware=1x80GB"]):
+        assert compose("rubric", words).preset == "mini", words
+    (tmp_path / "own.py").write_text(OWN)
+    assert compose(f"{tmp_path}/own.py", [data, "data.source=csv", model]).preset == "mini"
+
+
+def test_a_judge_on_the_cpu_has_room_for_its_widened_context(tmp_path: Path) -> None:
+    """Qwen3-1.7B in float32: 28 layers x 8 heads x 128 wide x keys and values x 4 bytes are 229,376 bytes a token; 1 GiB holds 4,681 of
+    them, and 512 + 1,024 are needed."""
+    config = compose("rubric", ["judge=hf:Qwen/Qwen3-1.7B"])
+    assert (config.preset, config.roles()["judge"].model.context_tokens) == ("mini", 1536)
+    assert config.judge.fleet.kv_cache_bytes // (28 * 8 * 128 * 2 * 4) == 4681
+    assert not needs_of(config, None).lacks

@@ -56,6 +56,24 @@ def test_fields_may_have_other_names_and_a_csv_holds_messages_as_json(tmp_path: 
     assert [answers_of(task, config) for split in ("train", "eval") for task in tasks[split]] == [[], ["me"]]
 
 
+def test_rows_and_tables_whose_texts_may_not_be_passed_on(tmp_path: Path) -> None:
+    """Only the row that says so, or all of a table that the settings say it of; a word that is neither yes nor no is named."""
+    rows = [
+        *many(2, split="eval"),
+        {"prompt": "secret", "restricted": "Yes", "split": "train"},
+        {"prompt": "open", "restricted": 0, "split": "train"},
+    ]
+    tasks = tasks_of(table(tmp_path, *rows))
+    assert [task.restricted for task in (*tasks["eval"], *tasks["train"])] == [False, False, True, False]
+    assert "restricted" not in tasks["train"][0].reference["row"]
+    tasks = tasks_of(table(tmp_path, *rows, restricted=True))
+    assert all(task.restricted for split in tasks.values() for task in split)
+    with pytest.raises(
+        DataError, match=r"row 0 \(line 1\): field 'restricted' is 'perhaps': it must be one of true, yes, 1"
+    ):
+        tasks_of(table(tmp_path, {"prompt": "a", "restricted": "perhaps"}))
+
+
 def test_a_share_is_held_out_by_hash(tmp_path: Path) -> None:
     """A tenth of 40 is 4; it does not depend on the order of the rows, but on data.seed."""
     rows = many(40)
