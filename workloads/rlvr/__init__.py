@@ -16,6 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import fmean
 
+from orchestrator.config.own_code import shown_path
 from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, setting
 from orchestrator.errors import ConfigError
 from orchestrator.rollouts.rubrics import (
@@ -301,8 +302,9 @@ def _check_is_file(source: str, path: str | None) -> None:
     if given and given.is_file():
         return
     inside = sorted(given.glob("*.json")) if given else []
-    hint = f", for example data.path={inside[0]}" if inside else ""
-    raise ConfigError(f"data.path={path} is not a file: data.source={source} reads a single one{hint}.")
+    hint = f", for example data.path={shown_path(inside[0])}" if inside else ""
+    shown = shown_path(given) if given else path
+    raise ConfigError(f"data.path={shown} is not a file: data.source={source} reads a single one{hint}.")
 
 
 def _examples(training: SftConfig) -> int:
