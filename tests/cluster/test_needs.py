@@ -149,8 +149,8 @@ def test_rows() -> None:
 
 
 def test_a_policy_that_gets_adapters_alone_sleeps_in_the_hosts_memory_too() -> None:
-    """Qwen3-0.6B has 0.596 billion parameters of 2 bytes. The judge keeps its 1.19 GB on the host while it sleeps; a policy that gets
-    its merged weights anew drops its own, one that gets adapters keeps them: 2.4 GB in all. (What is offloaded of the adapters adds 0.12.)"""
+    """Qwen3-0.6B has 0.596 billion parameters of 2 bytes. The judge keeps its 1.19 GB on the host while it sleeps; a policy that
+    gets its merged weights anew drops its own, one that gets adapters keeps them: 2.4 GB. What is offloaded adds 0.12."""
     told = {}
     for form in ("merged", "adapter"):
         config = compose("rlvr", ["hardware=1x24GB", "learner.lora_rank=16", f"sync.lora={form}"])
