@@ -20,7 +20,7 @@ lint: install
 test: lint
 	@$(BIN)/pytest
 
-# A whole run that is interrupted, resumed and compared bit by bit (after the run of `make test`, which it needs).
+# A whole run that is interrupted, resumed and compared bit by bit with an undisturbed one, and what else takes minutes.
 test-long: install
 	@$(BIN)/pytest -m long
 

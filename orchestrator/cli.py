@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
@@ -12,8 +12,6 @@ import typer
 from orchestrator.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from orchestrator.cluster.plan import Plan
-    from orchestrator.config.compose import Composed
     from orchestrator.config.schema import RunConfig
 
 P = ParamSpec("P")
@@ -41,6 +39,9 @@ app = typer.Typer(
       orchestrate new my_task                        a commented file to start a workload of one's own from
       orchestrate config explain judge.min_mass      what a setting means
       orchestrate list                               the runs that are there
+      orchestrate compare A B                        two runs, on the same held-out tasks
+      orchestrate rejudge RUN --judge URL            what another judge says of a run's answers
+      orchestrate sample RUN@40 "a prompt"           what a checkpoint answers
 
     Settings are key=value; `orchestrate config explain` lists them. `python -m orchestrator` is the same program.
     """,
@@ -89,6 +90,13 @@ def train(
         str | None,
         typer.Option("--from", metavar="RUN[@STEP]", help="Begin a new run from a run's checkpoint (no TARGET)."),
     ] = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(metavar="RUN[@STEP]", help="Do a stored step's update again and look into its loss (no TARGET)."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With --replay: all episodes, not the ten largest.")
+    ] = False,
     storage: Annotated[
         Path | None, typer.Option(help="Folder of all runs (the setting `storage`); by default runs.")
     ] = None,
@@ -103,9 +111,17 @@ def train(
       orchestrate train rlvr cluster.inventory=2x8x80GB --dry-run
       orchestrate train --resume RUN
       orchestrate train --from RUN@40 learner.learning_rate=1e-4
+      orchestrate train --replay RUN@12
     """
     from orchestrator.config.compose import trace
 
+    if replay:
+        if target or dry_run or resume or start_from:
+            raise ConfigError(
+                "--replay RUN@STEP stands alone: the run's own settings are used, and nothing is started."
+            )
+        _replay(replay, everything, storage or Path("runs"))
+        return
     if resume or start_from:
         if dry_run:
             raise ConfigError("--dry-run goes with a TARGET, not with --resume or --from.")
@@ -114,7 +130,9 @@ def train(
         raise ConfigError("name what to train: orchestrate train rlvr, a YAML of your own, or --resume RUN.")
     composed = trace(target, [*([f"storage={storage}"] if storage else []), *(overrides or [])])
     if dry_run:
-        _print_dry_run(composed)
+        from orchestrator.dry_run import show_plan
+
+        show_plan(composed)
         return
     from orchestrator import experiment
 
@@ -130,10 +148,110 @@ def _go_on(resume: str | None, start_from: str | None, overrides: list[str], sto
         raise ConfigError("--resume continues a run, --from begins another one: give one of the two.")
     if resume:
         raise typer.Exit(experiment.resume(find_run(resume, storage), overrides))
-    name, _, step = str(start_from).removeprefix("run:").partition("@")
-    if step and not step.isdecimal():
-        raise ConfigError(f"--from {start_from}: write RUN@STEP, the step a whole number, or RUN for the newest.")
-    raise typer.Exit(experiment.fork(find_run(name, storage), int(step) if step else None, overrides))
+    name, step = _run_and_step(str(start_from))
+    raise typer.Exit(experiment.fork(find_run(name, storage), step, overrides))
+
+
+def _run_and_step(text: str) -> tuple[str, int | None]:
+    """(run, step) of RUN@STEP; RUN alone has no step."""
+    from orchestrator.config.references import ModelReference
+
+    reference = ModelReference.parse(f"run:{text.removeprefix('run:')}")
+    return reference.value, reference.step
+
+
+def _replay(text: str, everything: bool, storage: Path) -> None:
+    from orchestrator.config.references import find_run
+    from orchestrator.records.shown import show_replayed
+    from orchestrator.replay import replay
+
+    run, step = _run_and_step(text)
+    show_replayed(replay(find_run(run, storage), step), everything)
+
+
+@app.command()
+@expected_errors
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="A B …", help="Runs, or lists of seeds with commas.")],
+    step: Annotated[int | None, typer.Option(help="The evaluation to compare; by default each run's last.")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Held-out tasks whose answers are shown side by side.")] = 3,
+    plot: Annotated[Path | None, typer.Option(help="Write the held-out curves of all runs to this .png.")] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Compare runs: what was set differently, how they ended, a paired test on the same held-out tasks, answers side by side.
+
+    \b
+    Examples:
+      orchestrate compare A B
+      orchestrate compare A1,A2,A3 B1,B2,B3 --plot curves.png
+    """
+    from orchestrator.records.compare import compare, find_arms
+    from orchestrator.records.shown import show_comparison
+
+    arms = find_arms(runs, storage)
+    comparison = compare(arms, step, samples)
+    show_comparison(comparison)
+    if plot:
+        from orchestrator.records.curves import draw
+
+        draw(arms, plot, comparison.by)
+        typer.echo(f"picture: {plot}")
+
+
+@app.command()
+@expected_errors
+def rejudge(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="NAME, WORKLOAD/NAME or the run's folder.")],
+    judge: Annotated[str, typer.Option(help="Who judges now: a URL, hf:ID, path:FOLDER or run:NAME@STEP.")],
+    overrides: Overrides = None,
+    step: Annotated[str, typer.Option(help="The step whose episodes are judged, or last.")] = "last",
+    split: Annotated[str, typer.Option(help="eval (held-out) or train.")] = "eval",
+    storage: Storage = Path("runs"),
+) -> None:
+    """Have stored episodes judged again by another judge, and see how far the two agree. Nothing is rolled out.
+
+    \b
+    Examples:
+      orchestrate rejudge RUN --judge http://localhost:8000/v1
+      orchestrate rejudge RUN --judge hf:Qwen/Qwen3-8B judge.model.context_tokens=4096 judge.fleet.gpus_per_server=1
+    """
+    from orchestrator.config.references import find_run
+    from orchestrator.records.shown import show_rejudged
+
+    if step != "last" and not step.isdecimal():
+        raise ConfigError(f"--step {step}: a whole number, or last.")
+    folder = find_run(run, storage)
+    from orchestrator.rejudge import rejudge
+
+    show_rejudged(rejudge(folder, judge, None if step == "last" else int(step), split, overrides or []))
+
+
+@app.command()
+@expected_errors
+def sample(
+    run: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="A run's checkpoint; the newest without a step.")],
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="Prompts; - reads one a line.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Answers a prompt.")] = 1,
+    temperature: Annotated[float | None, typer.Option(min=0, help="By default that of the run's rollouts.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="By default that of the run's rollouts.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
+    task: Annotated[list[str] | None, typer.Option(help="Id of a held-out task; may be given several times.")] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Sample answers of a run's policy.
+
+    \b
+    Examples:
+      orchestrate sample RUN "May I lie to spare a friend?" --n 4
+      orchestrate sample RUN@40 --task eval-3
+    """
+    from orchestrator.records.shown import show_samples
+    from orchestrator.sample import Asked, sample
+
+    lines = [line.strip() for line in typer.get_text_stream("stdin")] if "-" in (prompts or []) else []
+    given = tuple(text for text in [*(prompts or []), *lines] if text not in ("-", ""))
+    asked = Asked(run, given, tuple(task or ()), n, temperature, max_tokens, seed)
+    show_samples(*sample(asked, storage))
 
 
 @app.command()
@@ -153,11 +271,12 @@ def judge(
       orchestrate judge answers.jsonl rubric.yaml judge=http://localhost:8000/v1
       orchestrate judge answers.csv rubric.yaml judge=hf:Qwen/Qwen3-1.7B --out scores.parquet
     """
+    from orchestrator.records.shown import print_table
     from orchestrator.rollouts.scoring import score_file
 
     scores = score_file(file, rubric, overrides or [], out)
     rows = [(row.name, row.weight, f"{row.met:.3f}", str(row.n), f"{row.mass:.3f}") for row in scores.criteria]
-    _print_table(("criterion", "weight", "met", "answers", "P(yes)+P(no)"), rows)
+    print_table(("criterion", "weight", "met", "answers", "P(yes)+P(no)"), rows)
     for name, found in (("score (0 to 1)", scores.score), ("reward", scores.reward)):
         typer.echo(f"{name}: {found.mean:.3f} (95 % {found.low:.3f} to {found.high:.3f}, over {found.n} prompts)")
     told = f" ({scores.reason})" if scores.reason else ""
@@ -215,12 +334,14 @@ def config_show(target: Target, overrides: Overrides = None) -> None:
 @expected_errors
 def list_runs(storage: Storage = Path("runs")) -> None:
     """List the runs: status, steps and the last evaluation."""
+    from orchestrator.records.shown import print_table
+
     folders = [path.parent for path in sorted(storage.glob("*/*/config.yaml"))]
     if not folders:
         typer.echo(f"No runs in {storage}/. `orchestrate train rlvr` makes one.")
         return
     rows = [(folder.name, folder.parent.name, *_summary_cells(folder)) for folder in folders]
-    _print_table(("run", "workload", "status", "steps", "last evaluation"), rows)
+    print_table(("run", "workload", "status", "steps", "last evaluation"), rows)
 
 
 @app.command()
@@ -249,11 +370,12 @@ def doctor(
 ) -> None:
     """Examine this machine and the installation; say what to do about what is wrong (then the exit status is 1)."""
     from orchestrator.doctor import FAILED, examine
+    from orchestrator.records.shown import print_table
 
     if not quick:
         typer.echo("Ray, vLLM and DeepSpeed are tried out, which takes a minute or two (not with --quick).", err=True)
     checks = list(examine(storage, quick))
-    _print_table(("check", "state", "found", "what to do"), [(c.name, c.state, c.found, c.remedy) for c in checks])
+    print_table(("check", "state", "found", "what to do"), [(c.name, c.state, c.found, c.remedy) for c in checks])
     raise typer.Exit(int(any(check.state == FAILED for check in checks)))
 
 
@@ -270,108 +392,6 @@ def _summary_cells(folder: Path) -> tuple[str, str, str]:
     last = summary.get("last", {})
     scores = "  ".join(f"{name} {last[name]:.3f}" for name in ("oracle", "judge", "reward") if name in last)
     return str(summary["status"]), str(summary["steps"]), scores
-
-
-def _print_dry_run(composed: Composed) -> None:
-    from orchestrator.cluster.plan import make_plan
-    from orchestrator.config.compose import differences
-
-    rows = [(row.key, _plain(row.value), _plain(row.default), row.origin) for row in differences(composed)]
-    title = f"{composed.source.name}, preset {composed.config.preset}"
-    if rows:
-        typer.echo(f"{title}: what differs from the defaults")
-        _print_table(("key", "value", "default", "set by"), rows)
-    else:
-        typer.echo(f"{title}: all settings at their defaults")
-    plan = make_plan(composed.config)
-    typer.echo("What the run needs")
-    for fact in plan.facts:
-        typer.echo(f"  {fact}")
-    verdict, gpu_memory_gb = _print_placement(plan, composed.config)
-    _print_memory(composed.config, gpu_memory_gb)
-    typer.echo(verdict)
-
-
-def _print_placement(plan: Plan, config: RunConfig) -> tuple[str, float | None]:
-    """The needs of each role and the nodes that it goes to. Returns (the last word, GB of each GPU where known).
-
-    Raises PreflightError where it cannot fit.
-    """
-    from orchestrator.cluster.plan import plan_rows
-    from orchestrator.cluster.preflight import CPUS_PER_GPU, check_fit, inventory, local_node
-
-    headers = ("role", "processes", "CPUs each", "GPUs each", "what")
-    stated, address = config.cluster.inventory, config.cluster.address
-    if stated is None and address is not None:
-        _print_table(headers, plan_rows(plan))
-        return (
-            f"Not compared with the cluster at {address}: state its hardware, as in cluster.inventory=2x8x80GB.",
-            None,
-        )
-    nodes = inventory(stated) if stated else [local_node()]
-    placed: dict[str, dict[str, None]] = {}
-    for placement in check_fit(plan, nodes):
-        placed.setdefault(placement.role, {})[placement.node] = None
-    placed |= {bundle.role: placed["learner"] for bundle in plan.bundles if bundle.colocated}
-    rows = [(*row, ", ".join(placed.get(row[0], {}))) for row in plan_rows(plan)]
-    _print_table((*headers, "where"), rows)
-    there = f"{sum(node.cpus for node in nodes):g} CPUs and {sum(node.gpus for node in nodes)} GPUs"
-    assumed = f" (cluster.inventory, {CPUS_PER_GPU} CPUs a GPU assumed)" if stated else " (this machine)"
-    return (
-        f"It fits: {plan.cpus:g} CPUs and {plan.gpus:g} GPUs of {there}{assumed}. Nothing was started.",
-        nodes[0].gpu_memory_gb,
-    )
-
-
-def _print_memory(config: RunConfig, gpu_memory_gb: float | None) -> None:
-    """Memory of each device and phase, and the cost in GPU-hours. Raises PreflightError where the memory cannot fit."""
-    from orchestrator.cluster.cost import cost_of
-    from orchestrator.cluster.needs import memory_rows, needs_of
-    from orchestrator.cluster.preflight import check_memory
-
-    needs = needs_of(config, gpu_memory_gb)
-    if needs.columns:
-        typer.echo("Memory of a device in GB (of a process on the CPU: beside Python and its libraries, about 1 GB)")
-        _print_table(
-            ("", *(f"{column.device}, {column.phase}" for column in needs.columns)), memory_rows(needs.columns)
-        )
-    for fact in needs.facts:
-        typer.echo(f"  {fact}")
-    for unknown in needs.unknown:
-        typer.echo(f"  not computed: {unknown}")
-    check_memory(needs)
-    on_gpus = config.learner.gpus_per_rank or any(role.fleet.gpus_per_server for role in config.roles().values())
-    if not on_gpus:
-        typer.echo("Cost: no GPU-hours, everything runs on the CPU")
-    elif gpu_memory_gb is None:
-        typer.echo("Cost and fit: state the GPUs, as in cluster.inventory=8x80GB")
-    else:
-        cost = cost_of(config, gpu_memory_gb)
-        typer.echo(
-            "Cost, estimated" if cost else "Cost: not estimated where a shape is unknown or a process is on the CPU"
-        )
-        for sentence in cost.sentences if cost else ():
-            typer.echo(f"  {sentence}")
-
-
-def _plain(value: object) -> str:
-    return "null" if value is None else str(value)
-
-
-def _print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table without lines; as wide as it needs to be where the output is not a terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*headers, box=box.SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 1000
-    console.print(table)
 
 
 def main() -> None:

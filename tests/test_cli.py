@@ -35,9 +35,12 @@ class Workload:
 """
 
 OPTIONS = {
-    "train": ["--dry-run", "--from", "--resume", "--storage"],
+    "train": ["--all", "--dry-run", "--from", "--replay", "--resume", "--storage"],
     "judge": ["--out"],
     "list": ["--storage"],
+    "compare": ["--plot", "--samples", "--step", "--storage"],
+    "rejudge": ["--judge", "--split", "--step", "--storage"],
+    "sample": ["--max-tokens", "--n", "--seed", "--storage", "--task", "--temperature"],
     "new": ["--kind"],
     "report": ["--storage", "--unredacted"],
     "doctor": ["--quick", "--storage"],

@@ -132,10 +132,10 @@ def units(number_R: torch.Tensor) -> list[list[int]]:
     return [indices.tolist() for indices in rows]
 
 
-def microbatch_loss(
+def loss_terms(
     objective: Objective, settings: Settings, columns: Columns, scores: Any, microbatch: Microbatch
 ) -> torch.Tensor:
-    """The microbatch's part of the optimizer step's loss: the sum over microbatches and ranks is the loss.
+    """What each target adds to the optimizer step's loss, [T]; 0 for fillers. The sum over microbatches and ranks is the loss.
 
     scores: `TokenScores`, or `PartitionScores` for an objective with a log Z.
     """
@@ -159,7 +159,7 @@ def microbatch_loss(
         log_partition_T=getattr(scores, "log_partition", None),
         group_T=None if here.group is None else here.group.to(now_T.device),
     )
-    return (weights_T * real_T * objective.loss(inputs, settings)).sum()
+    return weights_T * real_T * objective.loss(inputs, settings)
 
 
 def metrics_of(objective: Objective, settings: Settings, part: Part, scores: Any) -> dict[str, float]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -22,7 +23,7 @@ from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.objectives.kl import k3
 from orchestrator.learning.objectives.off_policy import correction
 from orchestrator.learning.partition import PartitionScorer, PartitionScores
-from orchestrator.learning.parts import Columns, Part, columns_of, metrics_of, microbatch_loss, split, together
+from orchestrator.learning.parts import Columns, Part, columns_of, loss_terms, metrics_of, split, together
 from orchestrator.learning.rows import Microbatch, Row, pack
 from orchestrator.learning.schedule import learning_rate_at
 from orchestrator.values import LogitAnswer, LogitQuery
@@ -40,6 +41,18 @@ def check_finite(what: str, values: torch.Tensor, whose: str = "policy") -> None
             f"the {whose}'s {what} are no longer finite: stopped, and the last checkpoint is from before. Lower "
             "learner.learning_rate or learner.max_grad_norm and begin again from a checkpoint (--from RUN@STEP)."
         )
+
+
+class Watcher(Protocol):
+    """Is told what every optimizer step was made of, on this rank."""
+
+    def terms(self, part: Part, microbatch: Microbatch, terms_T: torch.Tensor) -> None:
+        """What each target of a microbatch added to the loss."""
+        ...
+
+    def scored(self, part: Part, scores: TokenScores) -> None:
+        """The scores of all targets of the part, before the step."""
+        ...
 
 
 class PolicyLearner:
@@ -80,6 +93,7 @@ class PolicyLearner:
         self._steps = steps
         self.steps_done = 0
         self.optimizer_steps = 0
+        self.watcher: Watcher | None = None
 
     def _pack(self, rows: Sequence[Row]) -> list[Microbatch]:
         return pack(rows, self._rank, self.engine.ranks, self._learner.tokens_per_microbatch, self._pad_id)
@@ -161,11 +175,16 @@ class PolicyLearner:
         """Forward and backward of the objective over the data of one optimizer step; the step is the caller's."""
 
         def loss(scores: TokenScores, microbatch: Microbatch) -> torch.Tensor:
-            return microbatch_loss(self.objective, self._algorithm, part.columns, scores, microbatch)
+            terms_T = loss_terms(self.objective, self._algorithm, part.columns, scores, microbatch)
+            if self.watcher:
+                self.watcher.terms(part, microbatch, terms_T.detach())
+            return terms_T.sum()
 
         units, tokens = together(part, self.objective), self._learner.tokens_per_microbatch
         microbatches = pack(part.rows, self._rank, self.engine.ranks, tokens, self._pad_id, units)
         scores: TokenScores = self.engine.score(microbatches, part.total, part.temperature, loss)
+        if self.watcher:
+            self.watcher.scored(part, scores)
         return scores
 
     def state(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:

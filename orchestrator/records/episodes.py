@@ -6,9 +6,11 @@ has null in `turns`; one of many turns has all of them there, of every role, in 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 from pyarrow import dataset
 
 from orchestrator.records.folder import FORMAT, RunFolder, atomic_path
-from orchestrator.values import Episode, Group, Scored, Turn, Verdict
+from orchestrator.values import POLICY, Episode, Group, Scored, Task, Turn, Unscored, Verdict
 
 _TURN = [
     ("completion", pa.string()),
@@ -75,6 +77,19 @@ def write_step(
     name = f"{split}-{step:06d}.parquet"
     if not _PART.fullmatch(name):
         raise ValueError(f"split={split!r} cannot name a file of episodes: use letters, digits and underscores")
+    write_file(folder.episodes / name, step, groups, advantages, split, gold, gold_verdicts)
+
+
+def write_file(
+    path: Path,
+    step: int,
+    groups: Sequence[Group],
+    advantages: Mapping[str, float],
+    split: str,
+    gold: Mapping[str, float | None] | None = None,
+    gold_verdicts: Callable[[Episode], Mapping[str, float]] | None = None,
+) -> None:
+    """As `write_step`, to a file of any name."""
     rows = [
         _row(episode, verdict, split)
         | {"advantage": advantages.get(episode.id), "gold": (gold or {}).get(episode.id), "step": step}
@@ -82,7 +97,7 @@ def write_step(
         for group in groups
         for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
     ]
-    with atomic_path(folder.episodes / name) as temporary:
+    with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
 
 
@@ -143,6 +158,45 @@ def read(
         return SCHEMA.empty_table().select(names)
     # Reading under the schema gives files of an older format the columns they lack, as nulls.
     return dataset.dataset(chosen, schema=SCHEMA, format="parquet").to_table(columns=names)
+
+
+def read_groups(folder: RunFolder, split: str, step: int) -> list[Group]:
+    """The groups of one step as `write_step` was given them, in their order; [] where there is no such file.
+
+    Files of an older format hold no reference of a task.
+    """
+    rows = read(folder, split, [step]).to_pylist()
+    together = [list(members) for _, members in itertools.groupby(rows, key=lambda row: row["group_id"])]
+    return [Group(tuple(map(_episode, members)), tuple(map(_verdict, members))) for members in together]
+
+
+def _episode(row: Mapping[str, Any]) -> Episode:
+    """The inverse of `_row`."""
+    reference = json.loads(row["reference"] or "{}")
+    task = Task(row["task_id"], tuple(json.loads(row["prompt"])), reference, bool(row["restricted"]))
+    if row["turns"] is not None:
+        turns = tuple(_as_turn(turn, turn["role"]) for turn in row["turns"])
+    else:
+        turns = (_as_turn(row, POLICY),) if row["completion"] is not None else ()
+    return Episode(task, row["step"], row["sample"], turns)
+
+
+def _as_turn(row: Mapping[str, Any], role: str) -> Turn:
+    """The inverse of `_turn`."""
+    return Turn(
+        role,
+        tuple(row["prompt_ids"]),
+        tuple(row["completion_ids"]),
+        tuple(row["logprobs"]),
+        row["completion"],
+        *(row[name] for name in ("finish_reason", "temperature", "weight_version", "seed")),
+    )
+
+
+def _verdict(row: Mapping[str, Any]) -> Verdict:
+    if row["reward"] is None:
+        return Unscored(row["unscored"])
+    return Scored(row["reward"], dict(row["components"]), dict(row["verdicts"]))
 
 
 def drop_after(folder: RunFolder, step: int) -> int:

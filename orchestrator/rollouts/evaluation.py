@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
+from orchestrator.config.schema import RunConfig
 from orchestrator.sweep.statistics import mean_interval
-from orchestrator.values import Group, Scored
+from orchestrator.values import JUDGE, Group, Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,12 @@ class Proxy:
 
     by: str
     of: Callable[[Scored], float]
+
+
+def proxy_of(config: RunConfig, workload: Any) -> Proxy:
+    """The proxy of a run: a function of one's own reads as its reward."""
+    by = JUDGE if JUDGE in config.roles() else "reward"
+    return Proxy(by, (lambda verdict: verdict.reward) if config.reward.name else workload.proxy)
 
 
 def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy) -> dict[str, float]:

@@ -15,16 +15,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from orchestrator.cluster.plan import Plan, make_plan
-from orchestrator.cluster.preflight import check_engines, check_fit, nodes_of_cluster
-from orchestrator.cluster.session import connected
 from orchestrator.config.compose import compose
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.data import TableConfig, answers_of, as_text, same_prompt, task_of
 from orchestrator.data.tables import Row, read_rows
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.fleets.fleet import Answerer, Fleet, start_servers
+from orchestrator.fleets.alone import serving
+from orchestrator.fleets.fleet import Answerer
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import specs_of
 from orchestrator.learning.starting import TOKENISED, load_tokenizer, starting_model
@@ -125,30 +123,21 @@ def _responses(row: Row, answers: list[str], data: TableConfig) -> list[str]:
 
 @contextmanager
 def judge_of(config: RunConfig, workload: Any, episodes: Sequence[Episode]) -> Iterator[Answerer]:
-    """The judge of a run's settings without the run: its URL, or servers of its own, whose context holds all episodes, and which
-    end with the block."""
+    """The judge of a run's settings without the run: its URL, or servers of its own that end with the block.
+
+    Their context is made long enough for the episodes; without any it is as set.
+    """
     role, judge = config.roles()[JUDGE], config.judge
     if role.elsewhere:
         key = os.environ.get(judge.api_key_env)
         yield RemoteFleet(judge.name, judge.served_name, key, judge.call_deadline_s, judge.model.thinking)
         return
     model = starting_model(JUDGE, role, config.learner, workload, (), Path(config.storage).resolve())
-    needed = _longest(load_tokenizer(model.folder), episodes) + QUESTION_TOKENS
-    plan = Plan(tuple(bundle for bundle in make_plan(config).bundles if bundle.role == JUDGE))
-    with connected(config.cluster) as ray:
-        check_engines(plan)
-        check_fit(plan, nodes_of_cluster())
-        shape = replace(role.model, context_tokens=max(role.model.context_tokens, needed))
-        specs = specs_of(config, JUDGE, model.folder, model.has_weights)
-        servers = start_servers([replace(spec, model=shape) for spec in specs])
-        try:
-            settings = role.fleet
-            fleet = Fleet(JUDGE, servers, settings.request_deadline_s, settings.start_deadline_s, settings.max_restarts)
-            fleet.wait_ready()
-            yield fleet
-        finally:
-            for server in servers:
-                ray.kill(server)
+    needed = _longest(load_tokenizer(model.folder), episodes) + QUESTION_TOKENS if episodes else 0
+    shape = replace(role.model, context_tokens=max(role.model.context_tokens, needed))
+    specs = specs_of(config, JUDGE, model.folder, model.has_weights)
+    with serving(config, [replace(spec, model=shape) for spec in specs]) as fleet:
+        yield fleet
 
 
 def _longest(tokenizer: Any, episodes: Sequence[Episode]) -> int:

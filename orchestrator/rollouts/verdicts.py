@@ -11,12 +11,11 @@ from orchestrator.config.own_code import own_code
 from orchestrator.config.schema import RewardConfig, RunConfig
 from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Answerer
-from orchestrator.rollouts.evaluation import Proxy, best_of_metrics, evaluation_metrics
+from orchestrator.rollouts.evaluation import best_of_metrics, evaluation_metrics, proxy_of
 from orchestrator.rollouts.functions import Problem
 from orchestrator.rollouts.judging import ask
 from orchestrator.rollouts.pool import Pool
 from orchestrator.values import (
-    JUDGE,
     Answer,
     Call,
     Episode,
@@ -107,8 +106,7 @@ class Scoring:
         self._functions = [reward for reward in (function, self._gold) if reward]
         with own_code("the workload's reward()", workload):
             self.reward = function or workload.reward()
-        by = JUDGE if JUDGE in config.roles() else "reward"
-        self._proxy = Proxy(by, (lambda verdict: verdict.reward) if function else workload.proxy)
+        self._proxy = proxy_of(config, workload)
 
     def judge(self, episodes: Sequence[Episode], fleets: Mapping[str, Answerer]) -> Played:
         """Have the episodes judged, and scored at once where nothing is asked of the learner."""

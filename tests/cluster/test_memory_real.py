@@ -38,6 +38,7 @@ def estimate(monkeypatch: pytest.MonkeyPatch) -> Any:
     return of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", memory_rank.cases())
 def test_the_real_learner_takes_what_is_estimated(name: str, measured: dict[str, Any], estimate: Any) -> None:
     needs = estimate(memory_rank.cases()[name])

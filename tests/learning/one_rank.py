@@ -24,6 +24,7 @@ from orchestrator.learning.batch import Batch, make_batch, select
 from orchestrator.learning.model import TokenScorer, TokenScores
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.policy import PolicyLearner
+from orchestrator.learning.replay import watched_update
 from orchestrator.learning.rows import Microbatch, Row, pack
 from orchestrator.values import Episode, Group, LogitQuery, Scored, Task, Turn
 
@@ -217,6 +218,20 @@ def small_steps(stage: int, offloaded: bool) -> dict[str, Any]:
     return {"weights": weights, "masters": masters, "taken_over": all(torch.equal(before[k], after[k]) for k in before)}
 
 
+def watched() -> dict[str, Any]:
+    """The same update plainly and watched: two minibatches in each of two epochs, with a reference."""
+    algorithm = AlgorithmConfig(kl_weight=0.01, minibatches=2, epochs_per_batch=2)
+    plain, seen = policy_learner(algorithm), policy_learner(algorithm)
+    batch = sample(plain, 3, 6, seed=0)
+    metrics = plain.update(batch, 0)
+    terms, same_metrics = watched_update(seen, batch, 0, algorithm, [str(number) for number in range(6)])
+    return {
+        "terms": terms,
+        "same": metrics == same_metrics and torch.equal(weights_of(plain), weights_of(seen)),
+        "batch": batch,
+    }
+
+
 def logit_queries() -> dict[str, Any]:
     learner = policy_learner(AlgorithmConfig(), reference=False)
     queries = [
@@ -345,6 +360,7 @@ def work(_: int, port: int, path: str) -> None:
         "all_stale": all_stale(),
         "divergence": divergence(),
         "logit_queries": logit_queries(),
+        "watched": watched(),
         "bandit": bandit(),
         "bandits": bandits(),
         "not_numbers": not_numbers(),

@@ -18,7 +18,7 @@ from orchestrator.learning.critic import ValueScorer, value_loss
 from orchestrator.learning.model import TokenScorer
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.partition import PartitionScorer
-from orchestrator.learning.parts import Columns, Part, microbatch_loss, split, together, units
+from orchestrator.learning.parts import Columns, Part, loss_terms, split, together, units
 from orchestrator.learning.rows import pack
 
 SETTINGS = {
@@ -59,7 +59,7 @@ def gradient_of(algorithm: AlgorithmConfig, model: TokenScorer, part: Part, rank
     objective, total = OBJECTIVES[algorithm.name], torch.zeros(())
     for rank in range(ranks):
         for microbatch in pack(part.rows, rank, ranks, tokens, PAD, together(part, objective)):
-            loss = microbatch_loss(objective, algorithm, part.columns, model(microbatch), microbatch)
+            loss = loss_terms(objective, algorithm, part.columns, model(microbatch), microbatch).sum()
             total = total + flat_gradient(model, loss)
     return total
 

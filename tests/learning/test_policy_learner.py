@@ -44,6 +44,17 @@ def test_the_divergence_from_the_reference_starts_at_zero_and_grows(learned: dic
     assert third > second
 
 
+def test_watching_an_update_changes_nothing(learned: dict[str, Any]) -> None:
+    """Six episodes of three tokens, each in one of two minibatches of two epochs: tokens are counted once, means over passes."""
+    result = learned["watched"]
+    assert result["same"]
+    assert [term.tokens for term in result["terms"]] == [3] * 6
+    assert sum(abs(term.share) for term in result["terms"]) == pytest.approx(1)
+    assert all(term.gap_size < 1e-5 for term in result["terms"]), "measured before the first step"
+    assert any(term.ratio != 1 for term in result["terms"]), "the second epoch's weights are others"
+    assert all(term.kl is not None for term in result["terms"])
+
+
 def test_without_a_reference_no_divergence_is_reported(learned: dict[str, Any]) -> None:
     assert "policy/kl" not in learned["divergence"]["without"]
 

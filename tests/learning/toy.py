@@ -20,7 +20,7 @@ from orchestrator.learning.batch import Batch
 from orchestrator.learning.model import TokenScorer
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.partition import PartitionScorer
-from orchestrator.learning.parts import columns_of, microbatch_loss, split, together
+from orchestrator.learning.parts import columns_of, loss_terms, split, together
 from orchestrator.learning.rows import Microbatch, Row, pack
 
 TOKENS, LENGTH, PROMPTS, FEATURES = 4, 4, 2, 12
@@ -151,7 +151,7 @@ def train(
         optimizer.zero_grad()
         scorer.train()
         for microbatch in pack(part.rows, 0, 1, 10**9, 0, together(part, objective)):
-            microbatch_loss(objective, algorithm, part.columns, scorer(microbatch), microbatch).backward()
+            loss_terms(objective, algorithm, part.columns, scorer(microbatch), microbatch).sum().backward()
         optimizer.step()
     return scorer
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from orchestrator import cli
 from orchestrator.cluster.preflight import Node
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.fleets import alone
 from orchestrator.fleets.specs import ServerSpec
 from orchestrator.rollouts import scoring
 from orchestrator.rollouts.scoring import Scores, score_file
@@ -200,11 +201,11 @@ def test_a_judge_of_ones_own_is_served_and_ended(folder: Path, monkeypatch: pyte
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (folder / "weights").mkdir(exist_ok=True)
         (folder / "weights" / name).write_text("{}")
-    monkeypatch.setattr(scoring, "start_servers", start)
-    monkeypatch.setattr(scoring, "Fleet", Served)
-    monkeypatch.setattr(scoring, "connected", connected)
-    monkeypatch.setattr(scoring, "nodes_of_cluster", lambda: [Node("one", 2, 1)])
-    monkeypatch.setattr(scoring, "check_engines", lambda plan: None)
+    monkeypatch.setattr(alone, "start_servers", start)
+    monkeypatch.setattr(alone, "Fleet", Served)
+    monkeypatch.setattr(alone, "connected", connected)
+    monkeypatch.setattr(alone, "nodes_of_cluster", lambda: [Node("one", 2, 1)])
+    monkeypatch.setattr(alone, "check_engines", lambda plan: None)
 
     class Tokenizer:
         """A token a character."""

@@ -15,7 +15,7 @@ from orchestrator.learning.batch import Batch, make_batch, select
 from orchestrator.learning.model import TokenScores
 from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.objectives.advantages import best_against_worst, best_of_group
-from orchestrator.learning.parts import columns_of, metrics_of, microbatch_loss, split, together
+from orchestrator.learning.parts import columns_of, loss_terms, metrics_of, split, together
 from orchestrator.learning.rows import pack
 from orchestrator.values import Episode, Group, Scored, Task, Turn, Unscored, Verdict
 
@@ -72,7 +72,8 @@ def test_rft_is_the_mean_of_cross_entropies() -> None:
     (part,) = split(batch, columns_of(batch, objective, algorithm, None, None, None), objective, 1)
     now_T = vector(-0.5, -1, -3).requires_grad_()
     (microbatch,) = pack(part.rows, 0, 1, 10**6, 0)
-    loss = microbatch_loss(objective, algorithm, part.columns, TokenScores(*[now_T[microbatch.flat]] * 3), microbatch)
+    scores = TokenScores(*[now_T[microbatch.flat]] * 3)
+    loss = loss_terms(objective, algorithm, part.columns, scores, microbatch).sum()
     assert loss.item() == pytest.approx(1.5, abs=1e-14)
     torch.testing.assert_close(torch.autograd.grad(loss, now_T)[0], vector(-1, -1, -1) / 3, rtol=0, atol=1e-14)
     assert metrics_of(objective, algorithm, part, TokenScores(*[now_T.detach()] * 3)) == {
@@ -120,7 +121,7 @@ def test_dpo_by_hand() -> None:
         microbatches = pack(part.rows, 0, 1, budget, 0, together(part, objective))
         assert len(microbatches) == count
         loss = sum(
-            microbatch_loss(objective, algorithm, part.columns, TokenScores(*[now_T[piece.flat]] * 3), piece)
+            loss_terms(objective, algorithm, part.columns, TokenScores(*[now_T[piece.flat]] * 3), piece).sum()
             for piece in microbatches
         )
         assert isinstance(loss, torch.Tensor)
