@@ -8,10 +8,8 @@ from __future__ import annotations
 import gc
 import itertools
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -31,23 +29,19 @@ from orchestrator.fleets.transports import send_adapter, transport_of
 from orchestrator.learning import checkpoints
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.engine import Engine, start_deepspeed
-from orchestrator.learning.head import sequence_scorer, sequence_settings
-from orchestrator.learning.lessons import KINDS
 from orchestrator.learning.lora import apart, check_origin, origin_of
-from orchestrator.learning.model import TokenScorer, build, load, local_folder, read_folder, save_folder, served_weights
+from orchestrator.learning.model import TokenScorer, build, load, local_folder, read_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.starting import (
     HELD_OUT,
     SFT,
     StartingModel,
-    held_out_of,
     kind_of,
     load_tokenizer,
-    publish_folder,
 )
-from orchestrator.learning.teaching import held_out, in_words, teach
 from orchestrator.learning.tokenizer import padding_id
-from orchestrator.records.folder import read_json, write_json
+from orchestrator.records.folder import read_json
+from orchestrator.schooling import teach_role
 from orchestrator.values import POLICY
 
 T = TypeVar("T")
@@ -78,7 +72,7 @@ def run(rank: Rank, models: Sequence[StartingModel], checkpoint: str | None) -> 
         if rank.from_rank_0(Director.stop_asked):
             return
         if model.to_teach:
-            taught[model.role] = rank.teach(model)
+            taught[model.role] = teach_role(rank, model)
     if rank.from_rank_0(Director.stop_asked):
         return
     by_role = {model.role: taught.get(model.role, model) for model in models}
@@ -102,66 +96,6 @@ class Rank:
         self.control = dist.new_group(backend="gloo", timeout=timedelta(days=1))
         self.transport = transport_of(config.transport(), config.sync, self.control)
         self.sent = False
-
-    # --- what the models are taught before RL ---
-
-    def teach(self, model: StartingModel) -> StartingModel:
-        """One role's lesson; the taught model's folder is written whole and found again by the next run."""
-        role, lesson = self.roles[model.role], self.lessons[model.role]
-        shape, training = role.model, replace(role.training, seed=role.training.seed + role.seed)
-        kind, tokenizer, learner = KINDS[kind_of(lesson)], load_tokenizer(model.folder), self.config.learner
-        examples, asked = lesson.examples(), held_out_of(lesson)
-        rows, asked_rows = (
-            [kind.row_of(example, tokenizer, lesson.end_token, shape) for example in some] for some in (examples, asked)
-        )
-        classes = kind.classes_of((*examples, *asked)) if kind.classes_of else ()
-        settings = sequence_settings(model.folder, tokenizer, classes) if classes else None
-        scorer: Any = (
-            load(model.folder, shape.dtype, learner)
-            if model.has_weights
-            else build(model.folder, training.seed, shape.dtype, learner)
-        )
-        if classes:
-            scorer = sequence_scorer(scorer, classes)
-        where: dict[str, int] = {"rank": self.rank, "pad_id": padding_id(tokenizer)}
-
-        def progress(done: int, loss: float) -> None:
-            if self.director and (done % 10 == 0 or done == training.steps):
-                self.director.events.progress(f"teaching the {model.role}", done, training.steps, f"loss {loss:.3f}")
-
-        with self.phase("teach"):
-            engine = teach(
-                scorer, rows, kind.criterion, training, learner, dtype=shape.dtype, progress=progress, **where
-            )
-            report = None
-            if kind.right and asked_rows:
-                groups, tokens = [example.group for example in asked], learner.tokens_per_microbatch
-                report = held_out(engine, asked_rows, groups, kind.criterion, kind.right, tokens=tokens, **where)
-                if self.director:
-                    self.director.events.announce(f"the {model.role} on held-out data: {in_words(report)}")
-            self._save(model, engine, settings, report)
-            engine.close()
-        assert model.taught is not None
-        return replace(model, folder=model.taught, has_weights=True, to_teach=False)
-
-    def _save(
-        self,
-        model: StartingModel,
-        engine: Engine,
-        settings: Mapping[str, Any] | None,
-        report: Mapping[str, float] | None,
-    ) -> None:
-        tensors = self.copied_weights(engine)
-        if tensors is not None:
-            assert model.taught is not None
-            folder = Path(model.taught)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-                save_folder(tensors, local_folder(model.folder), Path(work) / "taught", settings)
-                if report:
-                    write_json(Path(work) / "taught" / HELD_OUT, report)
-                publish_folder(Path(work) / "taught", folder)
-        dist.barrier(self.control)
 
     # --- fleets ---
 

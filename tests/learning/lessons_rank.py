@@ -100,6 +100,7 @@ def stages(storage: Path) -> dict[str, Any]:
     """The lessons one after the other by one group of workers, as a run teaches them; taught once, they are found again."""
     from orchestrator.learning.starting import starting_model
     from orchestrator.loop import Rank
+    from orchestrator.schooling import teach_role
 
     learner = LearnerConfig(ranks=1, tokens_per_microbatch=512)
     config, workload, told = ToyConfig(workload="toy", learner=learner), ToyWorkload(), []
@@ -114,7 +115,7 @@ def stages(storage: Path) -> dict[str, Any]:
         ]
 
     models = found()
-    taught = [rank.teach(model) for model in models]
+    taught = [teach_role(rank, model) for model in models]
     return {
         "to_teach": [model.to_teach for model in models],
         "served": {model.role: model.served for model in models},
