@@ -128,11 +128,16 @@ class Workload(BaseWorkload):
             if (answers := answers_of(task, self.data))
         ]
         found: list[Lesson] = [PolicyLesson(chats)] if chats else []
-        if self.config.rubric.labels:
+        if self.config.rubric.labels and self._judged:
             planted = Planting(PLANTED, _plant, self.data.seed, every=3)
             judge = self.config.judge
             found.append(JudgeLesson((), self._labelled, plain_question, {}, _slice, judge.min_mass, planted))
         return found
+
+    @property
+    def _judged(self) -> bool:
+        """Whether a judge is asked, who needs criteria; a function of one's own needs none."""
+        return self.config.reward.name is None
 
     @cached_property
     def _common(self) -> RubricFile | None:
@@ -142,9 +147,10 @@ class Workload(BaseWorkload):
 
     @cached_property
     def _tasks(self) -> dict[str, list[Task]]:
-        return {
-            split: [with_rubric(task, self._common) for task in tasks] for split, tasks in tasks_of(self.data).items()
-        }
+        tasks = tasks_of(self.data)
+        if self._common is None and not self._judged:
+            return tasks
+        return {split: [with_rubric(task, self._common) for task in mine] for split, mine in tasks.items()}
 
     @cached_property
     def _labelled(self) -> list[Judged]:

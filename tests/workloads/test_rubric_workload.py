@@ -268,6 +268,18 @@ def test_labels_that_will_not_do_are_named(folder: Path, change: dict[str, Any],
         workload(*own(), f"rubric.labels={labels}").lessons()
 
 
+def test_prompts_with_a_reward_function_need_no_rubric(folder: Path) -> None:
+    """Nobody asks for criteria, and no judge sits an exam; with a judge they must be there."""
+    Path("mine.py").write_text("def reward(episodes):\n    return [0] * len(episodes)\n")
+    rows = [{"prompt": f"question {number}?", "answer": "yes"} for number in range(8)]
+    words = [f"data.path={lines('p.jsonl', *rows)}", f"rubric.labels={lines('l.jsonl', *LABELS)}"]
+    found = workload(*words, "reward=mine.py:reward")
+    assert [task.reference["row"] for task in found.tasks("train")] == [{"answer": "yes"}] * 7
+    assert [lesson.role for lesson in found.lessons()] == ["policy"]
+    with pytest.raises(RunError, match="there is no rubric for all prompts"):
+        workload(*words).tasks("train")
+
+
 @pytest.mark.parametrize("name", ["rubric", "rlvr"])
 def test_the_small_size_fits_one_gpu_of_24_gb_and_two_hours(folder: Path, name: str) -> None:
     path = "rubric.yaml"  # planning reads neither prompts nor rubric
