@@ -75,8 +75,8 @@ def draw(folder: RunFolder) -> list[Path]:
         judged = read_json(folder.judge) if folder.judge.exists() else {}
         panels = list(_judge_panels(judged, settings).values())
         if panels:
-            dilemmas = f" ({judged['dilemmas']} dilemmas)" if "dilemmas" in judged else ""
-            title = f"Judge of {folder.workload}/{folder.name}, on held-out data{dilemmas}"
+            over = f" ({judged['dilemmas']} groups)" if "dilemmas" in judged else ""
+            title = f"Judge of {folder.workload}/{folder.name}, on held-out data{over}"
             drawn.append(_save(_figure(panels, title, columns=2), folder.plots / "judge.png"))
     return drawn
 
