@@ -13,6 +13,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.records import Run, episodes, ledger, metrics, plots, report
 from orchestrator.records.folder import RunFolder, atomic_write, write_json
 from orchestrator.records.headline import headline
+from orchestrator.records.page.figures import drawings
 from orchestrator.rollouts.evaluation import Proxy, evaluation_metrics
 
 
@@ -229,3 +230,13 @@ def test_the_gain_is_last_minus_first_also_where_something_is_unscored(tmp_path:
     assert summary["last"]["oracle"] - summary["first"]["oracle"] == pytest.approx(0.45)
     shown = {line.label: line.n for section in headline(summary) for line in section}
     assert (shown["held-out oracle, last (step 1)"], shown["held-out judge, last (step 1)"]) == ("2", "1")
+
+
+# Matplotlib would read what is between two $ as mathematics, and this is none.
+def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig())
+    metrics.MetricsLog(folder.metrics_log).append(1, {"reward/mean": 0.1, "reward/cost_$a_^^$": 0.1})
+    kind = "accuracy_$a_^^$"
+    write_json(folder.judge, {kind: 0.9, f"{kind}_n": 10, f"{kind}_low": 0.6, f"{kind}_high": 0.98})
+    assert [path.name for path in plots.draw(folder)] == ["run.png", "judge.png"]
+    assert "cost $a ^^$" in drawings(folder)[0].svg
