@@ -322,9 +322,10 @@ def record(folder: RunFolder, status: str, reason: str | None) -> None:
     metrics.compact(folder.metrics_log, folder.metrics_parquet)
     ledger.compact(folder.ledger_log, folder.ledger)
     write_json(folder.summary, summarise(folder, status, reason))
-    if reason is not None and metrics.read(folder.metrics_log):
-        if show(folder, Console(quiet=True)):  # the error itself says on the terminal what failed
-            log.warning("how far it came: %s", folder.report)
+    begun = reason is not None and metrics.read(folder.metrics_log)
+    # Quiet: the error itself says on the terminal what failed.
+    if begun and show(folder, Console(quiet=True)):
+        log.warning("how far it came: %s", folder.report)
 
 
 def show(folder: RunFolder, console: Console | None = None) -> bool:
