@@ -93,6 +93,7 @@ def _oracle_gain(folder: RunFolder, rows: Sequence[Mapping[str, float]]) -> Inte
 
 
 def _gold_by_task(folder: RunFolder, step: int) -> dict[str, float]:
+    """Mean gold of each task over all of its episodes that have one, scored or not: those of eval/oracle."""
     table = episodes.read(folder, "eval", [step], ["task_id", "gold"])
     means = table.filter(pc.is_valid(table["gold"])).group_by("task_id").aggregate([("gold", "mean")])
     return dict(zip(means["task_id"].to_pylist(), means["gold_mean"].to_pylist(), strict=True))
