@@ -113,8 +113,6 @@ def train(
       orchestrate train --from RUN@40 learner.learning_rate=1e-4
       orchestrate train --replay RUN@12
     """
-    from orchestrator.config.compose import trace
-
     if replay:
         if target or dry_run or resume or start_from:
             raise ConfigError(
@@ -128,7 +126,14 @@ def train(
         _go_on(resume, start_from, [target, *(overrides or [])] if target else [], storage or Path("runs"))
     if target is None:
         raise ConfigError("name what to train: orchestrate train rlvr, a YAML of your own, or --resume RUN.")
-    composed = trace(target, [*([f"storage={storage}"] if storage else []), *(overrides or [])])
+    _begin(target, [*([f"storage={storage}"] if storage else []), *(overrides or [])], dry_run)
+
+
+def _begin(target: str, overrides: list[str], dry_run: bool) -> None:
+    """A run of its own, or only what it would need; ends the program where it ran."""
+    from orchestrator.config.compose import trace
+
+    composed = trace(target, overrides)
     if dry_run:
         from orchestrator.dry_run import show_plan
 
@@ -334,13 +339,14 @@ def config_show(target: Target, overrides: Overrides = None) -> None:
 @expected_errors
 def list_runs(storage: Storage = Path("runs")) -> None:
     """List the runs: status, steps and the last evaluation."""
+    from orchestrator.records.report import standing
     from orchestrator.records.shown import print_table
 
     folders = [path.parent for path in sorted(storage.glob("*/*/config.yaml"))]
     if not folders:
         typer.echo(f"No runs in {storage}/. `orchestrate train rlvr` makes one.")
         return
-    rows = [(folder.name, folder.parent.name, *_summary_cells(folder)) for folder in folders]
+    rows = [(folder.name, folder.parent.name, *standing(folder)) for folder in folders]
     print_table(("run", "workload", "status", "steps", "last evaluation"), rows)
 
 
@@ -377,21 +383,6 @@ def doctor(
     checks = list(examine(storage, quick))
     print_table(("check", "state", "found", "what to do"), [(c.name, c.state, c.found, c.remedy) for c in checks])
     raise typer.Exit(int(any(check.state == FAILED for check in checks)))
-
-
-def _summary_cells(folder: Path) -> tuple[str, str, str]:
-    """(status, steps, last evaluation) of a run. Without a summary.json it is going on, or was broken off."""
-    from orchestrator.records import metrics
-    from orchestrator.records.folder import RunFolder, read_json
-
-    paths = RunFolder(folder)
-    if not paths.summary.is_file():
-        rows = metrics.read(paths.metrics_log)
-        return "unfinished", f"{rows[-1]['step']:.0f}" if rows else "0", ""
-    summary = read_json(paths.summary)
-    last = summary.get("last", {})
-    scores = "  ".join(f"{name} {last[name]:.3f}" for name in ("oracle", "judge", "reward") if name in last)
-    return str(summary["status"]), str(summary["steps"]), scores
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import make_plan
 from orchestrator.cluster.preflight import check_engines, check_fit, check_memory, gpu_memory_gb, nodes_of_cluster
@@ -84,7 +86,7 @@ def run(
                 for handle in itertools.chain.from_iterable(ours.values()):
                     ray.kill(handle)
                 record(folder, status, reason)
-    render(folder)
+    show(folder)
     if status == "stopped" and folder.newest_checkpoint():
         log.warning("stopped; go on with: orchestrate train --resume %s", folder.path)
     elif status == "stopped":
@@ -316,7 +318,31 @@ def explain_failure(error: BaseException) -> str:
 
 
 def record(folder: RunFolder, status: str, reason: str | None) -> None:
-    """Compact the logs and write the summary, of a failed run too."""
+    """Compact the logs and write the summary; of a run that failed after its first row the page and the pictures too."""
     metrics.compact(folder.metrics_log, folder.metrics_parquet)
     ledger.compact(folder.ledger_log, folder.ledger)
     write_json(folder.summary, summarise(folder, status, reason))
+    begun = reason is not None and metrics.read(folder.metrics_log)
+    # Quiet: the error itself says on the terminal what failed.
+    if begun and show(folder, Console(quiet=True)):
+        log.warning("how far it came: %s", folder.report)
+
+
+def show(folder: RunFolder, console: Console | None = None) -> bool:
+    """Write the page and the pictures of a run that has ended and print what it came to. What fails there is a warning.
+
+    Returns whether all went well.
+    """
+    try:
+        render(folder, console)
+    # All of the run is on disk. Libraries that draw raise what they like at names and numbers that are the user's own, and none
+    # of it may look as if the run had failed, or hide why it did.
+    except Exception as error:
+        log.warning(
+            "the report failed (%s: %s), the run's records did not; write it again with: orchestrate report %s",
+            type(error).__name__,
+            error,
+            folder.path,
+        )
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from orchestrator.errors import RunError
 from orchestrator.records import episodes as episode_files
 from orchestrator.records import metrics
 from orchestrator.records.folder import RunFolder, read_json
-from orchestrator.rollouts.evaluation import Proxy, best_of_metrics, evaluation_metrics
 from orchestrator.values import (
     Answer,
     Call,
@@ -121,10 +119,6 @@ def make(tmp_path: Path) -> Iterator[Make]:
         return director
 
     return make
-
-
-def episode(task: str, sample: int) -> Episode:
-    return Episode(Task(task, ()), 3, sample, ())
 
 
 def test_the_tasks_of_steps_are_a_permutation_an_epoch(make: Make) -> None:
@@ -281,57 +275,6 @@ def test_an_evaluation_scores_held_out_tasks_and_the_first_takes_the_best_of_n(m
     assert first["eval/n"] == first["eval/groups"] == 2
     assert second["eval/judge"] == pytest.approx(0.05)
     assert not [name for name in second if name.startswith("eval/best_of")]
-
-
-HALVED = Proxy("judge", lambda verdict: (verdict.reward + 1) / 2)
-"""The proxy of a reward in [-1, 1] on the scale of gold."""
-
-
-def test_evaluation_metrics_by_hand() -> None:
-    """Proxies 0.2, 0.4 (a), 0.9 (b): mean 0.5. Truth 0.1, 0.3, 0.5: mean 0.3. The unscored episode counts nowhere."""
-    groups = [
-        Group((episode("a", 0), episode("a", 1)), (Scored(-0.6), Scored(-0.2))),
-        Group((episode("b", 0), episode("b", 1)), (Scored(0.8), Unscored("gone"))),
-    ]
-    gold: dict[str, float | None] = {"3/a/0": 0.1, "3/a/1": 0.3, "3/b/0": 0.5, "3/b/1": 1.0}
-    measured = evaluation_metrics(groups, gold, HALVED)
-    assert measured["eval/judge"] == pytest.approx(0.5)
-    assert measured["eval/oracle"] == pytest.approx(0.3)
-    assert measured["judge/gold_gap"] == pytest.approx(0.2)
-    assert measured["eval/n"] == 2
-    # tasks are resampled whole: no mean outside those of a (0.3 and 0.2) and b (0.9 and 0.5)
-    assert 0.3 - 1e-9 <= measured["eval/judge_low"] <= 0.5 <= measured["eval/judge_high"] <= 0.9 + 1e-9
-    assert 0.2 - 1e-9 <= measured["eval/oracle_low"] <= 0.3 <= measured["eval/oracle_high"] <= 0.5 + 1e-9
-
-
-def test_the_gap_is_taken_over_the_episodes_whose_truth_is_known() -> None:
-    """Proxies 0.2 (truth unknown) and 0.9 (truth 0.5): the gap is 0.4, not the difference of 0.55 and 0.5."""
-    groups = [Group((episode("a", 0),), (Scored(-0.6),)), Group((episode("b", 0),), (Scored(0.8),))]
-    measured = evaluation_metrics(groups, {"3/a/0": None, "3/b/0": 0.5}, HALVED)
-    assert measured["eval/judge"] == pytest.approx(0.55)
-    assert measured["judge/gold_gap"] == pytest.approx(0.4)
-    assert math.isnan(measured["eval/oracle_low"])
-    assert "eval/oracle" not in evaluation_metrics(groups, {"3/a/0": None, "3/b/0": None}, HALVED)
-    unscored = [Group((episode("a", 0),), (Unscored("gone"),))]
-    assert evaluation_metrics(unscored, {"3/a/0": 1.0}, HALVED) == {}
-
-
-def test_best_of_n_by_hand() -> None:
-    """a: the judge likes sample 1 most (reward 0.6, proxy 0.8, truth 0.2). b: samples 0 and 1 tie, the first counts (0.0,
-    0.5, truth 0.6); the unscored one is not chosen. c has no scored episode. Means: 0.65 and 0.4.
-    """
-    groups = [
-        Group((episode("a", 0), episode("a", 1)), (Scored(0.2), Scored(0.6))),
-        Group((episode("b", 0), episode("b", 1), episode("b", 2)), (Scored(0.0), Scored(0.0), Unscored("gone"))),
-        Group((episode("c", 0),), (Unscored("gone"),)),
-    ]
-    gold: dict[str, float | None] = {"3/a/0": 0.9, "3/a/1": 0.2, "3/b/0": 0.6, "3/b/1": 0.7, "3/b/2": 1.0, "3/c/0": 1.0}
-    measured = best_of_metrics(groups, gold, HALVED, 8)
-    assert measured == pytest.approx({"eval/best_of": 8, "eval/best_of_n_judge": 0.65, "eval/best_of_n": 0.4})
-    assert best_of_metrics(groups[2:], gold, HALVED, 8) == {}
-    assert best_of_metrics(groups[:2], dict.fromkeys(gold), HALVED, 8) == pytest.approx(
-        {"eval/best_of": 8, "eval/best_of_n_judge": 0.65}
-    )
 
 
 class TinyLesson:

@@ -91,6 +91,28 @@ def test_a_failed_run_is_on_record(folder: RunFolder) -> None:
     assert "the judge went away" in summary
     assert '"failed"' in summary
     assert folder.metrics_parquet.is_file()
+    assert "the judge went away" in folder.report.read_text()
+    assert (folder.plots / "run.png").is_file()
+
+
+def test_a_run_that_failed_before_its_first_row_has_no_page(folder: RunFolder) -> None:
+    experiment.record(folder, "failed", "no server came up")
+    assert folder.summary.is_file()
+    assert not folder.report.exists()
+
+
+def test_a_report_that_fails_is_a_warning_and_hides_nothing(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: Any) -> None:
+        raise ValueError("not JSON compliant")
+
+    monkeypatch.setattr(experiment, "render", failing)
+    MetricsLog(folder.metrics_log).append(0, {"eval/judge": 0.4})
+    experiment.record(folder, "failed", "the judge went away")
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "ValueError: not JSON compliant" in warning
+    assert f"orchestrate report {folder.path}" in warning
 
 
 def test_the_words_of_the_rank_that_failed_are_found() -> None:

@@ -98,10 +98,6 @@ class Workload(BaseWorkload):
         for key, path in (("rubric.path", rubric.path), ("rubric.labels", rubric.labels)):
             if path is not None and not Path(path).is_file():
                 raise ConfigError(f"{key}={shown_path(Path(path))}: there is no such file (from {Path.cwd()}).")
-        if rubric.labels and JUDGE not in config.roles():
-            raise ConfigError(
-                f"rubric.labels={rubric.labels} examine a judge, and reward.name={config.reward.name} asks none: drop one."
-            )
         self.data = data if data.path else replace(data, path=str(EXAMPLE / "prompts.jsonl"))
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -137,7 +133,7 @@ class Workload(BaseWorkload):
             if (answers := answers_of(task, self.data))
         ]
         found: list[Lesson] = [PolicyLesson(chats)] if chats else []
-        if self.config.rubric.labels:
+        if self.config.rubric.labels and JUDGE in self.config.roles():
             planted = Planting(PLANTED, plant, self.data.seed, every=3)
             judge = self.config.judge
             found.append(
@@ -153,11 +149,11 @@ class Workload(BaseWorkload):
 
     @cached_property
     def _tasks(self) -> dict[str, list[Task]]:
-        return {split: [self._judged(task) for task in tasks] for split, tasks in tasks_of(self.data).items()}
-
-    def _judged(self, task: Task) -> Task:
-        """The task with its rubric. A function of one's own needs none: it finds what the rows hold in their tasks."""
-        return task if self.config.reward.name and not self._common else with_rubric(task, self._common)
+        tasks = tasks_of(self.data)
+        # A function of one's own needs none: it finds what the rows hold in their tasks.
+        if self._common is None and JUDGE not in self.config.roles():
+            return tasks
+        return {split: [with_rubric(task, self._common) for task in mine] for split, mine in tasks.items()}
 
     @cached_property
     def _labelled(self) -> list[Judged]:

@@ -121,7 +121,8 @@ def _engines(
         if not fleet.gpus_per_server:
             found[name] = engine_memory(shape, roles[name].model, fleet, None)
         elif device is not None:
-            found[name] = engine_memory(shape, roles[name].model, fleet, int(device), name != POLICY)
+            kept = name != POLICY or config.sync.lora == "adapter"
+            found[name] = engine_memory(shape, roles[name].model, fleet, int(device), kept)
     return found
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.config.settings import setting
+
+PRESETS = Path(__file__).parent / "presets" / "algorithm"
+"""Published settings, a file an objective; nothing else lists the names that a config may use."""
 
 WITH_CRITIC = ("ppo",)
 """Objectives that train a critic beside the policy."""
@@ -18,11 +22,8 @@ class AlgorithmConfig:
         "grpo",
         "The objective; its name alone selects its preset. rft and dpo learn from ranked answers without RL; best-of-n of the starting "
         "policy (eval.best_of) is measured beside every one.",
-        choices=(
-            "ppo", "grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "gspo", "cispo", "flowrl",
-            "rft", "dpo",
-        ),
-    )  # fmt: skip
+        choices=tuple(sorted(path.stem for path in PRESETS.glob("*.yaml"))),
+    )
     clip_low: float = setting(0.2, "Ratio clip below 1.", low=0, high=1)
     clip_high: float = setting(0.2, "Ratio clip above 1.", low=0)
     dual_clip: float = setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,9 @@ class Selection:
 
     @property
     def zero_variance_groups(self) -> int:
-        return sum(not differs for differs in self.differs.values())
+        """Groups of two episodes or more whose rewards are all equal; one episode alone has no variance that could be 0."""
+        sizes = Counter(self.groups)
+        return sum(sizes[number] > 1 and not differs for number, differs in self.differs.items())
 
 
 def select(groups: Sequence[Group], algorithm: AlgorithmConfig, cap: int) -> Selection:

@@ -20,8 +20,9 @@ TRUNCATED = 0.2
 """Share of episodes that were cut off."""
 GAP_GROWTH, GAP_FLOOR = 5.0, 1e-6
 """Growth of the mean log-probability gap since the first steps; what is below the floor (nats) is rounding."""
-PROXY_RISE = 0.03
-"""Rise of the judge's held-out score since the evaluation at which the truth was best, without the truth's rising."""
+PROXY_RISE, TRUTH_FALL = 0.03, 0.02
+"""Rise of the judge's held-out score since the evaluation at which the truth was best, and fall of the truth since then; the
+fall must also leave that evaluation's interval where there is one: a mean that hardly moves is noise."""
 GAP_WIDENING = 0.1
 """Widening of judge minus truth on held-out tasks since the first evaluation."""
 UNSCORED = 0.05
@@ -162,7 +163,10 @@ def _diverging(curves: Curves) -> str | None:
     judge, truth, lag = (curves.get(name, ()) for name in (f"eval/{by}", "eval/oracle", _TRUTH_LAG))
     if len(judge) == len(truth) > 1:
         best = max(range(len(truth)), key=lambda place: truth[place])
-        if judge[-1] - judge[best] >= PROXY_RISE:
+        low = curves.get("eval/oracle_low", ())
+        bound = low[best] if len(low) == len(truth) else math.inf
+        fell = truth[best] - truth[-1] >= TRUTH_FALL and truth[-1] < bound
+        if fell and judge[-1] - judge[best] >= PROXY_RISE:
             return (
                 f"since its best evaluation the truth went from {truth[best]:.3f} to {truth[-1]:.3f} on held-out tasks, "
                 f"while the {by}'s score rose from {judge[best]:.3f} to {judge[-1]:.3f}"
@@ -219,8 +223,8 @@ RULES = (
     Rule(
         "no verdicts",
         _unscored,
-        "Read the reasons in the episodes (column `unscored`), then see to the judge's server, judge.call_deadline_s or "
-        "judge.min_mass.",
+        "Read the reasons in the episodes (column `unscored`), then mend the reward function, or see to the judge's server, "
+        "judge.call_deadline_s or judge.min_mass.",
     ),
     Rule(
         "log-probability gap grows",

@@ -37,13 +37,15 @@ def headline(summary: Mapping[str, Any]) -> list[list[Line]]:
 
 def _scores(summary: Mapping[str, Any]) -> list[Line]:
     lines = []
-    for label, key in (("held-out oracle", "oracle"), ("held-out judge", "judge"), ("held-out reward", "reward")):
+    for label, key, n in (
+        ("held-out oracle", "oracle", "oracle_n"), ("held-out judge", "judge", "n"), ("held-out reward", "reward", "n"),
+    ):  # fmt: skip
         for when in ("first", "last", "best"):
             values = summary.get(when, {})
             if key in values:
                 interval = _interval(values.get(f"{key}_low"), values.get(f"{key}_high"))
                 name = f"{label}, {when} (step {values['step']})"
-                lines.append(Line(name, f"{values[key]:.3f}", interval, f"{values['n']:.0f}" if "n" in values else ""))
+                lines.append(Line(name, f"{values[key]:.3f}", interval, f"{values[n]:.0f}" if n in values else ""))
     if "oracle_gain" in summary:
         gain = summary["oracle_gain"]
         interval = _interval(gain["low"], gain["high"])
@@ -64,7 +66,7 @@ def _judge(judge: Mapping[str, Any]) -> list[Line]:
         if isinstance(judge.get(key), float | int)
     ]  # fmt: skip
     if "dilemmas" in judge:
-        lines.append(Line("judge: dilemmas, which its intervals are over", "", "", f"{judge['dilemmas']}"))
+        lines.append(Line("judge: groups, which its intervals are over", "", "", f"{judge['dilemmas']}"))
     return lines
 
 

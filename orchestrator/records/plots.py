@@ -75,8 +75,8 @@ def draw(folder: RunFolder) -> list[Path]:
         judged = read_json(folder.judge) if folder.judge.exists() else {}
         panels = list(_judge_panels(judged, settings).values())
         if panels:
-            dilemmas = f" ({judged['dilemmas']} dilemmas)" if "dilemmas" in judged else ""
-            title = f"Judge of {folder.workload}/{folder.name}, on held-out data{dilemmas}"
+            over = f" ({judged['dilemmas']} groups)" if "dilemmas" in judged else ""
+            title = f"Judge of {folder.workload}/{folder.name}, on held-out data{over}"
             drawn.append(_save(_figure(panels, title, columns=2), folder.plots / "judge.png"))
     return drawn
 
@@ -92,7 +92,7 @@ def _figure(panels: Sequence[Panel], title: str, columns: int = 3) -> Figure:
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(16, 0.6 + 4.6 * rows), dpi=_DPI)
-    figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left", parse_math=False)
     for number, panel in enumerate(panels, 1):
         panel(figure.add_subplot(rows, columns, number))
     return figure
@@ -160,7 +160,9 @@ def _legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
         if max(map(len, labels)) > _LONG_LABEL:
             columns = 1
         spacing = {"columnspacing": 1.4, "handlelength": 1.6}
-        axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, **spacing)
+        legend = axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, **spacing)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a component's name may hold a $
 
 
 def _reward(axes: Axes, rows: Rows) -> None:
@@ -333,7 +335,7 @@ def _shares(
     for label, style in styles.items():
         if label in marks:
             axes.plot(*marks[label], linestyle="", label=label, **style)
-    axes.set_yticks(range(len(names)), [_share_name(report, name) for name in names])
+    axes.set_yticks(range(len(names)), [_share_name(report, name) for name in names], parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_title(title)
     axes.set_xlabel("share")

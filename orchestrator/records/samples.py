@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestrator.records import episodes
 from orchestrator.records.folder import RunFolder
@@ -94,19 +95,25 @@ def _read(folder: RunFolder, part: Part, rows: Sequence[int]) -> Iterator[Row]:
         }
 
 
+def any_restricted(folder: RunFolder) -> bool:
+    """Whether the source of any episode of the run forbids passing its texts on."""
+    return bool(pc.any(episodes.read(folder, columns=["restricted"])["restricted"]).as_py())
+
+
 def redacted(row: Mapping[str, Any]) -> Row:
     """A row without any text of its task or about it; numbers, ids and lengths stay. What a fault said may quote them."""
     return {
         **row,
-        "prompt": [{"role": message["role"], "content": _hidden(message["content"])} for message in row["prompt"]],
-        "completion": _hidden(row["completion"]),
-        "turns": [{"role": turn["role"], "text": _hidden(turn["text"])} for turn in row["turns"]],
-        "reference": {"rubric": [criterion | {"text": _hidden(criterion["text"])} for criterion in criteria_of(row)]},
-        "unscored": _hidden(row["unscored"]),
+        "prompt": [{"role": message["role"], "content": hidden(message["content"])} for message in row["prompt"]],
+        "completion": hidden(row["completion"]),
+        "turns": [{"role": turn["role"], "text": hidden(turn["text"])} for turn in row["turns"]],
+        "reference": {"rubric": [criterion | {"text": hidden(criterion["text"])} for criterion in criteria_of(row)]},
+        "unscored": hidden(row["unscored"]),
     }
 
 
-def _hidden(text: str | None) -> str | None:
+def hidden(text: str | None) -> str | None:
+    """What stands for a text that may not be passed on: that it is redacted, and its length."""
     return text and f"{REDACTED} ({len(text):,} characters)"
 
 
@@ -114,4 +121,4 @@ def criteria_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """id, text and weight of each criterion of a row's task, in the rubric's order; [] where its reference holds no rubric."""
     rubric = row["reference"].get("rubric")
     listed = [item for item in rubric if isinstance(item, Mapping) and "id" in item] if isinstance(rubric, list) else []
-    return [{"id": item["id"], "text": str(item.get("text", "")), "weight": item.get("weight")} for item in listed]
+    return [{"id": str(item["id"]), "text": str(item.get("text", "")), "weight": item.get("weight")} for item in listed]

@@ -86,6 +86,8 @@ class Tracker:
             return
         checkpoint = self._folder.newest_checkpoint()
         if checkpoint is not None and (checkpoint / "hf").is_dir():
+            if self._upload and self.mode == "online":
+                _logger.info("uploading %s to W&B; the run ends when all of it is sent", checkpoint.name)
             self._guarded("sending the checkpoint to", lambda: sink.log_artifact(self._artifact(checkpoint)))
         self._guarded("finishing", sink.finish)
 
@@ -160,7 +162,8 @@ def _connect(config: RunConfig, folder: RunFolder, run_id: str, mode: Mode) -> S
         console="off",
         show_errors=False,
         init_timeout=30,
-        finish_timeout=60,
+        # 0 waits until everything is sent: a checkpoint takes minutes. The numbers alone are not worth a longer wait.
+        finish_timeout=0 if config.tracking.upload_checkpoint else 60,
         save_code=False,
         disable_git=True,
         disable_code=True,

@@ -31,22 +31,27 @@ def proxy_of(config: RunConfig, workload: Any) -> Proxy:
 
 
 def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy) -> dict[str, float]:
-    """Means with 95 % intervals over tasks: eval/judge or eval/reward, and eval/oracle where gold is known. eval/n: tasks."""
+    """Means with 95 % intervals over tasks: eval/judge or eval/reward of the scored episodes, eval/oracle of all whose gold is
+    known, scored or not, for the truth needs no judge. eval/n, eval/oracle_n: tasks of the one and of the other."""
     scored = [
         (episode, proxy.of(verdict))
         for group in groups
         for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
         if isinstance(verdict, Scored)
     ]
-    if not scored:
-        return {}
-    tasks = [episode.task.id for episode, _ in scored]
-    metrics = _interval(f"eval/{proxy.by}", [value for _, value in scored], tasks) | {"eval/n": len(set(tasks))}
-    known = [(episode.task.id, value, truth) for episode, value in scored if (truth := gold[episode.id]) is not None]
+    episodes = [episode for group in groups for episode in group.episodes]
+    known = [(episode.task.id, truth) for episode in episodes if (truth := gold[episode.id]) is not None]
+    metrics: dict[str, float] = {}
+    if scored:
+        tasks = [episode.task.id for episode, _ in scored]
+        metrics |= _interval(f"eval/{proxy.by}", [value for _, value in scored], tasks) | {"eval/n": len(set(tasks))}
     if known:
-        metrics |= _interval("eval/oracle", [truth for *_, truth in known], [task for task, *_ in known])
-        # Over the same episodes, also where the truth is known of some only.
-        metrics["judge/gold_gap"] = fmean(value - truth for _, value, truth in known)
+        tasks = [task for task, _ in known]
+        metrics |= _interval("eval/oracle", [truth for _, truth in known], tasks) | {"eval/oracle_n": len(set(tasks))}
+    # Over the same episodes, also where the truth or the verdict of some only is known.
+    gaps = [value - truth for episode, value in scored if (truth := gold[episode.id]) is not None]
+    if gaps:
+        metrics["judge/gold_gap"] = fmean(gaps)
     return metrics
 
 

@@ -144,7 +144,7 @@ def test_values_are_read_as_they_are_meant(world: Path) -> None:
         ("steps=0", "steps=0 (command line): must be at least 1"),
         ("learner.zero_stage=4", "must be at least 0 and at most 3"),
         ("model.dtype=float16", "must be one of float32, bfloat16"),
-        ("algorithm=pppo", "algorithm.name=pppo (command line): must be one of ppo, grpo"),
+        ("algorithm=pppo", "algorithm.name=pppo (command line): must be one of cispo, dapo"),
         ("rubric.tone=rude", "must be one of plain, formal"),
         ("seed=0..4", "`train` runs one seed"),
         ("workload=rlvr", "is chosen by the first word"),

@@ -26,8 +26,7 @@ def reward(episodes):
 
 
 def test_the_names_on_offer_are_those_of_the_table() -> None:
-    assert keys_of(RunConfig)["algorithm.name"].choices == tuple(OBJECTIVES)
-    assert {path.stem for path in (CORE_PRESETS / "algorithm").glob("*.yaml")} == set(OBJECTIVES)
+    assert keys_of(RunConfig)["algorithm.name"].choices == tuple(sorted(OBJECTIVES))
     assert [name for name in OBJECTIVES if AlgorithmConfig(name=name).has_critic] == ["ppo"]
     assert all(AlgorithmConfig(name=name).has_critic == objective.critic for name, objective in OBJECTIVES.items())
     assert set(GROUPLESS) == {name for name, objective in OBJECTIVES.items() if not objective.compares}

@@ -105,6 +105,20 @@ def test_one_answer_is_enough_where_nothing_is_compared() -> None:
     assert selection.advantages == {}
 
 
+@pytest.mark.parametrize("name", ["ppo", "reinforce_pp"])
+def test_a_group_of_one_is_none_without_variance(name: str) -> None:
+    """One answer a task (a), and one beside a fault (b), are no equal groups; two equal ones (c) are, two others (d) not."""
+    groups = [
+        group("a", Scored(1.0)),
+        group("b", FAULT, Scored(2.0)),
+        group("c", Scored(0.5), Scored(0.5)),
+        group("d", Scored(0.0), Scored(1.0)),
+    ]
+    selection = select(groups, AlgorithmConfig(name=name), CAP)
+    assert len(selection.differs) == 4
+    assert selection.zero_variance_groups == 1
+
+
 def test_long_answers_lose_reward() -> None:
     """cap 8, the last half of which is the buffer: 4 tokens lose nothing, 5 a quarter of the penalty of 2, 8 all of it.
 

@@ -74,7 +74,7 @@ def make_run(storage: Path) -> RunFolder:
             judge = oracle + 0.01 + 0.04 * step / 30
             row |= {"eval/oracle": oracle, "eval/oracle_low": oracle - 0.04, "eval/oracle_high": oracle + 0.04}
             row |= {"eval/judge": judge, "eval/judge_low": judge - 0.03, "eval/judge_high": judge + 0.03}
-            row |= {"judge/gold_gap": judge - oracle, "eval/n": 12.0}
+            row |= {"judge/gold_gap": judge - oracle, "eval/n": 12.0, "eval/oracle_n": 12.0}
             # Two answers a task, 0.1 apart around the task's mean.
             tasks = [make_group(step, f"task{t}", [oracle - 0.05, oracle + 0.05]) for t in range(12)]
             gold = {e.id: v.reward for g in tasks for e, v in zip(g.episodes, g.verdicts, strict=True)}

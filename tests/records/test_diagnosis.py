@@ -38,8 +38,9 @@ def unscored(counts: list[float]) -> list[dict[str, float]]:
 # - equal groups: mean share (0.3 + 0.6 + 0.6 + 0.5 + 0.5) / 5 = 0.5; with 0.4 in the last it is 0.48
 # - truncation: (0 + 0 + 0.2 + 0.3 + 0.5) / 5 = 0.2; with 0.49 it is 0.198
 # - gap: from a mean of 2e-6 to one of 10e-6, five times as much; 9.9e-6 is not. Tenfold below 1e-6 nats is rounding
-# - divergence: the truth was best (0.50) in the second evaluation; since then the judge rose by 0.03 (0.029); or the judge is
-#   0.1 (0.09) further above the truth than at first, while both rise
+# - divergence: the truth was best (0.50) in the second evaluation; since then it fell by 0.02 (0.019) and the judge rose by 0.03
+#   (0.029); where there is an interval, to below its end (to within it); or the judge is 0.1 (0.09) further above the truth
+#   than at first, while both rise
 # - unscored: five in five steps of twenty episodes are 0.05; four are 0.04
 # - entropy: a quarter of 2 nats is 0.5; 0.51 is more
 # - staleness: 4 versions old; 3.8. Or a tenth of the tokens at the bound; 0.09
@@ -55,8 +56,16 @@ CASES = {
     ],
     "judge and truth diverge": [
         (
-            rows_of(eval__judge=[0.4, 0.52, 0.55], eval__oracle=[0.4, 0.5, 0.49]),
-            rows_of(eval__judge=[0.4, 0.52, 0.549], eval__oracle=[0.4, 0.5, 0.49]),
+            rows_of(eval__judge=[0.4, 0.52, 0.55], eval__oracle=[0.4, 0.5, 0.48]),
+            rows_of(eval__judge=[0.4, 0.52, 0.549], eval__oracle=[0.4, 0.5, 0.48]),
+        ),
+        (
+            rows_of(eval__judge=[0.4, 0.52, 0.55], eval__oracle=[0.4, 0.5, 0.48]),
+            rows_of(eval__judge=[0.4, 0.52, 0.55], eval__oracle=[0.4, 0.5, 0.481]),
+        ),
+        (
+            rows_of(eval__judge=[0.5, 0.53], eval__oracle=[0.5, 0.45], eval__oracle_low=[0.46, 0.41]),
+            rows_of(eval__judge=[0.5, 0.53], eval__oracle=[0.5, 0.45], eval__oracle_low=[0.44, 0.41]),
         ),
         (
             rows_of(eval__judge=[0.4, 0.751], eval__oracle=[0.4, 0.65]),
@@ -106,6 +115,21 @@ def test_equal_groups_are_a_share_of_all_that_were_played() -> None:
     assert "100%" in finding.says
     (finding,) = diagnose([{**row, "rollout/refills": 1} for row in played])
     assert "50%" in finding.says
+
+
+# Noise: the truth falls by 0.001 while the judge rises by 0.035, from 0.1 below it to 0.064 below it.
+# A real flaw, over 48 tasks: 0.336 is within the truth's first interval, but the gap widens from 0.122 to 0.388.
+def test_divergence_is_told_from_noise() -> None:
+    assert diagnose(rows_of(eval__judge=[0.7, 0.735], eval__oracle=[0.8, 0.799])) == []
+    flaw = rows_of(
+        eval__judge=[0.513, 0.724],
+        eval__oracle=[0.391, 0.336],
+        eval__oracle_low=[0.31, 0.26],
+        judge__gold_gap=[0.122, 0.388],
+    )
+    (finding,) = diagnose(flaw)
+    assert (finding.name, finding.step) == ("judge and truth diverge", 1)
+    assert "widened from +0.122 to +0.388" in finding.says
 
 
 def test_what_is_over_and_what_was_not_measured() -> None:

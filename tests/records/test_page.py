@@ -20,6 +20,7 @@ from orchestrator.records.page.browser import CHARACTERS, TURNS, browsed
 from orchestrator.values import Group
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \u2028 ends"
+MARK = "Unredacted: holds texts whose source forbids passing them on."
 RUBRIC = [{"id": "c0", "text": "names <b>harm</b>", "weight": 2}, {"id": "c1", "text": "it lies", "weight": -1}]
 
 
@@ -90,7 +91,7 @@ def test_the_page_stands_alone_and_nothing_in_it_acts(text: str) -> None:
     assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(|</|<!--", script)
     told = json.loads(data)
     assert HOSTILE in {episode["text"] for episode in told["episodes"]}
-    assert told["tasks"]["nasty"]["criteria"][0]["text"] == "names <b>harm</b>"
+    assert told["tasks"]["train/nasty"]["criteria"][0]["text"] == "names <b>harm</b>"
 
 
 def test_the_page_says_what_the_run_came_to(text: str) -> None:
@@ -113,16 +114,65 @@ def test_restricted_rows_are_redacted_unless_asked_for(hostile_run: RunFolder, t
     assert "dilemma private" not in text
     assert f"{samples.REDACTED} (13 characters)" in text
     assert "The texts of 2 are redacted" in text
+    assert MARK not in text
     text = written(hostile_run, unredacted=True)
     assert "private words" in text
     assert samples.REDACTED not in text
+    assert text.index(MARK) < text.index('id="diagnosis"')
+
+
+# The reason has 29 characters and quotes a restricted task; summary.json, on the user's own disk, has it whole.
+@pytest.mark.usefixtures("no_figures")
+def test_the_reason_of_a_failure_is_redacted_where_a_task_is_restricted(hostile_run: RunFolder, tmp_path: Path) -> None:
+    summary = report.summarise(hostile_run, "failed", "no score for 'private words'.")
+    text = page.write(hostile_run, summary, []).read_text(encoding="utf-8")
+    assert "no score for" not in text
+    assert f"{samples.REDACTED} (29 characters). It is in summary.json." in text
+    assert summary["reason"] == "no score for 'private words'."
+    text = page.write(hostile_run, summary, [], unredacted=True).read_text(encoding="utf-8")
+    assert "no score for" in text
+    open_run = RunFolder.create(tmp_path, "rlvr", "a", {"workload": "rlvr", "steps": 5})
+    episodes.write_step(open_run, 1, [make_group(1, "t", [0.5])], {}, "train")
+    text = page.write(open_run, summary, [], unredacted=True).read_text(encoding="utf-8")
+    assert "no score for" in text
+    assert MARK not in text
+
+
+# A weight that is no number, and one that is none at all; the criterion's id need not be a text.
+@pytest.mark.usefixtures("no_figures")
+def test_a_reference_of_ones_own_may_hold_anything(tmp_path: Path) -> None:
+    rubric = [
+        {"id": 7, "text": "kind", "weight": float("nan")},
+        {"id": "c", "weight": "much"},
+        {"id": "d", "weight": -1},
+    ]
+    folder = RunFolder.create(tmp_path, "rlvr", "a", {"workload": "rlvr", "steps": 5})
+    group = say(make_group(1, "same", [0.5]), "one", reference={"rubric": rubric})
+    episodes.write_step(folder, 1, [group], {}, "train")
+    (data, _) = Elements(written(folder)).scripts
+    assert json.loads(data)["tasks"]["train/same"]["criteria"] == [
+        {"id": "7", "text": "kind", "weight": None}, {"id": "c", "text": "", "weight": None},
+        {"id": "d", "text": "", "weight": -1},
+    ]  # fmt: skip
+
+
+def test_a_training_and_a_held_out_task_of_one_id_keep_their_prompts(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", {"workload": "rlvr", "steps": 5})
+    for split in ("train", "eval"):
+        asked = ({"role": "user", "content": f"of {split}"},)
+        episodes.write_step(folder, 1, [say(make_group(1, "same", [0.5]), "one", messages=asked)], {}, split)
+    tasks = browsed(samples.choose(folder, 10)[0])["tasks"]
+    assert {name: task["messages"] for name, task in tasks.items()} == {
+        "train/same": [["user", "of train"]],
+        "eval/same": [["user", "of eval"]],
+    }
 
 
 @pytest.mark.usefixtures("no_figures")
 def test_alarms_and_the_reason_of_a_failure_are_at_the_top(hostile_run: RunFolder) -> None:
     finding = diagnosis.Finding("answers are cut off", 7, "half <i>were</i>", "Raise it.", lasting=False)
     summary = report.summarise(hostile_run, "failed", "the <judge> died")
-    text = page.write(hostile_run, summary, [finding]).read_text(encoding="utf-8")
+    text = page.write(hostile_run, summary, [finding], unredacted=True).read_text(encoding="utf-8")
     top = text[: text.index('id="numbers"')]
     for shown in (
         "the &lt;judge&gt; died",

@@ -5,12 +5,16 @@ import struct
 from pathlib import Path
 
 import pytest
+from made_up_run import make_group
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from orchestrator.config.schema import RunConfig
-from orchestrator.records import Run, ledger, metrics, plots, report
+from orchestrator.records import Run, episodes, ledger, metrics, plots, report
 from orchestrator.records.folder import RunFolder, atomic_write, write_json
+from orchestrator.records.headline import headline
+from orchestrator.records.page.figures import drawings
+from orchestrator.rollouts.evaluation import Proxy, evaluation_metrics
 
 
 # The made-up run (see its fixture): oracle 0.40 -> 0.65 on every one of 12 tasks, 2,200 tokens in 30 steps.
@@ -21,7 +25,8 @@ def test_the_summary_holds_the_runs_numbers(fake_run: RunFolder) -> None:
     assert summary["last"] == pytest.approx(
         {
             "step": 30, "oracle": 0.65, "oracle_low": 0.61, "oracle_high": 0.69,
-            "judge": 0.70, "judge_low": 0.67, "judge_high": 0.73, "n": 12, "gold_gap": 0.05,
+            "judge": 0.70, "judge_low": 0.67, "judge_high": 0.73, "n": 12, "oracle_n": 12,
+            "gold_gap": 0.05,
         }
     )  # fmt: skip
     assert (summary["best"]["step"], summary["best_by"]) == (30, "eval/oracle")
@@ -105,7 +110,7 @@ def test_the_end_of_a_run_says_what_was_gained_and_what_is_next(fake_run: RunFol
         "0.610 … 0.690",
         "best of 8 of the starting policy",
         "judge: best guess that ignores the answer",
-        "judge: dilemmas, which its intervals are over",
+        "judge: groups, which its intervals are over",
         "run.png",
         f"orchestrate report {fake_run.path}",
     ):
@@ -208,3 +213,30 @@ def test_an_interval_that_there_is_not_is_left_out(fake_run: RunFolder) -> None:
         "",
         "10",
     ]
+
+
+# Two tasks of one answer, whose gold goes from 0.2 and 0.4 to 0.6 and 0.9; one answer of the last evaluation is unscored:
+# the means are 0.3 and 0.75, the gain 0.45, and each number says over how many tasks it is.
+def test_the_gain_is_last_minus_first_also_where_something_is_unscored(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig())
+    for step, golds, lost in ((0, (0.2, 0.4), None), (1, (0.6, 0.9), 0)):
+        groups = [make_group(step, "a", [golds[0]], lost), make_group(step, "b", [golds[1]])]
+        gold = {group.episodes[0].id: value for group, value in zip(groups, golds, strict=True)}
+        episodes.write_step(folder, step, groups, {}, "eval", gold)
+        row = evaluation_metrics(groups, gold, Proxy("judge", lambda verdict: verdict.reward))
+        metrics.MetricsLog(folder.metrics_log).append(step, row)
+    summary = report.summarise(folder)
+    assert summary["oracle_gain"]["mean"] == pytest.approx(0.45)
+    assert summary["last"]["oracle"] - summary["first"]["oracle"] == pytest.approx(0.45)
+    shown = {line.label: line.n for section in headline(summary) for line in section}
+    assert (shown["held-out oracle, last (step 1)"], shown["held-out judge, last (step 1)"]) == ("2", "1")
+
+
+# Matplotlib would read what is between two $ as mathematics, and this is none.
+def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig())
+    metrics.MetricsLog(folder.metrics_log).append(1, {"reward/mean": 0.1, "reward/cost_$a_^^$": 0.1})
+    kind = "accuracy_$a_^^$"
+    write_json(folder.judge, {kind: 0.9, f"{kind}_n": 10, f"{kind}_low": 0.6, f"{kind}_high": 0.98})
+    assert [path.name for path in plots.draw(folder)] == ["run.png", "judge.png"]
+    assert "cost $a ^^$" in drawings(folder)[0].svg

@@ -160,6 +160,26 @@ def test_the_last_checkpoint_is_an_artifact(tmp_path: Path, upload: bool) -> Non
     assert sink.finished == 1
 
 
+# A real checkpoint is not sent within a minute: where it is uploaded there is no end to the wait (0).
+@pytest.mark.parametrize(("upload", "seconds"), [(False, 60), (True, 0)])
+def test_an_upload_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upload: bool, seconds: float) -> None:
+    opened: list[dict[str, Any]] = []
+    monkeypatch.setattr("wandb.init", lambda **asked: opened.append(asked) or Sink())
+    Tracker(*made(tmp_path, upload=upload))
+    assert opened[0]["settings"].finish_timeout == seconds
+
+
+def test_an_upload_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, folder = made(tmp_path, "online", upload=True)
+    (folder.checkpoints / "step-000008" / "hf").mkdir(parents=True)
+    (folder.checkpoints / "LATEST").write_text("step-000008")
+    with caplog.at_level(logging.INFO, "orchestrator"):
+        Tracker(config, folder, connect=lambda *_: Sink()).finish()
+    assert "uploading step-000008 to W&B" in caplog.text
+
+
 def test_disabled_leaves_no_trace(tmp_path: Path) -> None:
     config, folder = made(tmp_path, "disabled")
     tracker = Tracker(config, folder)

@@ -271,6 +271,18 @@ def test_labels_that_will_not_do_are_named(folder: Path, change: dict[str, Any],
         workload(*own(), f"rubric.labels={labels}").lessons()
 
 
+def test_prompts_with_a_reward_function_need_no_rubric(folder: Path) -> None:
+    """Nobody asks for criteria, and no judge sits an exam; with a judge they must be there."""
+    Path("mine.py").write_text("def reward(episodes):\n    return [0] * len(episodes)\n")
+    rows = [{"prompt": f"question {number}?", "answer": "yes"} for number in range(8)]
+    words = [f"data.path={lines('p.jsonl', *rows)}", f"rubric.labels={lines('l.jsonl', *LABELS)}"]
+    found = workload(*words, "reward=mine.py:reward")
+    assert [task.reference["row"] for task in found.tasks("train")] == [{"answer": "yes"}] * 7
+    assert [lesson.role for lesson in found.lessons()] == ["policy"]
+    with pytest.raises(RunError, match="there is no rubric for all prompts"):
+        workload(*words).tasks("train")
+
+
 @pytest.mark.parametrize("name", ["rubric", "rlvr"])
 def test_the_small_size_fits_one_gpu_of_24_gb_and_two_hours(folder: Path, name: str) -> None:
     path = "rubric.yaml"  # planning reads neither prompts nor rubric
@@ -297,23 +309,15 @@ def score(episodes):
 """
 
 
-def test_a_reward_of_ones_own_needs_no_rubric_and_reports_no_judge(folder: Path) -> None:
-    """Rows without criteria, no rubric: the tasks are the rows. Components that some verdicts lack are no judge's."""
+def test_a_reward_of_ones_own_reports_no_judge(folder: Path) -> None:
+    """Components that some verdicts lack are no judge's. A rubric, where one is given, is there for the function to read."""
     Path("r.py").write_text(OWN_REWARD)
-    data, _ = own()
-    found = workload(data, "reward=r.py:score")
-    assert len(found.tasks("train")) + len(found.tasks("eval")) == 8
-    assert all("rubric" not in task.reference for task in found.tasks("train"))
+    found = workload(*own(), "reward=r.py:score")
+    task = found.tasks("train")[0]
+    assert [criterion["id"] for criterion in task.reference["rubric"]] == ["reason", "rude"]
     episode = episode_of(found, "because")
     group = Group((episode, episode), (Scored(1.0), Scored(0.5, {"long": 1.0})))
     assert found.metrics([group]) == {}
-    # with a rubric it is there for the function to read
-    task = workload(*own(), "reward=r.py:score").tasks("train")[0]
-    assert [criterion["id"] for criterion in task.reference["rubric"]] == ["reason", "rude"]
-    with pytest.raises(
-        ConfigError, match=r"rubric\.labels=.*l\.jsonl examine a judge, and reward\.name=.*r\.py:score asks none"
-    ):
-        workload(data, "reward=r.py:score", f"rubric.labels={lines('l.jsonl', *LABELS)}")
 
 
 def test_bounds_that_bound_nothing_are_no_gate() -> None:

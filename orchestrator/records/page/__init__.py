@@ -61,9 +61,13 @@ class Setting:
 def write(folder: RunFolder, summary: Mapping[str, Any], findings: Sequence[Finding], unredacted: bool = False) -> Path:
     """Write the run's report.html and return its path. unredacted: with texts whose source forbids passing them on."""
     rows, total = samples.choose(folder, MOST_EPISODES, unredacted=unredacted)
-    settings = folder.settings()
+    settings, restricted = folder.settings(), samples.any_restricted(folder)
+    if restricted and not unredacted and "reason" in summary:
+        # Why a run failed may quote what a reward function or a judge said of a task.
+        summary = {**summary, "reason": f"{samples.hidden(summary['reason'])}. It is in {folder.summary.name}."}
     context = {
         "summary": summary,
+        "unredacted": unredacted and restricted,
         "findings": findings,
         "rules": [rule.name for rule in RULES],
         "facts": {name: value for name, key in _FACTS.items() if (value := _at(settings, key)) is not None},

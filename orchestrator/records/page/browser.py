@@ -15,15 +15,21 @@ TURNS = 40
 
 
 def browsed(rows: Sequence[Row]) -> dict[str, Any]:
-    """{"tasks": by id, "episodes": in the order of the rows}, of rows that `samples.choose` gave. Neither NaN nor infinities."""
-    tasks = {row["task_id"]: _task(row) for row in rows}
+    """{"tasks": by split and id, "episodes": in the order of the rows}, of rows that `samples.choose` gave.
+
+    Neither NaN nor infinities.
+    """
+    tasks = {f"{row['split']}/{row['task_id']}": _task(row) for row in rows}
     return {"tasks": tasks, "episodes": [_episode(row) for row in rows]}
 
 
 def _task(row: Row) -> dict[str, Any]:
     return {
         "messages": [[message["role"], _cut(message["content"])] for message in row["prompt"]],
-        "criteria": [criterion | {"text": _cut(criterion["text"])} for criterion in criteria_of(row)],
+        "criteria": [
+            {"id": criterion["id"], "text": _cut(criterion["text"]), "weight": _weight(criterion["weight"])}
+            for criterion in criteria_of(row)
+        ],
     }
 
 
@@ -49,6 +55,11 @@ def _episode(row: Row) -> dict[str, Any]:
 def _cut(text: str | None, most: int = CHARACTERS) -> str:
     text = text or ""
     return text if len(text) <= most else f"{text[:most]}\n… {len(text):,} characters, the first {most:,} are shown"
+
+
+def _weight(value: Any) -> float | None:
+    """A reference is the user's own: its weights need not be numbers."""
+    return _number(value) if isinstance(value, int | float) else None
 
 
 def _number(value: float | None) -> float | None:

@@ -16,13 +16,14 @@
     return made;
   }
 
+  const taskOf = (episode) => tasks[`${episode.split}/${episode.task}`];
   const known = (value) => value !== null && value !== undefined;
   const fixed = (value) => (known(value) ? value.toFixed(3).replace("-", "−") : "none");
   const says = (value) => (value > 0.5 ? "yes" : "no");
   const disagrees = (episode, name) =>
     known(episode.truths[name]) && known(episode.verdicts[name]) && says(episode.truths[name]) !== says(episode.verdicts[name]);
   for (const episode of episodes) {
-    const task = tasks[episode.task];
+    const task = taskOf(episode);
     const words = [episode.id, episode.text, episode.unscored, ...episode.turns.map((turn) => turn[1])];
     words.push(...task.messages.map((message) => message[1]), ...task.criteria.map((criterion) => criterion.text));
     episode.words = words.filter(known).join("\n").toLowerCase();
@@ -77,7 +78,7 @@
   }
 
   function verdicts(episode) {
-    const criteria = new Map(tasks[episode.task].criteria.map((criterion) => [criterion.id, criterion]));
+    const criteria = new Map(taskOf(episode).criteria.map((criterion) => [criterion.id, criterion]));
     const names = [...new Set([...criteria.keys(), ...Object.keys(episode.verdicts)])];
     if (!names.length) return null;
     const heads = ["weight", "criterion", "P(yes)", Object.keys(episode.truths).length ? "oracle" : ""];
@@ -94,7 +95,7 @@
     chips.push(chip("tokens", String(episode.tokens)), chip("ended by", episode.finish ?? "none"), chip("weights", String(episode.version)));
     parts.push(make("div", "chips", ...chips));
     if (known(episode.unscored)) parts.push(make("p", "bad", `No verdict: ${episode.unscored}`));
-    for (const [role, text] of tasks[episode.task].messages) parts.push(make("h4", "", `Prompt (${role})`), make("pre", "", text));
+    for (const [role, text] of taskOf(episode).messages) parts.push(make("h4", "", `Prompt (${role})`), make("pre", "", text));
     const turns = episode.turns.length ? episode.turns : [["Answer", episode.text]];
     for (const [role, text] of turns) parts.push(make("h4", "", role), make("pre", "answer", text || "(empty)"));
     const table = verdicts(episode);
