@@ -283,7 +283,8 @@ def judge(
     rows = [(row.name, row.weight, f"{row.met:.3f}", str(row.n), f"{row.mass:.3f}") for row in scores.criteria]
     print_table(("criterion", "weight", "met", "answers", "P(yes)+P(no)"), rows)
     for name, found in (("score (0 to 1)", scores.score), ("reward", scores.reward)):
-        typer.echo(f"{name}: {found.mean:.3f} (95 % {found.low:.3f} to {found.high:.3f}, over {found.n} prompts)")
+        interval = f"95 % {found.low:.3f} to {found.high:.3f}" if found.n > 1 else "no interval"
+        typer.echo(f"{name}: {found.mean:.3f} ({interval}, over {found.n} prompts)")
     told = f" ({scores.reason})" if scores.reason else ""
     typer.echo(f"answers: {scores.answers}, unscored: {scores.unscored}{told}")
     if scores.unreadable:

@@ -68,11 +68,9 @@ class Director:
         self.ledger = Ledger(self.folder.ledger_log, gpus=make_plan(config).gpus, on_phase=self.events.phase)
         self._log = MetricsLog(self.folder.metrics_log)
         self.fleets: dict[str, Answerer] = {role: self._fleet(role, handles) for role, handles in servers.items()}
-        role, judge = config.roles().get(JUDGE), config.judge
+        role = config.roles().get(JUDGE)
         if role and role.elsewhere:
-            self.fleets[JUDGE] = RemoteFleet(
-                judge.name, judge.served_name, judge_key, judge.call_deadline_s, judge.model.thinking
-            )
+            self.fleets[JUDGE] = RemoteFleet.of(config.judge, judge_key)
         self._scoring, self._environment = Scoring(config, workload, self.events.announce), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
         self._tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}

@@ -31,6 +31,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
+from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import specs_of
 from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
 from orchestrator.records import ledger, metrics
@@ -62,6 +63,9 @@ def run(
         display.announce("reading data and models")
         models = starting_models(config, workload, Path(config.storage))
         check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
+        if any(role.elsewhere for role in config.roles().values()):
+            # The ranks, who ask it later, would find out in a minute or two.
+            RemoteFleet.of(config.judge, os.environ.get(config.judge.api_key_env))
         display.announce("starting Ray")
         with connected(config.cluster) as ray:
             plan = make_plan(config)
@@ -78,6 +82,9 @@ def run(
             try:
                 ours = {} if servers else start_fleets(config, models)
                 payload = payload_of(config, folder, models, servers or ours, checkpoint)
+                display.announce(
+                    f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
+                )
                 status = follow(config, folder, payload, display)
             except RunError as error:
                 reason = str(error)

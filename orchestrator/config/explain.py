@@ -10,7 +10,7 @@ import yaml
 from orchestrator.config.compose import Composed, ConfigError, differences, flatten, read_yaml, to_values
 from orchestrator.config.keys import Key, keys_of, suggestion
 from orchestrator.config.schema import RunConfig
-from orchestrator.config.workloads import WorkloadSource
+from orchestrator.config.workloads import WorkloadSource, find_workload, workload_names
 
 Presets = Mapping[str, Mapping[str, Any]]
 """Values by dotted key of each preset, by the preset's name."""
@@ -32,7 +32,9 @@ def explain(config_class: type[RunConfig], key: str | None = None, presets: Pres
     if key is None:
         return "\n".join(_listing(keys, ""))
     if key not in keys:
-        raise ConfigError(f"{key}: there is no such key. {suggestion(key, keys)}")
+        there = [name for name in workload_names() if key in keys_of(find_workload(name).config)]
+        hint = f"It is a setting of {there[0]}: add --workload {there[0]}." if there else suggestion(key, keys)
+        raise ConfigError(f"{key}: there is no such key. {hint}")
     if keys[key].is_group:
         short = [f"{key}=NAME sets {key}.name."] if f"{key}.name" in keys else []
         return "\n".join([f"{key}: {keys[key].doc}", *short, "", *_listing(keys, f"{key}.")])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from orchestrator.config.schema import JudgeConfig
 from orchestrator.errors import RunError
 from orchestrator.values import Answer, Call, Choice, Fault, Turn
 
@@ -49,6 +50,11 @@ class RemoteFleet:
         self._concurrency = concurrency
         self._faults = 0
         self._model = model or self._first_model()
+
+    @classmethod
+    def of(cls, judge: JudgeConfig, api_key: str | None) -> RemoteFleet:
+        """The judge of a run. Raises RunError where its URL does not answer."""
+        return cls(judge.name, judge.served_name, api_key, judge.call_deadline_s, judge.model.thinking)
 
     def _first_model(self) -> str:
         import openai

@@ -171,7 +171,8 @@ def _diverging(curves: Curves) -> str | None:
                 f"since its best evaluation the truth went from {truth[best]:.3f} to {truth[-1]:.3f} on held-out tasks, "
                 f"while the {by}'s score rose from {judge[best]:.3f} to {judge[-1]:.3f}"
             )
-    if len(lag) > 1 and lag[-1] - lag[0] >= GAP_WIDENING:
+    # One that comes nearer to the truth from below learns, and deceives nobody.
+    if len(lag) > 1 and lag[-1] - lag[0] >= GAP_WIDENING and abs(lag[-1]) > abs(lag[0]):
         return f"{by} minus truth on held-out tasks widened from {lag[0]:+.3f} to {lag[-1]:+.3f}"
     return None
 
@@ -217,8 +218,8 @@ RULES = (
     Rule(
         "judge and truth diverge",
         _diverging,
-        "The policy learns the judge's mistakes: read the highest-reward answers, mend the judge or the rubric, raise "
-        "algorithm.kl_weight, or take the checkpoint from before.",
+        "What is rewarded is not what is wanted: read the answers that the reward is most wrong about (the page's order for episodes), "
+        "mend the judge, the rubric or the reward, raise algorithm.kl_weight, or take the checkpoint from before.",
     ),
     Rule(
         "no verdicts",

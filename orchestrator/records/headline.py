@@ -36,11 +36,12 @@ def headline(summary: Mapping[str, Any]) -> list[list[Line]]:
 
 
 def _scores(summary: Mapping[str, Any]) -> list[Line]:
-    lines = []
+    lines: list[Line] = []
     for label, key, n in (
         ("held-out oracle", "oracle", "oracle_n"), ("held-out judge", "judge", "n"), ("held-out reward", "reward", "n"),
     ):  # fmt: skip
-        for when in ("first", "last", "best"):
+        # The best is the best by the first of these that there is.
+        for when in ("first", "last") if lines else ("first", "last", "best"):
             values = summary.get(when, {})
             if key in values:
                 interval = _interval(values.get(f"{key}_low"), values.get(f"{key}_high"))
@@ -66,7 +67,7 @@ def _judge(judge: Mapping[str, Any]) -> list[Line]:
         if isinstance(judge.get(key), float | int)
     ]  # fmt: skip
     if "dilemmas" in judge:
-        lines.append(Line("judge: groups, which its intervals are over", "", "", f"{judge['dilemmas']}"))
+        lines.append(Line("judge: groups in its exam, which the intervals are over", f"{judge['dilemmas']}"))
     return lines
 
 
@@ -88,7 +89,7 @@ def _details(summary: Mapping[str, Any]) -> list[Line]:
         details.append(Line("tokens generated", f"{summary['tokens_generated']:,}"))
     if "seconds" in summary:
         seconds = summary["seconds"]
-        details.append(Line("time in steps and evaluations", duration(seconds["total"])))
+        details.append(Line("time, lessons and evaluations included", duration(seconds["total"])))
         largest = sorted(((value, name) for name, value in seconds.items() if name != "total"), reverse=True)[:4]
         details += [Line(f"  {name}", duration(value)) for value, name in largest]
     if summary.get("gpu_seconds"):

@@ -133,7 +133,9 @@ def render(folder: RunFolder | Path, console: Console | None = None, unredacted:
     summary = read_json(folder.summary) if folder.summary.exists() else summarise(folder)
     findings = diagnose(metrics.read(folder.metrics_log))
     page.write(folder, summary, findings, unredacted)
-    console.print(_results(summary))
+    # Before the first row there is only the title.
+    results = _results(summary)
+    console.print(results if results.row_count else results.title, highlight=False)
     if "reason" in summary:
         console.print(Text(summary["reason"], style="red"), soft_wrap=True)
     for finding in findings:
@@ -147,9 +149,9 @@ def render(folder: RunFolder | Path, console: Console | None = None, unredacted:
     # A name alone is looked for in runs/.
     named = folder.name if folder.path == Path("runs", folder.workload, folder.name) else folder.path
     for command in (
-        f"orchestrate report {named}",
-        "orchestrate config explain learner.learning_rate",
-        f"orchestrate train {folder.settings().get('workload', folder.workload)} seed=1",
+        f"orchestrate train {folder.config} name=null seed=1",
+        f"orchestrate compare {named} ANOTHER",
+        f'orchestrate sample {named} "a prompt"',
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 

@@ -130,7 +130,7 @@ def judge_of(config: RunConfig, workload: Any, episodes: Sequence[Episode]) -> I
     role, judge = config.roles()[JUDGE], config.judge
     if role.elsewhere:
         key = os.environ.get(judge.api_key_env)
-        yield RemoteFleet(judge.name, judge.served_name, key, judge.call_deadline_s, judge.model.thinking)
+        yield RemoteFleet.of(judge, key)
         return
     model = starting_model(JUDGE, role, config.learner, workload, (), Path(config.storage).resolve())
     needed = _longest(load_tokenizer(model.folder), episodes) + QUESTION_TOKENS if episodes else 0

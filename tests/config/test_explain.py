@@ -37,6 +37,11 @@ def test_every_key_is_explained() -> None:
     assert "limits" in explain(RunConfig)
 
 
+def test_a_workloads_own_key_says_whose_it_is() -> None:
+    with pytest.raises(ConfigError, match=r"data\.judge_flaw: there is no such key\. .*--workload rlvr"):
+        explain(RunConfig, "data.judge_flaw")
+
+
 def test_an_unknown_key_has_a_nearest() -> None:
     with pytest.raises(ConfigError, match=r"Did you mean learner\.zero_stage\?"):
         explain(RunConfig, "learner.zero_stag")

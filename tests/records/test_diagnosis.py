@@ -132,6 +132,11 @@ def test_divergence_is_told_from_noise() -> None:
     assert "widened from +0.122 to +0.388" in finding.says
 
 
+def test_a_reward_that_nears_the_truth_from_below_deceives_nobody() -> None:
+    """A reward at 0.109 and then 0.5 where the truth is 1: the signed gap rises by 0.39, the distance falls from 0.89 to 0.5."""
+    assert not diagnose(rows_of(eval__reward=[0.109, 0.5], eval__oracle=[1.0, 1.0], judge__gold_gap=[-0.891, -0.5]))
+
+
 def test_what_is_over_and_what_was_not_measured() -> None:
     """Cut off in steps 0 to 4 (mean 0.3), no more from step 6 on: (0.3 * 3 + 0 + 0) / 5 = 0.18. NaN is no measurement."""
     rows = rows_of(episodes__truncated_share=[0.3] * 5 + [0.0, 0.0], policy__entropy=[float("nan")] * 7)

@@ -110,9 +110,9 @@ def test_the_end_of_a_run_says_what_was_gained_and_what_is_next(fake_run: RunFol
         "0.610 … 0.690",
         "best of 8 of the starting policy",
         "judge: best guess that ignores the answer",
-        "judge: groups, which its intervals are over",
+        "judge: groups in its exam, which the intervals are over",
         "run.png",
-        f"orchestrate report {fake_run.path}",
+        f"orchestrate train {fake_run.config} name=null seed=1",
     ):
         assert text in shown
 
