@@ -196,4 +196,4 @@ def test_best_of_n_is_explained_beside_the_baselines() -> None:
     assert "whatever the algorithm" in explain(RunConfig, "eval.best_of")
     text = explain(RunConfig, "algorithm.name")
     assert "eval.best_of" in text
-    assert "rft, dpo" in text
+    assert "rft and dpo" in text
