@@ -67,7 +67,7 @@ class GoldRow:
 @dataclass(frozen=True, slots=True)
 class Rejudged:
     """Intervals are over tasks. rank: Spearman's, of the rewards. unscored: by the stored judge and by the new one, of `episodes`;
-    all other numbers are over those that both scored. nearer: distance from the truth of the new judge less that of the stored."""
+    all other numbers are over those that both scored. nearer: distance from the truth of the new judge minus that of the stored."""
 
     step: int
     split: str

@@ -28,7 +28,7 @@ class EpisodeTerms:
     """What one episode was in an update. loss: what it added, summed over the optimizer steps that it took part in; share: of the
     sum of all episodes' |loss|, with its sign.
 
-    reward: after shaping. The rest are means over its trained tokens: advantage, gap (log-probability of the trainer less that of
+    reward: after shaping. The rest are means over its trained tokens: advantage, gap (log-probability of the trainer minus that of
     the engine, before the update), |gap|, and, over all passes, ratio to before the update, share of ratios outside of the clip
     range, entropy, KL to the starting policy (None where none is kept). An episode without rows (tokens is 0) has 0 in all.
     """

@@ -286,7 +286,7 @@ def _numbers(arms: Sequence[Arm], held: Sequence[Sequence[Held]]) -> list[tuple[
         row("gain of the oracle score", ("oracle_gain", "mean"), "+.3f"),
         row("best of n of the start", ("best_of_n",), ".3f"),
         row("tokens generated", ("tokens_generated",), ",.0f"),
-        row("time in steps and evaluations, s", ("seconds", "total"), ",.0f"),
+        row("time, lessons and evaluations included, s", ("seconds", "total"), ",.0f"),
         row("GPU time, s", ("gpu_seconds",), ",.0f"),
     ]
     return [cells for cells in rows if any(cells[1:])]

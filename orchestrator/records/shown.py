@@ -70,7 +70,7 @@ def show_comparison(comparison: Comparison) -> None:
         console.print("No setting differs.")
     console.print("How they ended (means over the runs of an arm)")
     print_table(("", *names), comparison.numbers)
-    console.print(f"Held-out {comparison.by} score less that of {names[0]}, on the same tasks")
+    console.print(f"Held-out {comparison.by} score minus that of {names[0]}, on the same tasks")
     print_table(("", "difference", "95 % interval", "n", ""), [_test_cells(test) for test in comparison.tests])
     for note in comparison.notes:
         console.print(f"Note: {note}")
@@ -138,7 +138,7 @@ def show_rejudged(found: Rejudged) -> None:
         )
     if found.nearer:
         console.print(
-            f"distance of the new judge less that of the stored: {_interval(found.nearer)} (negative: nearer)"
+            f"distance of the new judge minus that of the stored: {_interval(found.nearer)} (negative: nearer)"
         )
     reason = f" (the first: {printable(found.reason)})" if found.reason else ""
     console.print(f"unscored: {found.unscored[0]} stored, {found.unscored[1]} new{reason}")
