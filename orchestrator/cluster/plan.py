@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.config.schema import Role, RunConfig
+from orchestrator.values import JUDGE
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """`count` processes of one role, each of which needs `cpus` logical CPUs and `gpus` GPUs on one node.
 
-    colocated: takes nothing of its own, because it uses what the learner holds.
+    colocated: takes nothing of its own, because it uses what the learner holds. shared: one pool for all runs that ask it,
+    which takes its resources once.
     """
 
     role: str
@@ -20,6 +22,7 @@ class Bundle:
     gpus: float
     what: str
     colocated: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +53,22 @@ def make_plan(config: RunConfig) -> Plan:
         Bundle("learner", learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank),
     ]
     colocated = config.placement.name == "colocated"
-    bundles += [_fleet(name, role, colocated) for name, role in config.roles().items() if not role.elsewhere]
+    for name, role in config.roles().items():
+        if not role.elsewhere:
+            bundles.append(_fleet(name, role, colocated, name == JUDGE and config.judge.shared))
     return Plan(tuple(bundles), _facts(config))
 
 
-def _fleet(name: str, role: Role, colocated: bool) -> Bundle:
+def _fleet(name: str, role: Role, colocated: bool, shared: bool) -> Bundle:
     fleet = role.fleet
     if fleet.gpus_per_server > 1:
         device = f"tensor-parallel over {fleet.gpus_per_server:g} GPUs"
     else:
         device = "GPU" if fleet.gpus_per_server else f"CPU, {fleet.threads_per_server} thread(s)"
     what = f"vLLM server of {role.name}, {role.model.dtype}, {device}"
-    if colocated:
+    if colocated and not shared:
         return Bundle(name, fleet.servers, 0, 0, f"{what} of the learner's", colocated=True)
-    return Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what)
+    return Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what, shared=shared)
 
 
 def _facts(config: RunConfig) -> tuple[str, ...]:

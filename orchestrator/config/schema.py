@@ -103,6 +103,11 @@ class JudgeConfig:
         "OPENAI_API_KEY", "Environment variable that holds the key for a URL. The key itself is never stored."
     )
     call_deadline_s: float = setting(60.0, "Longest wait for one call of a URL.", low=1)
+    shared: bool = setting(
+        False,
+        "Ask a pool of servers that all runs of the cluster with this judge share, and that keeps its verdicts. A sweep sets it; the "
+        "judge must be named (run:NAME@judge, hf:, path:).",
+    )
     soft: bool = setting(False, "Use P(yes) itself instead of the thresholded verdict.")
     min_mass: float = setting(
         0.5, "Least P(yes)+P(no) of a valid verdict; below it the verdict is Unscored.", low=0, high=1
@@ -271,6 +276,7 @@ class TrackingConfig:
     """Weights & Biases."""
 
     project: str = setting("orchestrator", "W&B project.")
+    group: str | None = setting(None, "W&B group; a sweep sets its name. null: the workload's name.")
     mode: str = setting(
         "auto",
         "`auto` is online when WANDB_API_KEY is set, else offline.",

@@ -176,7 +176,7 @@ def _connect(config: RunConfig, folder: RunFolder, run_id: str, mode: Mode) -> S
     return wandb.init(
         project=config.tracking.project,
         name=folder.name,
-        group=folder.workload,
+        group=config.tracking.group or folder.workload,
         id=run_id,
         # Offline runs cannot resume; a new segment with the same id is joined when it is synced.
         resume="allow" if mode == "online" else None,
