@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.plan import Plan, make_plan
-from orchestrator.config.compose import Composed, Layer, chooses_preset, trace, vary
+from orchestrator.config.compose import Composed, trace, vary
 from orchestrator.config.explain import on_one_line
 from orchestrator.config.functions import functions_of
 from orchestrator.config.keys import files_named, set_at, value_at
+from orchestrator.config.layers import Layer, chooses_preset
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.sweep.capacity import largest

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.checks import RUN_NAME
-from orchestrator.config.compose import Layer, layer_of, problems_of, read_overrides, read_yaml, trace, workload_of
+from orchestrator.config.compose import problems_of, trace, workload_of
 from orchestrator.config.keys import WORDS, Key, keys_of
+from orchestrator.config.layers import Layer, layer_of, read_overrides, read_yaml
 from orchestrator.config.own_code import shown_path
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from orchestrator.config.compose import flatten
 from orchestrator.config.keys import Key, suggestion
+from orchestrator.config.layers import flatten
 from orchestrator.errors import ConfigError
 from orchestrator.sweep.spec import Kind, Range
 

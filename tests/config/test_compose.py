@@ -11,14 +11,13 @@ from orchestrator.config.compose import (
     ConfigError,
     compose,
     differences,
-    flatten,
     from_values,
-    read_yaml,
     to_values,
     trace,
 )
 from orchestrator.config.explain import to_yaml
 from orchestrator.config.keys import keys_of, nearest_keys
+from orchestrator.config.layers import flatten, read_yaml
 from orchestrator.config.workloads import find_workload, workload_names
 
 WORKLOAD = """
