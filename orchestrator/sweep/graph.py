@@ -21,7 +21,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.sweep.capacity import largest
 from orchestrator.sweep.keys import find_by_key, key_of
-from orchestrator.sweep.space import LISTED, active
+from orchestrator.sweep.space import LISTED, reachable
 from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep
 
 _REFERENCE = re.compile(r"node:([^@]*)(@.+)?")
@@ -116,7 +116,7 @@ def single_points(ranges: Sequence[Range], settings: Mapping[str, Any]) -> list[
     found = []
     for item in ranges:
         asked = {name: value for name, value in item.when.items() if name in searched}
-        if active(item, {**settings, **asked}):
+        if reachable(item, ranges, settings):
             low, high = (int(item.low), int(item.high)) if item.kind == "int" else (item.low, item.high)
             found += [{**asked, item.key: value} for value in (item.values if item.kind in LISTED else (low, high))]
     return found

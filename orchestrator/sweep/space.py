@@ -80,6 +80,12 @@ def active(item: Range, values: Mapping[str, Any]) -> bool:
     return all(name in values and values[name] == value for name, value in item.when.items())
 
 
+def reachable(item: Range, ranges: Sequence[Range], settings: Mapping[str, Any]) -> bool:
+    """Whether a range can be searched at all under these settings, by some point of the other ranges."""
+    searched = {other.key for other in ranges}
+    return active(item, {**settings, **{name: value for name, value in item.when.items() if name in searched}})
+
+
 def grid(ranges: Sequence[Range], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All combinations in the order in which they are written, each once, without the ranges whose condition does not hold.
 
