@@ -330,6 +330,7 @@ class Director:
             row |= {f"servers/{role}_{name}": told[name] for role, told in counted.items() if name in told}
         row["faults/lost"] = sum(statistics.get("restarts", 0) for statistics in counted.values())
         self._log.append(step, row)
+        self.events.step(step)
         self._row = {}
 
     def rewind(self, step: int) -> None:

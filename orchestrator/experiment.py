@@ -107,6 +107,7 @@ def run(
             for handle in itertools.chain.from_iterable(ours.values()):
                 ray.kill(handle)
             record(folder, status, reason)
+            folder.end()
     show(folder)
     if status == "stopped" and folder.newest_checkpoint():
         log.warning("stopped; go on with: orchestrate train --resume %s", folder.path)

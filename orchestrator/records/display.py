@@ -196,8 +196,8 @@ class Display:
             self.progress(event["task"], event["done"], event["total"], event["note"])
         elif event["kind"] == "phase":
             self.phase(event["name"])
-        else:
-            raise ValueError(f"event of unknown kind {event['kind']!r}: announce, progress and phase are known")
+        elif event["kind"] != "step":  # whose row is shown instead
+            raise ValueError(f"event of unknown kind {event['kind']!r}: announce, progress, phase and step are known")
 
     @property
     def eta_s(self) -> float | None:
