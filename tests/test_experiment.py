@@ -57,7 +57,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, folder: RunFolder, learner: Learner)
     monkeypatch.setattr(experiment, "POLL_S", 0.0)
     config = compose("rlvr", ["steps=5", "tracking.mode=disabled"])
     with Display("x", 5, terminal=False) as display:
-        return experiment.follow(config, folder, {}, display)
+        return experiment.follow(config, folder, {}, experiment.News(config, folder, display))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -206,7 +206,7 @@ def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
 ) -> None:
     attempts: list[Any] = []
 
-    def follow(config: Any, folder: RunFolder, payload: Any, display: Any) -> str:
+    def follow(config: Any, folder: RunFolder, payload: Any, news: Any) -> str:
         attempts.append(payload["checkpoint"])
         if len(attempts) == 2:
             (folder.checkpoints / "step-000003").mkdir()
@@ -218,7 +218,7 @@ def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
     waited: list[float] = []
     monkeypatch.setattr(experiment, "follow", follow)
     monkeypatch.setattr(experiment, "wait_for_room", lambda plan, deadline_s, tell: waited.append(plan.cpus))
-    config = compose("rlvr", ["learner.max_restarts=2"])
+    config = compose("rlvr", ["learner.max_restarts=2", "tracking.mode=disabled"])
     with Display("x", 5, terminal=False) as display:
         assert experiment.follow_through(config, folder, {"checkpoint": None}, display) == "finished"
     newest = str((folder.checkpoints / "step-000003").resolve())
@@ -226,7 +226,7 @@ def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
     assert waited == [1.0, 1.0]  # two ranks of half a CPU; the fleets are there
 
     attempts.clear()
-    config = compose("rlvr", ["learner.max_restarts=0"])
+    config = compose("rlvr", ["learner.max_restarts=0", "tracking.mode=disabled"])
     with Display("x", 5, terminal=False) as display, pytest.raises(RunError, match="rank 1 died"):
         experiment.follow_through(config, folder, {"checkpoint": None}, display)
     assert len(attempts) == 1
