@@ -27,8 +27,7 @@ from orchestrator.cluster.preflight import (
     check_fit,
     check_memory,
     gpu_memory_gb,
-    local_node,
-    nodes_of_cluster,
+    nodes_there,
     wait_for_room,
 )
 from orchestrator.cluster.session import connected, joins
@@ -72,7 +71,7 @@ def run(
         if joins(config.cluster):
             display.announce("connecting to Ray")
             stack.enter_context(connected(config.cluster))
-        check_fit(plan, nodes_of_cluster() if joins(config.cluster) else [local_node()])
+        check_fit(plan, nodes_there(config.cluster))
         check_engines(plan)
         check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
         display.announce("reading data and models")
