@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
+from orchestrator.fleets.pool import lease
+from orchestrator.fleets.pool_manager import PoolSpec
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import specs_of
 from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
@@ -81,11 +83,12 @@ def run(
             status, reason, ours = "failed", None, {}
             try:
                 ours = {} if servers else start_fleets(config, models)
-                payload = payload_of(config, folder, models, servers or ours, checkpoint)
-                display.announce(
-                    f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
-                )
-                status = follow(config, folder, payload, display)
+                with holding_pool(config, models, f"the driver of {folder.name}") as pool:
+                    payload = payload_of(config, folder, models, servers or ours, checkpoint, pool)
+                    display.announce(
+                        f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
+                    )
+                    status = follow(config, folder, payload, display)
             except RunError as error:
                 reason = str(error)
                 raise
@@ -184,12 +187,21 @@ def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str
     }
 
 
+def holding_pool(
+    config: RunConfig, models: Sequence[StartingModel], holder: str
+) -> AbstractContextManager[PoolSpec | None]:
+    """A lease of the shared judge's pool, so that a learner that is started again finds it alive; None where nothing is shared."""
+    shared = [model for model in models if config.roles()[model.role].shared]
+    return lease(config, shared[0], holder) if shared else nullcontext()
+
+
 def payload_of(
     config: RunConfig,
     folder: RunFolder,
     models: Sequence[StartingModel],
     servers: Mapping[str, Sequence[Any]],
     checkpoint: Path | None,
+    pool: PoolSpec | None = None,
 ) -> dict[str, Any]:
     """What the learner's ranks are given: plain data and actor handles. The judge's key travels here and nowhere else."""
     return {
@@ -199,6 +211,7 @@ def payload_of(
         "servers": dict(servers),
         "judge_key": os.environ.get(config.judge.api_key_env),
         "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
+        "pool": pool,
     }
 
 

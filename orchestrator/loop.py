@@ -58,7 +58,9 @@ def train(payload: Mapping[str, Any]) -> None:
     models = [StartingModel(**values) for values in payload["models"]]
     workload = find_workload(config.workload).workload(config)
     leads = dist.get_rank() == 0
-    director = Director(config, workload, folder, payload["servers"], payload["judge_key"]) if leads else None
+    director = (
+        Director(config, workload, folder, payload["servers"], payload["judge_key"], payload["pool"]) if leads else None
+    )
     with director or nullcontext():
         run(Rank(config, workload, director), models, payload["checkpoint"])
 

@@ -209,9 +209,10 @@ def test_too_many_unscored_episodes_stop_the_run_and_are_on_record(make: Make) -
 def test_a_step_begins_once_for_every_fleet(make: Make) -> None:
     """Before its rollout; the judge's questions belong to the same step."""
     director = make()
-    for step in (1, 2):
-        director.play(step)
-        assert {role: fleet.steps for role, fleet in fakes(director).items()} == {"policy": step, "judge": step}
+    director.play(1)
+    director.play(1, "eval")
+    begun = ["train", "eval"]
+    assert {role: fleet.purposes for role, fleet in fakes(director).items()} == {"policy": begun, "judge": begun}
 
 
 def test_what_fleets_count_is_written_once(make: Make) -> None:

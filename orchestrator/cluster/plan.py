@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.config.schema import Role, RunConfig
-from orchestrator.values import JUDGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +54,20 @@ def make_plan(config: RunConfig) -> Plan:
     colocated = config.placement.name == "colocated"
     for name, role in config.roles().items():
         if not role.elsewhere:
-            bundles.append(_fleet(name, role, colocated, name == JUDGE and config.judge.shared))
+            bundles.append(_fleet(name, role, colocated))
     return Plan(tuple(bundles), _facts(config))
 
 
-def _fleet(name: str, role: Role, colocated: bool, shared: bool) -> Bundle:
+def _fleet(name: str, role: Role, colocated: bool) -> Bundle:
     fleet = role.fleet
     if fleet.gpus_per_server > 1:
         device = f"tensor-parallel over {fleet.gpus_per_server:g} GPUs"
     else:
         device = "GPU" if fleet.gpus_per_server else f"CPU, {fleet.threads_per_server} thread(s)"
     what = f"vLLM server of {role.name}, {role.model.dtype}, {device}"
-    if colocated and not shared:
+    if colocated and not role.shared:
         return Bundle(name, fleet.servers, 0, 0, f"{what} of the learner's", colocated=True)
-    return Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what, shared=shared)
+    return Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what, shared=role.shared)
 
 
 def _facts(config: RunConfig) -> tuple[str, ...]:
