@@ -219,13 +219,15 @@ def test_what_fleets_count_is_written_once(make: Make) -> None:
     """Two restarts of the policy's servers and one of the judge's in step 1, none in step 2; 60 of 80 judge tokens cached."""
     director = make()
     fakes(director)["policy"].statistics = {"restarts": 2, "prompt_tokens": 9, "cached_tokens": 0}
-    fakes(director)["judge"].statistics = {"restarts": 1, "prompt_tokens": 80, "cached_tokens": 60}
+    judged = {"restarts": 1, "prompt_tokens": 80, "cached_tokens": 60, "asked": 10, "verdict_hits": 4}
+    fakes(director)["judge"].statistics = judged
     director.close_step(1, {})
     director.close_step(2, {})
     first, second = metrics.read(director.folder.metrics_log)
     assert (first["faults/lost"], first["judge/cache_hit_rate"]) == (3, 0.75)
+    assert first["judge/verdict_cache_hit_rate"] == 0.4
     assert second["faults/lost"] == 0
-    assert "judge/cache_hit_rate" not in second
+    assert not [name for name in second if name.startswith("judge/")]
 
 
 def test_the_slowest_server_of_a_role_is_on_record(make: Make) -> None:

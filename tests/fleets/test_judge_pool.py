@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,11 @@ def questions(client: str, count: int) -> list[Call]:
 
 def right(calls: Sequence[Call]) -> list[Answer]:
     return [answer_to(call, 0) for call in calls]
+
+
+def one_ask(fleet: PooledFleet, calls: list[Call]) -> list[Answer]:
+    fleet.begin_step("train")
+    return fleet.complete(calls)
 
 
 class Client:
@@ -134,23 +139,26 @@ def batches(folder: Path) -> list[list[str]]:
     return [line.split()[1:] for line in journal(folder, "judge-0") if line.startswith("batch")]
 
 
-def test_two_clients_hold_one_copy_and_do_not_ask_twice(start: Start, client: Any, tmp_path: Path) -> None:
-    """The second asks eight questions of the first's, and two of its own; for another purpose all ten are new."""
+def test_clients_that_come_at_once_hold_one_copy_and_do_not_ask_twice(
+    start: Start, client: Any, tmp_path: Path
+) -> None:
+    """Both begin together; then the second asks eight questions of the first's and two of its own."""
     import ray
 
     spec = start()
     one, other = client(spec), client(spec)
     calls = questions("both", 10)
-    answers, counted = ray.get(one.ask.remote(calls[:8]))
-    assert answers == right(calls[:8])
-    assert counted == {"asked": 8, "verdict_hits": 0, "prompt_tokens": 8, "restarts": 0}
+    (answers, counted), (others, _) = ray.get([one.ask.remote(calls[:8]), other.ask.remote(questions("other", 3))])
+    assert (answers, others) == (right(calls[:8]), right(questions("other", 3)))
+    assert (counted["asked"], counted["verdict_hits"]) == (8, 0)
     answers, counted = ray.get(other.ask.remote(calls))
     assert answers == right(calls)
     assert counted == {"asked": 10, "verdict_hits": 8, "prompt_tokens": 2, "restarts": 0}
+    # For another purpose all of them are new.
     answers, counted = ray.get(other.ask.remote(calls, "eval"))
     assert (answers, counted["verdict_hits"]) == (right(calls), 0)
     assert journal(tmp_path, "judge-0").count("start") == 1
-    # The first may go: the pool is the other's too.
+    # The one that began it may go: the pool is the other's too, for longer than it lingers.
     ray.get(one.close.remote())
     time.sleep(1)
     assert ray.get(other.ask.remote(calls))[1] == {"asked": 10, "verdict_hits": 10}
@@ -158,61 +166,23 @@ def test_two_clients_hold_one_copy_and_do_not_ask_twice(start: Start, client: An
     wait_for(lambda: not is_running(spec))
 
 
-def test_clients_that_come_at_once_begin_one_pool(start: Start, client: Any, tmp_path: Path) -> None:
-    import ray
-
-    spec = start()
-    clients = [client(spec) for _ in range(3)]
-    calls = [questions(f"c{n}", 3) for n in range(3)]
-    told = ray.get([mine.ask.remote(asked) for mine, asked in zip(clients, calls, strict=True)])
-    assert [answers for answers, _ in told] == [right(asked) for asked in calls]
-    assert journal(tmp_path, "judge-0").count("start") == 1
-    ray.get([mine.close.remote() for mine in clients])
-
-
 def test_ten_calls_do_not_wait_behind_two_thousand(start: Start, ray_with_fakes: Any, tmp_path: Path) -> None:
     """The first batch of 64 takes 1.5 s, and meanwhile ten come: they are all in the second of 32 batches, beside 54 others."""
     spec = start(Trouble("judge-0", "slow"))
     one, other = PooledFleet(spec, "great"), PooledFleet(spec, "small")
-    one.begin_step("train")
     great, small = questions("great", 2000), questions("small", 10)
-    found: list[Answer] = []
-    thread = threading.Thread(target=lambda: found.extend(one_ask(one, great)))
-    thread.start()
-    wait_for(lambda: len(batches(tmp_path)) == 1)
-    assert one_ask(other, small) == right(small)
-    done = len(batches(tmp_path))
-    thread.join()
-    assert found == right(great)
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(one_ask, one, great)
+        wait_for(lambda: len(batches(tmp_path)) == 1)
+        assert one_ask(other, small) == right(small)
+        assert not found.done()
+        assert found.result() == right(great)
     second = batches(tmp_path)[1]
     assert [key for key in second if key.startswith("small")] == [call.key for call in small]
     assert len(second) == 64
-    assert done < 32 == len(batches(tmp_path))
+    assert len(batches(tmp_path)) == 32
     one.close()
     other.close()
-
-
-def one_ask(fleet: PooledFleet, calls: list[Call]) -> list[Answer]:
-    fleet.begin_step("train")
-    return fleet.complete(calls)
-
-
-def test_each_thread_asks_for_its_own_purpose(start: Start, ray_with_fakes: Any) -> None:
-    """An evaluation begins while a rollout that runs ahead is about to be judged: its verdicts stay the training's."""
-    fleet = PooledFleet(start(), "a test")
-    calls = questions("ahead", 2)
-    fleet.begin_step("train")
-    thread = threading.Thread(target=fleet.begin_step, args=("eval",))
-    thread.start()
-    thread.join()
-    fleet.complete(calls)
-    fleet.begin_step("eval")
-    fleet.complete(calls)
-    assert fleet.take_statistics()["verdict_hits"] == 0
-    fleet.begin_step("train")
-    fleet.complete(calls)
-    assert fleet.take_statistics() == {"asked": 2, "verdict_hits": 2}
-    fleet.close()
 
 
 def test_a_pool_ends_after_its_only_client_was_killed_in_the_middle(start: Start, client: Any, tmp_path: Path) -> None:
@@ -277,15 +247,19 @@ def test_after_a_lost_manager_there_is_another_that_knows_the_verdicts(
     fleet.close()
 
 
-def test_a_server_that_dies_in_a_batch_is_brought_back_and_everyone_hears(
+def test_a_server_that_dies_is_brought_back_and_a_broken_file_ends_nothing_and_everyone_hears(
     start: Start, ray_with_fakes: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = start(Trouble("judge-0", "die"))
+    Path(spec.verdicts).write_text("no database at all" * 99)
     fleet, witness = PooledFleet(spec, "a test"), Lease(spec, "a witness")
     calls = questions("again", 100)
     assert one_ask(fleet, calls) == right(calls)
     assert fleet.take_statistics() == {"asked": 100, "verdict_hits": 0, "prompt_tokens": 100, "restarts": 1}
-    wait_for(lambda: caplog.text.count("judge pool: judge-0 died while it should answer 64 calls") == 2)
+    one_ask(fleet, calls)
+    assert fleet.take_statistics()["verdict_hits"] == 0
+    for words in ("judge-0 died while it should answer 64 calls", f"without its verdicts of before in {spec.verdicts}"):
+        wait_for(lambda: caplog.text.count(words) == 2)  # noqa: B023  it is called at once
     fleet.close()
     witness.close()
 
@@ -308,25 +282,24 @@ def test_a_server_that_dies_too_often_ends_the_pool_with_the_cause_and_the_next_
     held.close()
 
 
-def test_a_call_that_makes_a_server_raise_fails_its_own_client_alone(start: Start, client: Any, tmp_path: Path) -> None:
+def test_a_call_that_makes_a_server_raise_fails_its_own_client_alone(
+    start: Start, ray_with_fakes: Any, tmp_path: Path
+) -> None:
     """Batch 1 is slow, so that two clients share batch 2; that raises, and so does what the first of them asks alone."""
-    import ray
-
     spec = start(Trouble("judge-0", "slow"), Trouble("judge-0", "raise", at=2, times=2))
-    first, bad, good = client(spec), client(spec), client(spec)
-    ray.get([bad.pid.remote(), good.pid.remote()])
-    waiting = first.ask.remote(questions("first", 1))
-    wait_for(lambda: len(batches(tmp_path)) == 1)
-    failing = bad.ask.remote(questions("bad", 2))
-    time.sleep(0.3)
-    calls = questions("good", 2)
-    fine = good.ask.remote(calls)
-    with pytest.raises(RunError, match="judge-0 failed while it should answer 2 calls: ValueError: no single token"):
-        ray.get(failing)
-    assert ray.get(fine)[0] == right(calls)
-    assert ray.get(waiting)[0] == right(questions("first", 1))
+    first, bad, good = (PooledFleet(spec, name) for name in ("first", "bad", "good"))
+    with ThreadPoolExecutor(3) as threads:
+        waiting = threads.submit(one_ask, first, questions("first", 1))
+        wait_for(lambda: len(batches(tmp_path)) == 1)
+        failing = threads.submit(one_ask, bad, questions("bad", 2))
+        time.sleep(0.3)
+        fine = threads.submit(one_ask, good, questions("good", 2))
+        assert (fine.result(), waiting.result()) == (right(questions("good", 2)), right(questions("first", 1)))
+        with pytest.raises(RunError, match="judge-0 failed while it should answer 2 calls: ValueError: no single tok"):
+            failing.result()
     assert [len(batch) for batch in batches(tmp_path)] == [1, 4, 2, 2]
-    ray.get([mine.close.remote() for mine in (first, bad, good)])
+    for fleet in (first, bad, good):
+        fleet.close()
 
 
 def test_a_pool_that_cannot_start_tells_everyone_why(start: Start, ray_with_fakes: Any) -> None:
@@ -340,16 +313,3 @@ def test_a_pool_that_cannot_start_tells_everyone_why(start: Start, ray_with_fake
     fleet.close()
     other.close()
     wait_for(lambda: not is_running(spec))
-
-
-def test_a_broken_file_of_verdicts_is_said_and_ends_nothing(
-    start: Start, ray_with_fakes: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    spec = start()
-    Path(spec.verdicts).write_text("no database at all" * 99)
-    fleet = PooledFleet(spec, "a test")
-    calls = questions("plain", 2)
-    assert [one_ask(fleet, calls) for _ in range(2)] == [right(calls)] * 2
-    assert fleet.take_statistics()["verdict_hits"] == 0
-    wait_for(lambda: f"goes on without its verdicts of before in {spec.verdicts}" in caplog.text)
-    fleet.close()
