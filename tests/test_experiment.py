@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 
 from orchestrator import experiment
 from orchestrator.config.compose import compose, to_values
+from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.learning.starting import StartingModel
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder
 from orchestrator.records.metrics import MetricsLog
@@ -179,3 +182,21 @@ def test_a_run_that_goes_on_is_not_taken_over(folder: RunFolder) -> None:
     folder.begin()
     assert not folder.stop.exists()
     assert not folder.summary.exists()
+
+
+def test_the_driver_holds_the_pool_of_a_shared_judge_and_none_of_a_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    leased: list[Any] = []
+
+    def lease(config: RunConfig, model: StartingModel, holder: str) -> AbstractContextManager[str]:
+        leased.append((model.role, holder))
+        return nullcontext("the pool")
+
+    monkeypatch.setattr(experiment, "lease", lease)
+    config = RunConfig()
+    models = [StartingModel(role, "folder", True, None, False) for role in ("policy", "judge")]
+    with experiment.holding_pool(config, models, "a test") as pool:
+        assert pool is None
+    config.judge.shared = True
+    with experiment.holding_pool(config, models, "a test") as pool:
+        assert pool == "the pool"
+    assert leased == [("judge", "a test")]

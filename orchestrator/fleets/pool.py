@@ -122,6 +122,8 @@ class Lease:
         with self._opening:
             if self._held != held:
                 return  # another thread has done it
+            if self._closed.is_set():
+                raise RunError(f"the {self.spec.role} pool was left while it should {doing}.") from lost
             if self._renewals == RENEWALS:
                 raise RunError(
                     f"the {self.spec.role} pool was lost {RENEWALS + 1} times; now it should {doing}: {lost}"

@@ -313,3 +313,7 @@ def test_a_pool_that_cannot_start_tells_everyone_why(start: Start, ray_with_fake
     fleet.close()
     other.close()
     wait_for(lambda: not is_running(spec))
+    # Whoever has left begins no new one.
+    with pytest.raises(RunError, match="the judge pool was left while it should answer 1 calls"):
+        one_ask(fleet, questions("late", 1))
+    assert not is_running(spec)
