@@ -160,3 +160,16 @@ def test_a_policy_that_gets_adapters_alone_sleeps_in_the_hosts_memory_too() -> N
         form: f"host memory of all nodes: {size} GB for what is offloaded or sleeps"
         for form, size in (("merged", 1), ("adapter", 3))
     }
+
+
+def test_the_servers_of_a_shared_judge_are_not_on_the_learners_gpus() -> None:
+    """1x24GB is colocated: policy and judge lie beside the learner, a shared judge has a GPU of its own."""
+    own, shared = (
+        needs_of(compose("rlvr", ["hardware=1x24GB", "judge=hf:Qwen/Qwen3-0.6B", *more]), 24).columns
+        for more in ([], ["judge.shared=true"])
+    )
+    awake = [next(column for column in columns if column.phase == "servers awake") for columns in (own, shared)]
+    (judge,) = (column for column in shared if column.device == "judge server")
+    assert not [column for column in own if column.device == "judge server"]
+    assert awake[0].total - awake[1].total == judge.total
+    assert judge.capacity == 24 * GB
