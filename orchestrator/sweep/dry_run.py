@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,32 +25,39 @@ from orchestrator.sweep.space import grid, in_words, reachable
 from orchestrator.sweep.spec import Done, Planned, Stage, Sweep
 from orchestrator.values import POLICY
 
+DONE = "done already"
 MOST_RUNS = 40
 """Lines of runs that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A stage that is to be done. runs: those that are known beforehand; None where a search or what it finds decides."""
+    """A stage that is to be done. configs: one of each arm. runs: those that are known beforehand; None where a search or what it
+    finds decides. finished: those of them that are there already, by arm."""
 
     stage: Stage
-    config: RunConfig
+    configs: Mapping[str, RunConfig]
     plan: Plan
     side_by_side: int | None
     runs: Sequence[Planned] | None
-    finished: int
+    finished: Counter[str]
+
+    @property
+    def each(self) -> int:
+        """Runs of an arm, or trials of its search."""
+        node = self.stage.node
+        return node.tuning.trials if self.stage.arm is not None and node.tuning else len(node.seeds)
 
     @property
     def count(self) -> int:
-        """Runs, or trials of a search."""
-        node = self.stage.node
-        return node.tuning.trials if self.stage.arm is not None and node.tuning else len(node.arms) * len(node.seeds)
+        """Of all arms."""
+        return len(self.configs) * self.each
 
 
 def show_sweep(sweep: Sweep, storage: Path) -> None:
     """Print it all. Raises PreflightError where a run can never fit, ConfigError where one cannot be."""
     configs = _configs(sweep, storage)
-    cluster = configs[sweep.nodes[0].name].cluster
+    cluster = next(iter(configs[sweep.nodes[0].name].values())).cluster
     nodes, assumed = _nodes(cluster)
     work = _work(sweep, storage, configs, nodes)
     typer.echo(f"sweep {sweep.name}{f': {sweep.about}' if sweep.about else ''}")
@@ -60,7 +68,8 @@ def show_sweep(sweep: Sweep, storage: Path) -> None:
     _print_runs(work, storage)
     gpu_memory_gb = nodes[0].gpu_memory_gb if nodes else None
     for item in work:
-        check_memory(needs_of(item.config, gpu_memory_gb))
+        for config in item.configs.values():
+            check_memory(needs_of(config, gpu_memory_gb))
     _print_cost(work, gpu_memory_gb)
     if nodes is None:
         typer.echo(
@@ -79,22 +88,26 @@ def _nodes(cluster: ClusterConfig) -> tuple[list[Node] | None, str]:
     return (None, "") if cluster.address else ([local_node()], "this machine")
 
 
-def _configs(sweep: Sweep, storage: Path) -> dict[str, RunConfig]:
-    """A config of each node's first arm; a model that another node's run provides has that one's name, and so its size."""
-    found: dict[str, RunConfig] = {}
+def _configs(sweep: Sweep, storage: Path) -> dict[str, dict[str, RunConfig]]:
+    """A config by node and arm; a model that another node's run provides has that one's name, and so its size."""
+    found: dict[str, dict[str, RunConfig]] = {}
     for node in sweep.nodes:
-        configured = Configured(sweep, node, next(iter(node.arms)), storage)
-        config = configured(node.seeds[0] if node.seeds else 0, {})
-        for name, value in configured.settings.items():
-            if other := node_named(value):
-                roles = found[other].roles()
-                role = str(value).partition("@")[2]
-                set_at(config, name, roles[role if role in roles else POLICY].name)
-        found[node.name] = config
+        found[node.name] = {}
+        for arm in node.arms:
+            configured = Configured(sweep, node, arm, storage)
+            config = configured(node.seeds[0] if node.seeds else 0, {})
+            for name, value in configured.settings.items():
+                if other := node_named(value):
+                    roles = found[other].get(arm, next(iter(found[other].values()))).roles()
+                    role = str(value).partition("@")[2]
+                    set_at(config, name, roles[role if role in roles else POLICY].name)
+            found[node.name][arm] = config
     return found
 
 
-def _work(sweep: Sweep, storage: Path, configs: Mapping[str, RunConfig], nodes: Sequence[Node] | None) -> list[_Work]:
+def _work(
+    sweep: Sweep, storage: Path, configs: Mapping[str, Mapping[str, RunConfig]], nodes: Sequence[Node] | None
+) -> list[_Work]:
     """The stages, with as much of their runs as can be known before anything has run."""
     work: list[_Work] = []
     done: list[Done] = []
@@ -107,7 +120,8 @@ def _work(sweep: Sweep, storage: Path, configs: Mapping[str, RunConfig], nodes: 
             runs = runs_of(sweep, stage, done, storage)
         elif node.tuning and node.tuning.searcher == "grid":
             runs = trials_of(sweep, stage, grid(node.search, {**node.settings, **node.arms[stage.arm]}), done, storage)
-        workload = Path(configs[node.name].workload).stem
+        arms = configs[node.name] if stage.arm is None else {stage.arm: configs[node.name][stage.arm]}
+        workload = Path(next(iter(arms.values())).workload).stem
         if runs and stage.arm is None:
             done += [Done(node.name, run.arm, run.seed, f"{workload}/{run.name}") for run in runs]
         plan = plan_of(sweep, stage, storage)
@@ -115,8 +129,8 @@ def _work(sweep: Sweep, storage: Path, configs: Mapping[str, RunConfig], nodes: 
             fits = at_once(plan, nodes, sweep.at_once) if nodes is not None else None
         except PreflightError as error:
             raise PreflightError(f"stage {stage.name}: {error}") from error
-        finished = sum(_state(run, storage) == "done already" for run in runs or ())
-        work.append(_Work(stage, configs[node.name], plan, fits, runs, finished))
+        finished = Counter(run.arm for run in runs or () if _state(run, storage) == DONE)
+        work.append(_Work(stage, arms, plan, fits, runs, finished))
     return work
 
 
@@ -137,7 +151,7 @@ def _state(run: Planned, storage: Path) -> str:
     if folder is None:
         return "to do"
     finished = folder.summary.is_file() and read_json(folder.summary).get("status") == "finished"
-    return "done already" if finished else "begun"
+    return DONE if finished else "begun"
 
 
 def _stage_row(work: _Work) -> tuple[str, ...]:
@@ -149,7 +163,7 @@ def _stage_row(work: _Work) -> tuple[str, ...]:
         settings = {**node.settings, **node.arms[work.stage.arm]}
         searched = "; ".join(in_words(item) for item in node.search if reachable(item, node.search, settings))
     else:
-        runs = f"{work.count}" + (f", {work.finished} done already" if work.finished else "")
+        runs = f"{work.count}" + (f", {work.finished.total()} {DONE}" if work.finished else "")
     side = "" if work.side_by_side is None else str(min(work.side_by_side, work.count))
     return work.stage.name, runs, ", ".join(node.inputs), searched, f"{work.plan.cpus:g}", f"{work.plan.gpus:g}", side
 
@@ -187,13 +201,16 @@ def _print_cost(work: Sequence[_Work], gpu_memory_gb: float | None) -> None:
 
 def _bound(work: _Work, gpu_memory_gb: float) -> float | None:
     """GPU-hours of a stage. A budget in hours or GPU-hours keeps further trials from beginning: those in flight go on."""
-    cost = cost_of(work.config, gpu_memory_gb)
-    if cost is None:
-        return None
-    bound, tuning = (work.count - work.finished) * cost.gpu_hours, work.stage.node.tuning
+    bound = in_flight = gpus = 0.0
+    for arm, config in work.configs.items():
+        cost = cost_of(config, gpu_memory_gb)
+        if cost is None:
+            return None
+        bound += (work.each - work.finished[arm]) * cost.gpu_hours
+        in_flight, gpus = (work.side_by_side or 1) * cost.gpu_hours, (work.side_by_side or 1) * cost.gpus
+    tuning = work.stage.node.tuning
     if work.stage.arm is None or tuning is None:
         return bound
-    in_flight = (work.side_by_side or 1) * cost.gpu_hours
     caps = [tuning.gpu_hours] if tuning.gpu_hours else []
-    caps += [tuning.hours * cost.gpus * (work.side_by_side or 1)] if tuning.hours else []
+    caps += [tuning.hours * gpus] if tuning.hours else []
     return min([bound, *(cap + in_flight for cap in caps)])

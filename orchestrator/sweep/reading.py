@@ -12,11 +12,12 @@ from typing import Any
 
 from orchestrator.config.checks import RUN_NAME
 from orchestrator.config.compose import problems_of, trace, workload_of
-from orchestrator.config.keys import WORDS, Key, keys_of
+from orchestrator.config.keys import Key, keys_of
 from orchestrator.config.layers import Layer, layer_of, read_overrides, read_yaml
 from orchestrator.config.own_code import shown_path
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
+from orchestrator.sweep import forms
 from orchestrator.sweep.graph import Configured, node_named, single_points, source_run, without_references
 from orchestrator.sweep.space import grid, read_ranges
 from orchestrator.sweep.spec import Node, Range, Sweep, Tuning
@@ -24,36 +25,7 @@ from orchestrator.sweep.spec import Node, Range, Sweep, Tuning
 PROJECT = Path(__file__).parents[2]
 SEEDS = re.compile(r"(\d+)\.\.(\d+)")
 
-_SWEEP: Mapping[str, Any] = {
-    "about": str,
-    "target": str,
-    "metric": str,
-    "mode": ("max", "min"),
-    "at_once": int,
-    "judge_chooses": bool,
-    "settings": dict,
-    "runs": dict,
-}
-_NODE: Mapping[str, Any] = {
-    "target": str,
-    "settings": dict,
-    "arms": dict,
-    "search": dict,
-    "tuning": dict,
-    "seeds": object,
-}
-_TUNING: Mapping[str, Any] = {
-    "trials": int,
-    "searcher": ("grid", "random", "optuna"),
-    "scheduler": ("none", "asha", "pbt"),
-    "seed": int,
-    "hours": float,
-    "gpu_hours": float,
-    "grace_steps": int,
-    "reduction": int,
-    "every_steps": int,
-}
-"""What may be written -> its type, or the words to choose from."""
+NAMES = "use letters, digits and . _ + = , -"
 
 _RESERVED = {
     "name": "runs are named by node, arm, seed and key; the sweep's own name is its file's, or name=… on the command line",
@@ -116,9 +88,7 @@ def _own_name(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
     """(what name=… says, the other overrides)."""
     names = [text.removeprefix("name=") for text in overrides if text.startswith("name=")]
     if names and not RUN_NAME.fullmatch(names[-1]):
-        raise ConfigError(
-            f"name={names[-1]}: a sweep is kept in a folder of its name; use letters, digits and . _ + = , -"
-        )
+        raise ConfigError(f"name={names[-1]}: a sweep is kept in a folder of its name; {NAMES}")
     return names[-1] if names else None, [text for text in overrides if not text.startswith("name=")]
 
 
@@ -143,7 +113,7 @@ class _Reader:
     problems: list[str] = field(default_factory=list)
 
     def sweep(self, written: Mapping[str, Any], name: str) -> Sweep:
-        top = self._read(written, _SWEEP, self.place)
+        top = self._form(written, forms.SWEEP, self.place)
         runs = top.get("runs") or {}
         if not runs:
             self.problems.append(f"{self.place}, runs: names no run; write runs: {{NAME: {{seeds: 0..2}}}}.")
@@ -168,28 +138,16 @@ class _Reader:
                 f"{len(told)} things are wrong with the sweep:\n" + "\n".join(f"  - {text}" for text in told)
             )
 
-    def _read(self, written: Any, form: Mapping[str, Any], place: str) -> dict[str, Any]:
-        """What is well-formed of a mapping."""
-        if not isinstance(written, Mapping):
-            self.problems.append(f"{place}: must hold some of {', '.join(form)}.")
-            return {}
-        good = {}
-        for key, value in written.items():
-            if key not in form:
-                nearest = difflib.get_close_matches(str(key), form, n=1)
-                hint = f"Did you mean {nearest[0]}?" if nearest else f"There are: {', '.join(form)}."
-                self.problems.append(f"{place}, {key}: there is no such key. {hint}")
-            elif wrong := _wrong(key, value, form[key]):
-                self.problems.append(f"{place}, {key}={value}: must be {wrong}.")
-            else:
-                good[key] = value
+    def _form(self, written: Any, form: Mapping[str, Any], place: str) -> dict[str, Any]:
+        good, problems = forms.read(written, form, place)
+        self.problems += problems
         return good
 
     def _node(self, name: str, written: Any, top: Mapping[str, Any]) -> _Written | None:
         place = f"{self.place}, runs.{name}"
         if not RUN_NAME.fullmatch(name):
-            self.problems.append(f"{place}: runs are kept in folders of its name; use letters, digits and . _ + = , -")
-        parts = self._read(written or {}, _NODE, place)
+            self.problems.append(f"{place}: runs are kept in folders of its name; {NAMES}")
+        parts = self._form(written or {}, forms.NODE, place)
         target = parts.get("target") or top.get("target")
         if target is None:
             self.problems.append(f"{place}: nothing says what is run; write target: rlvr, here or for all runs.")
@@ -204,10 +162,16 @@ class _Reader:
             read_overrides(self.overrides, keys),
             layer_of(parts.get("settings", {}), keys, f"{place}.settings"),
         ]
-        arms = {
-            str(arm): layer_of(content or {}, keys, f"{place}.arms.{arm}")
-            for arm, content in (parts.get("arms") or {"": {}}).items()
-        }
+        arms = {}
+        for arm, content in (parts.get("arms") or {"": {}}).items():
+            if not RUN_NAME.fullmatch(str(arm)) and "arms" in parts:
+                self.problems.append(f"{place}.arms.{arm}: runs are kept in folders of its name; {NAMES}")
+            if not isinstance(content or {}, Mapping):
+                self.problems.append(
+                    f"{place}.arms.{arm}={content}: must be a mapping of settings, as in {{steps: 40}}."
+                )
+                content = {}
+            arms[str(arm)] = layer_of(content or {}, keys, f"{place}.arms.{arm}")
         settings = {key: value for layer in layers for key, value in layer.values.items()}
         node = Node(name, target, settings, {arm: layer.values for arm, layer in arms.items()}, ())
         search, tuning = self._search(node, parts, keys, place)
@@ -245,7 +209,7 @@ class _Reader:
                 )
             return (), None
         ranges, problems = read_ranges(parts["search"], keys, place)
-        written = self._read(parts.get("tuning", {}), _TUNING, f"{place}.tuning")
+        written = self._form(parts.get("tuning", {}), forms.TUNING, f"{place}.tuning")
         if written.get("scheduler") == "pbt":
             written.setdefault("searcher", "random")
         tuning = Tuning(**written)
@@ -347,19 +311,6 @@ class _Reader:
                     configured(0, point)
                 except ConfigError as error:
                     self.problems += [f"{self.place}, runs.{node.name}.search: {text}" for text in problems_of(error)]
-
-
-def _wrong(key: str, value: Any, kind: Any) -> str:
-    """What a value must be and is not; nothing where it is."""
-    if isinstance(kind, tuple):
-        return "" if value in kind else f"one of {', '.join(kind)}"
-    if kind is dict:
-        return "" if isinstance(value, Mapping) else "a mapping"
-    if kind in (int, float):
-        least = 0 if key == "seed" else 1 if kind is int else 1e-9
-        number = isinstance(value, (int, kind)) and not isinstance(value, bool) and value >= least
-        return "" if number else f"{WORDS[kind]}{' of at least 1' if least == 1 else ' above 0' if least else ''}"
-    return "" if isinstance(value, kind) else WORDS.get(kind, "text")
 
 
 def _references(node: Node, search: Sequence[Range]) -> Iterator[str]:

@@ -175,6 +175,9 @@ runs:
         ("a: {search: {steps: {choice: [1, 2]}}, tuning: {scheduler: pbt, searcher: optuna}}", "searcher: random"),
         ("a: 3", "s.yaml, runs.a: must hold some of target, settings, arms"),
         ("a b: {}", "use letters, digits"),
+        ("a: {arms: {x: 3}}", "runs.a.arms.x=3: must be a mapping of settings"),
+        ("a: {arms: {x/y: {}}}", "runs.a.arms.x/y: runs are kept in folders of its name"),
+        ("a: {arms: [x, y]}", "arms=['x', 'y']: must be a mapping"),
     ],
 )  # fmt: skip
 def test_an_impossible_sweep_is_refused(runs: str, words: str) -> None:

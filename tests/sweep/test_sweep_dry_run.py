@@ -85,7 +85,7 @@ def test_gpus_are_counted_and_the_cost_is_bounded() -> None:
     total = re.search(r"at most about ([\d,]+) GPU-hours", out)
     assert total
     assert abs(int(total[1]) - sum(map(int, bounds.values()))) <= 2
-    assert bounds["policy-grpo"] == bounds["policy-rloo"] != "0"
+    assert all(int(bound) > 0 for bound in bounds.values())
     # A budget bounds it where it is less: no further trial begins after it, and two may be in flight.
     searched = GPUS.replace("searcher: grid", "searcher: random, trials: 100, gpu_hours: 1")
     Path("gpus.yaml").write_text(searched)
