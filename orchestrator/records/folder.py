@@ -61,7 +61,10 @@ class NoRunError(RunError, FileNotFoundError):
 
 
 _held: list[IO[str]] = []
-"""Locks of the runs of this process; the system frees them when it ends, however it ends."""
+"""Locks of the folders of this process; the system frees them when it ends, however it ends."""
+
+PINNED = "pinned"
+"""A file in a checkpoint's folder that keeps it, however many newer ones there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,8 @@ class RunFolder:
 
         Raises RunError where another process runs it: two writers would spoil each other's records.
         """
-        lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"{self.path} is being run by another process. Wait for it, or stop it first.") from error
-        _held.append(lock)
+        if not take(self.path):
+            raise RunError(f"{self.path} is being run by another process. Wait for it, or stop it first.")
         for path in (self.stop, self.summary):
             path.unlink(missing_ok=True)
 
@@ -212,6 +211,29 @@ class RunFolder:
     @property
     def tracking(self) -> Path:
         return self.path / "tracking.json"
+
+
+def take(folder: Path) -> bool:
+    """Lock a folder for this process until it ends. Returns whether it was free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return False
+    _held.append(lock)
+    return True
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether some process has taken a folder."""
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def unwritable(folder: Path) -> str | None:
