@@ -5,9 +5,10 @@ What is wrong is reported at once as a ConfigError that names the key, the neare
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,23 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import WorkloadSource, find_workload
 from orchestrator.errors import ConfigError
 
-__all__ = ["Composed", "ConfigError", "Difference", "compose", "differences", "from_values", "to_values", "trace"]
+__all__ = [
+    "Composed",
+    "ConfigError",
+    "Difference",
+    "compose",
+    "differences",
+    "from_values",
+    "to_values",
+    "trace",
+    "vary",
+]
 
 COMMAND_LINE = "command line"
 CORE_PRESETS = Path(__file__).parent / "presets"
 SMALL = "small"
 """The preset of pretrained models on one GPU."""
+_NEXT = "\n  - "
 _NAME_OF_A_FILE = re.compile(r"([\w.]+/)?\w[\w.-]*")
 
 
@@ -52,7 +64,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class _Layer:
+class Layer:
     """Settings of one origin by dotted key; what was wrong while reading them is kept, to be reported together."""
 
     origin: str
@@ -69,15 +81,18 @@ def compose(target: str, overrides: Sequence[str] = ()) -> RunConfig:
     return trace(target, overrides).config
 
 
-def trace(target: str, overrides: Sequence[str] = ()) -> Composed:
-    """As `compose`, with the origin of every value and the workload that was found."""
+def trace(target: str, overrides: Sequence[str] = (), layers: Sequence[Layer] = ()) -> Composed:
+    """As `compose`, with the origin of every value and the workload that was found.
+
+    layers: further settings above the target's own and below the overrides, the later above the earlier.
+    """
     own, reference, origin = _read_target(target)
     source = find_workload(reference)
     keys = keys_of(source.config)
-    base = _layer(source.settings, keys, shown_path(Path(source.reference)))
-    layers = [_layer(own, keys, origin), _read_overrides(overrides, keys)]
-    layers = [base, *_presets(source, keys, base, layers), *layers]
-    tree, origins = OmegaConf.structured(source.config), {}
+    base = layer_of(source.settings, keys, shown_path(Path(source.reference)))
+    given = [layer_of(own, keys, origin), *layers, read_overrides(overrides, keys)]
+    layers = [base, *_presets(source, keys, base, given), *given]
+    tree, origins = copy.deepcopy(_typed(source.config)), {}
     problems = [problem for layer in layers for problem in layer.problems]
     for layer in layers:
         for name, value in layer.values.items():
@@ -85,11 +100,38 @@ def trace(target: str, overrides: Sequence[str] = ()) -> Composed:
             origins[name] = layer.origin
     tree.workload, origins["workload"] = source.reference, origin
     config = _instance(tree)
-    problems += out_of_bounds(config, origins)
-    _raise(problems or check(config))
-    settle(config)
-    _raise(_workloads_own_check(source, config))
+    _check(source, config, origins, problems)
     return Composed(config, origins, source)
+
+
+def vary(composed: Composed, values: Mapping[str, Any], origin: str) -> RunConfig:
+    """The config with other values by dotted key: what composing it anew would give, with the same checks, in a fraction of
+    the time.
+
+    values: of keys that choose no preset (`chooses_preset`). origin: what sets them. Raises ConfigError.
+    """
+    keys, tree = keys_of(type(composed.config)), _typed(type(composed.config))
+    problems, typed = [], {}
+    for name, value in values.items():
+        problems += _assign(tree, keys[name], value, origin)
+        typed[name] = OmegaConf.select(tree, name)
+    config = _replaced(copy.deepcopy(composed.config), typed)
+    _check(composed.source, config, {**composed.origins, **dict.fromkeys(values, origin)}, problems)
+    return config
+
+
+def chooses_preset(key: str, value: Any) -> bool:
+    """Whether what a setting is decides which other settings are read (or refers to them)."""
+    return (
+        key in ("preset", "hardware", "data.source", "data.path")
+        or (key.endswith(".name") and _NAME_OF_A_FILE.fullmatch(str(value)) is not None)
+        or (isinstance(value, str) and (value.startswith(("hf:", "path:")) or "${" in value))
+    )
+
+
+def workload_of(target: str) -> WorkloadSource:
+    """The workload that a target names. Raises ConfigError."""
+    return find_workload(_read_target(target)[1])
 
 
 def differences(composed: Composed) -> list[Difference]:
@@ -116,8 +158,8 @@ def from_values(values: Mapping[str, Any]) -> RunConfig:
     """
     source = find_workload(str(values.get("workload", "")))
     keys = keys_of(source.config)
-    layer = _layer({key: value for key, value in values.items() if key != "workload"}, keys, "stored settings")
-    tree = OmegaConf.structured(source.config)
+    layer = layer_of({key: value for key, value in values.items() if key != "workload"}, keys, "stored settings")
+    tree = copy.deepcopy(_typed(source.config))
     for key, value in layer.values.items():
         layer.problems += _assign(tree, keys[key], value, layer.origin)
     _raise(layer.problems)
@@ -183,21 +225,23 @@ def _read_target(target: str) -> tuple[dict[str, Any], str, str]:
     return values, str(beside) if reference.endswith(".py") and beside.is_file() else reference, target
 
 
-def _layer(tree: Mapping[str, Any], keys: Mapping[str, Key], origin: str) -> _Layer:
-    layer = _Layer(origin, *flatten(tree, keys, origin))
+def layer_of(tree: Mapping[str, Any], keys: Mapping[str, Key], origin: str) -> Layer:
+    """Nested settings as a layer."""
+    layer = Layer(origin, *flatten(tree, keys, origin))
     if "workload" in layer.values:
         layer.problems.append(f"workload ({origin}): is chosen by the first word after `orchestrate train`.")
     return layer
 
 
-def _read_overrides(overrides: Sequence[str], keys: Mapping[str, Key]) -> _Layer:
-    merged = _Layer(COMMAND_LINE)
+def read_overrides(overrides: Sequence[str], keys: Mapping[str, Key]) -> Layer:
+    """The layer of `key=value` words of the command line."""
+    merged = Layer(COMMAND_LINE)
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals or not name:
             merged.problems.append(f"{override!r} ({COMMAND_LINE}): write settings as key=value.")
             continue
-        layer = _layer({name.strip(): _value(text)}, keys, COMMAND_LINE)
+        layer = layer_of({name.strip(): _value(text)}, keys, COMMAND_LINE)
         for key, value in layer.values.items():
             is_text = str in keys[key].kinds and value is not None and not isinstance(value, str)
             merged.values[key] = text if is_text else value  # a run named 007 stays 007
@@ -214,11 +258,11 @@ def _value(text: str) -> Any:
     return parsed["value"] if isinstance(parsed, dict) else text
 
 
-def _presets(source: WorkloadSource, keys: Mapping[str, Key], base: _Layer, given: Sequence[_Layer]) -> list[_Layer]:
+def _presets(source: WorkloadSource, keys: Mapping[str, Key], base: Layer, given: Sequence[Layer]) -> list[Layer]:
     """The layers between the workload's base and what was given: the preset, what data.source and names of groups name in
     presets/, the hardware."""
 
-    def chosen(key: str, layers: Sequence[_Layer]) -> Any:
+    def chosen(key: str, layers: Sequence[Layer]) -> Any:
         return next((layer.values[key] for layer in reversed(layers) if key in layer.values), None)
 
     preset = chosen("preset", [base, *given])
@@ -241,19 +285,19 @@ def _presets(source: WorkloadSource, keys: Mapping[str, Key], base: _Layer, give
     for name in filter(_NAME_OF_A_FILE.fullmatch, names):  # not for URLs, paths and references
         for folder in (CORE_PRESETS, source.presets):
             path = folder / f"{name}.yaml"
-            layers += [_layer(read_yaml(path), keys, shown_path(path))] if path.is_file() else []
+            layers += [layer_of(read_yaml(path), keys, shown_path(path))] if path.is_file() else []
     return layers + hardware
 
 
-def _preset_of_weights(source: WorkloadSource, model: Any, data: Any, hardware: Any) -> list[_Layer]:
+def _preset_of_weights(source: WorkloadSource, model: Any, data: Any, hardware: Any) -> list[Layer]:
     """The choice of the preset `small` where a model that was not built for a miniature meets data of one's own."""
     named = isinstance(model, str) and model.startswith(("hf:", "path:"))
     if not named or data is None or hardware is not None or not (source.presets / f"{SMALL}.yaml").is_file():
         return []
-    return [_Layer(f"model={model}", {"preset": SMALL})]
+    return [Layer(f"model={model}", {"preset": SMALL})]
 
 
-def _hardware(keys: Mapping[str, Key], name: str) -> _Layer:
+def _hardware(keys: Mapping[str, Key], name: str) -> Layer:
     """Settings for a kind of machine. Raises ConfigError where there is no such file."""
     folder = CORE_PRESETS / "hardware"
     path = folder / f"{name}.yaml"
@@ -262,20 +306,20 @@ def _hardware(keys: Mapping[str, Key], name: str) -> _Layer:
         raise ConfigError(
             f"hardware={name}: there are settings for {there}. For other machines set the keys one by one."
         )
-    layer = _layer(read_yaml(path), keys, f"hardware={name}")
+    layer = layer_of(read_yaml(path), keys, f"hardware={name}")
     if layer.values.keys() & {"hardware", "preset"}:
         layer.problems.append(f"{path}: settings for a machine choose neither hardware nor a preset.")
     return layer
 
 
-def _preset(source: WorkloadSource, keys: Mapping[str, Key], preset: str) -> _Layer:
+def _preset(source: WorkloadSource, keys: Mapping[str, Key], preset: str) -> Layer:
     path = source.presets / f"{preset}.yaml"
     if "/" in preset or not path.is_file():
         if preset == keys["preset"].default:  # the typed defaults are this preset
-            return _Layer("default")
+            return Layer("default")
         there = sorted(item.stem for item in source.presets.glob("*.yaml"))
         raise ConfigError(f"preset={preset}: {source.name} has no such preset, only: {', '.join(there) or 'mini'}.")
-    layer = _layer(read_yaml(path), keys, shown_path(path))
+    layer = layer_of(read_yaml(path), keys, shown_path(path))
     if "preset" in layer.values:
         layer.problems.append(f"preset ({layer.origin}): a preset cannot choose another one.")
     return layer
@@ -288,12 +332,42 @@ def _assign(tree: Any, key: Key, value: Any, origin: str) -> list[str]:
         quotes = "; words such as yes, no, on and off need quotes to be text" if str in key.kinds else ""
         return [f"{complaint}, not {str(value).lower()}{quotes}."]
     if key.name == "seed" and isinstance(value, str) and re.fullmatch(r"\d+\.\.\d+", value):
-        return [f"{complaint}: `train` runs one seed. Start it once a seed, for example seed=0."]
+        return [
+            f"{complaint}: several seeds are several runs. Start them with: orchestrate train TARGET {key.name}={value}"
+        ]
     try:
         OmegaConf.update(tree, key.name, value)
     except OmegaConfBaseException:
         return [f"{complaint}."]
     return []
+
+
+_trees: dict[type, Any] = {}
+
+
+def _typed(config_class: type[RunConfig]) -> Any:
+    """The typed tree of a config class, which takes six times as long to make as to copy."""
+    if config_class not in _trees:
+        _trees[config_class] = OmegaConf.structured(config_class)
+    return _trees[config_class]
+
+
+def _replaced(config: Any, values: Mapping[str, Any]) -> Any:
+    """The config, or a group of it, with other values by dotted key; its own checks of its values are run again."""
+    own: dict[str, Any] = {}
+    inside: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        part, dot, rest = name.partition(".")
+        if dot:
+            inside.setdefault(part, {})[rest] = value
+        else:
+            own[part] = value
+    try:
+        return replace(
+            config, **own, **{part: _replaced(getattr(config, part), inner) for part, inner in inside.items()}
+        )
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def _instance(tree: Any) -> RunConfig:
@@ -303,6 +377,13 @@ def _instance(tree: Any) -> RunConfig:
         raise ConfigError(" ".join(str(error).split())) from error
     assert isinstance(config, RunConfig)
     return config
+
+
+def _check(source: WorkloadSource, config: RunConfig, origins: Mapping[str, str], problems: Sequence[str]) -> None:
+    """Write the paths of files as absolute ones. Raises ConfigError with all problems, those that were found before included."""
+    _raise([*problems, *out_of_bounds(config, origins)] or check(config))
+    settle(config)
+    _raise(_workloads_own_check(source, config))
 
 
 def _workloads_own_check(source: WorkloadSource, config: RunConfig) -> list[str]:
@@ -319,4 +400,10 @@ def _raise(problems: Sequence[str]) -> None:
     if len(problems) == 1:
         raise ConfigError(problems[0])
     if problems:
-        raise ConfigError(f"{len(problems)} settings are wrong:\n" + "\n".join(f"  - {text}" for text in problems))
+        raise ConfigError(f"{len(problems)} settings are wrong:{_NEXT}" + _NEXT.join(problems))
+
+
+def problems_of(error: ConfigError) -> list[str]:
+    """The sentences of an error of this module, one a problem."""
+    first, *others = str(error).split(_NEXT)
+    return others or [first]

@@ -146,7 +146,7 @@ def test_values_are_read_as_they_are_meant(world: Path) -> None:
         ("model.dtype=float16", "must be one of float32, bfloat16"),
         ("algorithm=pppo", "algorithm.name=pppo (command line): must be one of cispo, dapo"),
         ("rubric.tone=rude", "must be one of plain, formal"),
-        ("seed=0..4", "`train` runs one seed"),
+        ("seed=0..4", "orchestrate train TARGET seed=0..4"),
         ("workload=rlvr", "is chosen by the first word"),
         ("steps", "write settings as key=value"),
         ("=3", "write settings as key=value"),
