@@ -16,8 +16,8 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError
 from orchestrator.records.folder import RunFolder, is_taken
 from orchestrator.sweep.folder import SweepFolder
-from orchestrator.sweep.graph import runs_of, trial_of, trials_of
-from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, Journal, Tried
+from orchestrator.sweep.graph import Configured, runs_of, trial_of, trials_of
+from orchestrator.sweep.journal import FAILED, FINISHED, LASTING, Journal, Tried
 from orchestrator.sweep.space import LISTED, active, draw, grid
 from orchestrator.sweep.spec import Done, Planned, Range, Stage, Sweep, Tuning
 from orchestrator.sweep.trial import Origin, Work, evaluations, is_finished, spent
@@ -50,9 +50,7 @@ class Points:
         else:
             # A sampler that goes on would otherwise draw again what it drew first.
             sampler = optuna.samplers.TPESampler(seed=tuning.seed + len(known))
-            self._study = optuna.create_study(
-                sampler=sampler, direction="maximize" if mode == "max" else "minimize"
-            )
+            self._study = optuna.create_study(sampler=sampler, direction="maximize" if mode == "max" else "minimize")
         self.count = len(self.listed) if self._study is None else tuning.trials
 
     def ask(self, number: int) -> dict[str, Any]:
@@ -73,16 +71,15 @@ class Points:
 
 
 class Course:
-    """A stage on its way. done: runs of the stages before. slots: how many runs at once.
+    """A stage on its way. done: runs of the stages before. fits: how many runs at once. config: of one of its runs.
 
-    Raises RunError where a run that the stage needs is not there.
+    Raises MissingRunError where a run that the stage needs is not there.
     """
 
     def __init__(
-        self, sweep: Sweep, stage: Stage, folder: SweepFolder, journal: Journal, done: Sequence[Done], slots: int
+        self, sweep: Sweep, stage: Stage, folder: SweepFolder, journal: Journal, done: Sequence[Done], fits: int
     ) -> None:
         self.sweep, self.stage, self.folder, self.journal, self.done = sweep, stage, folder, journal, done
-        self.slots = folder.slots(slots)
         self.tuning = stage.node.tuning if stage.arm is not None else None
         self._known = {one.number: one for one in journal.of(stage.name)}
         self._next = 0
@@ -94,12 +91,13 @@ class Course:
             self._points = self._search()
             if self._points.listed:
                 self._planned = trials_of(sweep, stage, self._points.listed, done, folder.storage)
+        node, arm = stage.node, stage.arm if stage.arm is not None else next(iter(stage.node.arms))
+        seed = self.tuning.seed if self.tuning else node.seeds[0]
+        self.config = Configured(sweep, node, arm, folder.storage)(seed, {})
         self.total = self._points.count if self._points else len(self._planned)
-        if self.is_population and self.total > slots:
-            raise ConfigError(
-                f"{stage.name}: a population runs side by side, and {slots} of its {self.total} runs fit. Set tuning.trials={slots}, "
-                "make the runs smaller, or add nodes."
-            )
+        self.slots = folder.slots(min(fits, self.total))
+        if self.is_population:
+            self._check_population()
 
     def _search(self) -> Points:
         node, arm, tuning = self.stage.node, self.stage.arm, self.tuning
@@ -108,6 +106,27 @@ class Course:
         settings = {**node.settings, **node.arms[arm]}
         known = {number: one.point for number, one in self._known.items()}
         return Points(node.search, settings, tuning, self.sweep.mode, known)
+
+    def _check_population(self) -> None:
+        """Refuse a population whose members could not be copied when they are to be, or be bounded."""
+        tuning, name, slots = self.tuning, self.stage.name, len(self.slots)
+        assert tuning is not None
+        if self.total > slots:
+            raise ConfigError(
+                f"{name}: a population runs side by side, and {slots} of its {self.total} runs fit. Set tuning.trials={slots}, make the "
+                "runs smaller, or add nodes."
+            )
+        for key, every in (("eval", self.config.eval.every_steps), ("checkpoint", self.config.checkpoint.every_steps)):
+            if tuning.every_steps % every:
+                raise ConfigError(
+                    f"{name}: a population copies checkpoints every {tuning.every_steps} steps (tuning.every_steps), and "
+                    f"{key}.every_steps={every} gives none then. Set {key}.every_steps={tuning.every_steps}."
+                )
+        if tuning.hours is not None or tuning.gpu_hours is not None:
+            raise ConfigError(
+                f"{name}: a population begins all of its runs at once, which tuning.hours and tuning.gpu_hours do not bound. Set steps "
+                "and tuning.trials."
+            )
 
     @property
     def is_population(self) -> bool:
@@ -123,16 +142,20 @@ class Course:
         point = self._points.ask(number) if self._points else {}
         planned = self._planned[number] if self._planned else self._trial(point)
         work = self.work_of(planned, point, str(number))
+        work = work.apart(None) if self.is_population else work
         tried = self._known.get(number)
         if tried is None:
             tried = Tried(self.stage.name, number, planned.arm, planned.seed, point, place_of(work))
-            self.journal.begin(tried)
-            tried = self.journal.of(self.stage.name)[-1]
+            self._known[number] = tried = self.journal.begin(tried)
         elif self.is_population:  # as it was when it was last seen
-            run = str(self.folder.storage / tried.run)
             work = self.work_of(self._trial(tried.point), tried.point, str(number))
-            work = replace(work, run=run, origin=Origin(*tried.origin) if tried.origin else None)
+            origin = Origin(*tried.origin) if tried.origin else None
+            work = replace(work, run=str(self.folder.storage / tried.run), origin=origin)
         return tried, work
+
+    def twin(self, tried: Tried) -> Tried | None:
+        """An earlier trial of the stage with the same settings, and so the same run."""
+        return next((one for one in self._known.values() if one.run == tried.run and one.number < tried.number), None)
 
     def _trial(self, point: Mapping[str, Any]) -> Planned:
         return trial_of(self.sweep, self.stage, point, self.done, self.folder.storage)
@@ -144,25 +167,29 @@ class Course:
         return Work(planned.arm, planned.seed, dict(point), planned.key, to_values(config), str(run), token)
 
     def take_stored(self, tried: Tried, work: Work) -> list[dict[str, float]] | None:
-        """The evaluations of a trial that is stored whole, or was stopped early before; None where it is still to be done."""
-        folder = RunFolder(work.run)
+        """The evaluations of a trial that need not be run: it is stored whole, or was stopped early, or failed as its twin just now.
+        None where it is to be run."""
+        folder, twin = RunFolder(work.run), self.twin(tried)
         finished = folder.config.is_file() and is_finished(folder)
-        if not finished and tried.outcome != EARLY:
-            return None
+        if not finished and twin and twin.outcome == FAILED:
+            self.journal.end(tried, FAILED, twin.reason)
+            self.tell(tried.number, math.nan)
+            return []
+        outcome = FINISHED if finished else twin.outcome if twin else tried.outcome
         rows = evaluations(folder, self.sweep.metric)
-        if not rows:
+        if outcome not in LASTING or not rows:
             return None
         if tried.outcome not in LASTING:
             for row in rows:
                 self.journal.row(tried, int(row["step"]), row[self.sweep.metric], spent(folder))
-            self.journal.end(tried, FINISHED)
-        self.tell(tried)
+            self.journal.end(tried, outcome)
+        self.tell(tried.number, tried.score)
         return rows
 
-    def tell(self, tried: Tried) -> None:
-        """The search learns what a trial came to."""
+    def tell(self, number: int, score: float) -> None:
+        """The search learns what a trial came to; NaN says that it failed."""
         if self._points:
-            self._points.tell(tried.number, float("nan") if tried.outcome not in LASTING else tried.score)
+            self._points.tell(number, score)
 
     # --- when to begin nothing more ---
 

@@ -25,7 +25,6 @@ from omegaconf import OmegaConf
 from orchestrator.config.checks import RUN_NAME
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.records.folder import FORMAT, atomic_write, plain, read_json, take, write_json
-
 from orchestrator.sweep.spec import Done, Stage, Sweep
 
 PLACE = "sweeps"
@@ -145,7 +144,11 @@ def definition_of(sweep: Sweep) -> dict[str, Any]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs, but for nodes that are only there now."""
-    lines = [f"{key}: {before[key]}, now {now[key]}" for key in before if key not in (*_FREE, "nodes") and before[key] != now[key]]
+    lines = [
+        f"{key}: {before[key]}, now {now[key]}"
+        for key in before
+        if key not in (*_FREE, "nodes") and before[key] != now[key]
+    ]
     for name, node in before["nodes"].items():
         if name not in now["nodes"]:
             lines.append(f"{name}: is gone")

@@ -22,11 +22,13 @@ from ray import tune
 
 from orchestrator.config.compose import from_values
 from orchestrator.errors import RunError
-from orchestrator.records import jsonl, ledger, metrics
+from orchestrator.records import jsonl, metrics
 from orchestrator.records.folder import PINNED, RunFolder, read_json, step_name, step_of, take
-from orchestrator.sweep.journal import FINISHED, STOPPED
+from orchestrator.sweep.journal import FINISHED, SPENT, STOPPED
 
 POLL_S = 0.1
+AHEAD = "(ahead)"
+"""Ends the name of a ledger's phase that took no time of its own."""
 STOP_DEADLINE_S = 540.0
 """Longest wait for a stopped run to write its checkpoint and end; Tune kills a trial's process 60 s later."""
 
@@ -66,10 +68,13 @@ class Work:
             return replace(self, run=pointer["run"], origin=pointer["origin"])
         if not self.copies:
             raise RunError(f"{self.run} was handed a checkpoint of {pointer['run']}, which it did not ask for.")
-        origin = Origin(pointer["run"], pointer["step"])
-        decides = hashlib.sha256(repr((self.key, origin.run, origin.step, self.token)).encode()).hexdigest()[:10]
-        name = Path(self.run).name.replace(self.key, decides)
-        return replace(self, run=str(Path(self.run).with_name(name)), origin=origin)
+        return self.apart(Origin(pointer["run"], pointer["step"]))
+
+    def apart(self, origin: Origin | None) -> Work:
+        """The work in a run of its own, whose key also says whose it is and what it was forked from."""
+        decides = hashlib.sha256(repr((self.key, self.token, origin)).encode()).hexdigest()[: len(self.key)]
+        run = Path(self.run)
+        return replace(self, run=str(run.with_name(run.name.replace(self.key, decides))), origin=origin)
 
 
 class Trial(tune.Trainable):
@@ -104,17 +109,17 @@ class Trial(tune.Trainable):
         if self._thread is None and not self._begin():
             return {"done": True, "outcome": STOPPED}
         assert self._thread is not None
-        while not (len(self._rows) > 1 or (self._rows and self._rows[0]["step"] < self._steps and self._storable())):
+        while True:
             alive = self._thread.is_alive()
-            if self._stop.exists() and alive:
+            if alive and self._stop.exists():
                 self._ask_to_stop()
             self._rows.extend(row for row in self._follower.new() if self._metric in row)
-            if not alive:
+            if not alive or len(self._rows) > 1 or self._is_due():
                 break
             self._thread.join(POLL_S)
         if self._failure is not None:
             raise RunError(str(self._failure)) from self._failure
-        ended = not self._thread.is_alive() and len(self._rows) < 2
+        ended = not alive and len(self._rows) < 2
         if not self._rows and self._status == 0:
             raise RunError(f"{self._folder.path} was never evaluated with {self._metric}, which the sweep goes by.")
         result: dict[str, Any] = dict(self._rows.popleft()) if self._rows else {}
@@ -188,11 +193,13 @@ class Trial(tune.Trainable):
 
     # --- checkpoints that others may copy ---
 
-    def _storable(self) -> bool:
-        """Whether the checkpoint of the next row is there, if there is to be one: it is written after the row."""
+    def _is_due(self) -> bool:
+        """Whether the next row can be told: not the last one before all has ended, nor one before its checkpoint is written."""
+        if not self._rows or self._rows[0]["step"] >= self._steps:
+            return False
         step = int(self._rows[0]["step"])
-        due = self._pins and step > 0 and step % self._every == 0
-        return not due or self._newest() >= step
+        saved = self._pins and step > 0 and step % self._every == 0
+        return not saved or self._newest() >= step
 
     def _pin(self) -> None:
         """Keep the checkpoint of the reported step as long as Tune may ask for it, which it does before the next step."""
@@ -213,8 +220,17 @@ class Trial(tune.Trainable):
 
 def spent(folder: RunFolder) -> dict[str, float]:
     """Seconds, CPU- and GPU-seconds of a run so far; of ledgers that count no CPUs 0."""
-    rows = [row for row in jsonl.read(folder.ledger_log) if not row["phase"].endswith(ledger.AHEAD)]
-    return {name: sum(row.get(name, 0.0) for row in rows) for name in ("seconds", "cpu_seconds", "gpu_seconds")}
+    rows = [row for row in jsonl.read(folder.ledger_log) if not row["phase"].endswith(AHEAD)]
+    return {name: sum(row.get(name, 0.0) for row in rows) for name in SPENT}
+
+
+def release(folder: RunFolder, keep: int) -> None:
+    """Keep no more than the newest checkpoints of a run: nobody will copy the others any more."""
+    for pinned in folder.checkpoints.glob(f"step-*/{PINNED}"):
+        pinned.unlink()
+    for old in sorted(folder.checkpoints.glob("step-*"))[:-keep]:
+        if old != folder.newest_checkpoint():
+            shutil.rmtree(old)
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -235,9 +251,7 @@ def children() -> list[str]:
     from ray._private.state import actors  # Ray's public list needs the dashboard
 
     context, living = ray.get_runtime_context(), []
-    table = {
-        actor_id: row for actor_id, row in actors().items() if row["State"] != "DEAD" and not row["IsDetached"]
-    }
+    table = {actor_id: row for actor_id, row in actors().items() if row["State"] != "DEAD" and not row["IsDetached"]}
     mine = table.get(context.get_actor_id())
     owners = {_process(mine["Address"])} if mine else set()
     while found := [key for key, row in table.items() if _process(row["OwnerAddress"]) in owners]:

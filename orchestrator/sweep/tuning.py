@@ -6,8 +6,8 @@ read for that: its restore leaves out the state of schedulers.
 
 from __future__ import annotations
 
-import itertools
 import logging
+import math
 import os
 import random
 import time
@@ -19,10 +19,9 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.errors import ConfigError
 from orchestrator.records.display import duration
 from orchestrator.sweep.course import Course
-from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, STOPPED, Tried
+from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, SPENT, STOPPED, Tried
 from orchestrator.sweep.spec import Tuning
 from orchestrator.sweep.trial import Body, Origin, Trial, Work
 
@@ -49,6 +48,7 @@ class Next(Searcher):
         self._course, self._scheduler = course, scheduler
         self._begun: dict[str, Tried] = {}
         self._said = ""
+        self._held: tuple[Tried, Work] | None = None
         self._first = self._new()
 
     @property
@@ -60,34 +60,50 @@ class Next(Searcher):
         found, self._first = self._first or self._new(), None
         if found is None:
             # Tune kills what is left a few seconds after the end of an experiment: a stopped run may need longer.
-            return None if self._course.is_busy() else Searcher.FINISHED
-        self._begun[trial_id], work = found
-        return {"work": work}
+            return None if self._held or self._course.is_busy() else Searcher.FINISHED
+        return {"work": self._begin(trial_id, found)}
+
+    def everything(self) -> list[Work]:
+        """All that is left to do, for a population, which begins at once."""
+        first, self._first = self._first, None
+        return [self._begin(found[1].token, found) for found in [first, *iter(self._new, None)] if found]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._course.tell(self._begun.pop(trial_id))
+        told = {} if error or result is None or result.get("outcome") == STOPPED else result
+        self._course.tell(self._begun.pop(trial_id).number, told.get(self._course.sweep.metric, math.nan))
 
     def save(self, checkpoint_path: str) -> None:
         """The journal has it all."""
 
+    def _begin(self, trial_id: str, found: tuple[Tried, Work]) -> Work:
+        tried, work = found
+        self._begun[trial_id] = tried
+        if tried.outcome:  # it failed, or was asked to stop
+            self._course.journal.begin(tried)
+        return work
+
     def _new(self) -> tuple[Tried, Work] | None:
-        """The next trial that is not stored."""
+        """The next trial that is not stored; None where there is none, or where its run is going on as another trial."""
         while True:
             over = self._course.over()
             if over and over != self._said:
                 self._said = over
                 log.info("%s: no further trial begins, because %s", self._course.stage.name, over)
-            found = None if over else self._course.next()
+            found, self._held = None if over else self._held or self._course.next(), None
             if found is None:
+                return None
+            if self._course.twin(found[0]) in self._begun.values():
+                self._held = found
                 return None
             rows = self._course.take_stored(*found)
             if rows is None:
                 return found
-            log.info("%s: trial %d is stored already: %s", self._course.stage.name, found[0].number, found[0].run)
-            self._inform(found[0], rows)
+            if rows:
+                self._inform(found[0], rows)
 
     def _inform(self, tried: Tried, rows: list[dict[str, float]]) -> None:
         """The scheduler compares others with a stored trial, as if it had just run."""
+        log.info("%s: trial %d is stored already: %s", tried.stage, tried.number, tried.run)
         trial = SimpleNamespace(trial_id=f"stored-{tried.number}")
         self._scheduler.on_trial_add(None, trial)
         for row in rows:
@@ -111,7 +127,9 @@ class Watcher(tune.Callback):
             tried = self._tried(trial)
             self._say(tried, f"begins{_settings(tried.point)}", trials)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         tried, metric = self._tried(trial), self._course.sweep.metric
         work: Work | None = result.get("work")
         if work is None or metric not in result:
@@ -164,9 +182,9 @@ class Watcher(tune.Callback):
         log.info("%s: trial %d %s  (%s)", tried.stage, tried.number, what, counts)
 
 
-def scheduler_of(course: Course, steps: int) -> TrialScheduler:
-    """What stops and copies trials. steps: of a whole run."""
-    tuning = course.tuning or Tuning()
+def scheduler_of(course: Course) -> TrialScheduler:
+    """What stops and copies trials."""
+    tuning, steps = course.tuning or Tuning(), course.config.steps
     by: dict[str, Any] = {"time_attr": TIME, "metric": course.sweep.metric, "mode": course.sweep.mode}
     if tuning.scheduler == "asha":
         return AsyncHyperBandScheduler(
@@ -186,32 +204,12 @@ def scheduler_of(course: Course, steps: int) -> TrialScheduler:
     return FIFOScheduler()
 
 
-def check_population(course: Course, values: Mapping[str, Any]) -> None:
-    """Refuse a population whose members could not be copied when they are to be, or be bounded. Raises ConfigError."""
-    tuning = course.tuning
-    assert tuning is not None
-    for key in ("eval", "checkpoint"):
-        every = values[key]["every_steps"]
-        if tuning.every_steps % every:
-            raise ConfigError(
-                f"{course.stage.name}: a population copies checkpoints every {tuning.every_steps} steps (tuning.every_steps), and "
-                f"{key}.every_steps={every} gives none then. Set {key}.every_steps={tuning.every_steps}."
-            )
-    if tuning.hours is not None or tuning.gpu_hours is not None:
-        raise ConfigError(
-            f"{course.stage.name}: a population begins all of its runs at once, which tuning.hours and tuning.gpu_hours do not "
-            "bound. Set steps and tuning.trials."
-        )
-
-
 def tuner_of(course: Course, body: Body) -> tune.Tuner | None:
     """The experiment of a stage; None where all of it is stored."""
     os.environ.update(ENVIRONMENT)
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    tuning = course.tuning
-    steps = course.steps()
-    scheduler = scheduler_of(course, steps)
+    scheduler = scheduler_of(course)
     searcher = Next(course, scheduler)
     if searcher.is_idle:
         return None
@@ -223,10 +221,9 @@ def tuner_of(course: Course, body: Body) -> tune.Tuner | None:
         "search_alg": searcher, "num_samples": -1, "max_concurrent_trials": len(course.slots),
     }  # fmt: skip
     if course.is_population:  # Tune takes no searcher beside it
-        assert tuning is not None
-        random.seed(tuning.seed)
-        works = [found["work"] for found in map(searcher.suggest, map(str, itertools.count())) if found]
-        space["work"], options = tune.grid_search(works), {}
+        assert course.tuning is not None
+        random.seed(course.tuning.seed)
+        space["work"], options = tune.grid_search(searcher.everything()), {}
     return tune.Tuner(
         Trial,
         param_space=space,
@@ -242,9 +239,11 @@ def tuner_of(course: Course, body: Body) -> tune.Tuner | None:
 
 
 def _settings(point: Mapping[str, Any]) -> str:
-    told = " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items())
+    told = " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items()
+    )
     return f": {told}" if told else ""
 
 
 def _spent(result: Mapping[str, Any]) -> dict[str, float]:
-    return {name: result[name] for name in ("seconds", "cpu_seconds", "gpu_seconds")}
+    return {name: result[name] for name in SPENT}
