@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
@@ -13,6 +14,7 @@ from orchestrator.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from orchestrator.config.schema import RunConfig
+    from orchestrator.sweep.spec import Sweep
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +39,7 @@ app = typer.Typer(
       orchestrate judge answers.jsonl rubric.yaml judge=http://localhost:8000/v1
       orchestrate train rlvr reward=my.py:score      with a reward function of one's own
       orchestrate new my_task                        a commented file to start a workload of one's own from
+      orchestrate sweep rlvr_quick                   a search: many runs side by side, each once
       orchestrate config explain judge.min_mass      what a setting means
       orchestrate list                               the runs that are there
       orchestrate compare A B                        two runs, on the same held-out tasks
@@ -109,6 +112,7 @@ def train(
       orchestrate train rlvr model=hf:Qwen/Qwen3-0.6B judge=http://localhost:8000/v1
       orchestrate train rlvr rollout.samples_per_prompt=16 learner.learning_rate=5e-7
       orchestrate train rlvr cluster.inventory=2x8x80GB --dry-run
+      orchestrate train rlvr seed=0..4               a run a seed, as a sweep
       orchestrate train --resume RUN
       orchestrate train --from RUN@40 learner.learning_rate=1e-4
       orchestrate train --replay RUN@12
@@ -130,7 +134,10 @@ def train(
 
 
 def _begin(target: str, overrides: list[str], dry_run: bool) -> None:
-    """A run of its own, or only what it would need; ends the program where it ran."""
+    """A run of its own, or only what it would need; ends the program where it ran. A range of seeds is a sweep."""
+    if seeds := [text for text in overrides if re.fullmatch(r"seed=\d+\.\.\d+", text)]:
+        _begin_seeds(target, overrides, seeds[-1].removeprefix("seed="), dry_run)
+        return
     from orchestrator.config.compose import trace
 
     composed = trace(target, overrides)
@@ -142,6 +149,26 @@ def _begin(target: str, overrides: list[str], dry_run: bool) -> None:
     from orchestrator import experiment
 
     raise typer.Exit(experiment.run(composed.config))
+
+
+def _begin_seeds(target: str, overrides: list[str], seeds: str, dry_run: bool) -> None:
+    from orchestrator.sweep.reading import read_seeds, sweep_of_seeds
+
+    settings = [text for text in overrides if not text.startswith(("seed=", "storage="))]
+    storages = [text.removeprefix("storage=") for text in overrides if text.startswith("storage=")]
+    _sweep(sweep_of_seeds(target, settings, read_seeds(seeds) or ()), Path([*["runs"], *storages][-1]), False, dry_run)
+
+
+def _sweep(sweep: Sweep, storage: Path, resume: bool, dry_run: bool) -> None:
+    """A sweep, or only what it would do; ends the program where it ran."""
+    if dry_run:
+        from orchestrator.sweep.dry_run import show_sweep
+
+        show_sweep(sweep, storage)
+        return
+    from orchestrator.sweep.driver import run_sweep
+
+    raise typer.Exit(run_sweep(sweep, storage, resume))
 
 
 def _go_on(resume: str | None, start_from: str | None, overrides: list[str], storage: Path) -> None:
@@ -172,6 +199,36 @@ def _replay(text: str, everything: bool, storage: Path) -> None:
 
     run, step = _run_and_step(text)
     show_replayed(replay(find_run(run, storage), step), everything)
+
+
+@app.command()
+@expected_errors
+def sweep(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A sweep of sweeps/, or the path of a .yaml of one's own.")
+    ],
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the runs, what is there already, what fits and what it costs; start nothing."
+        ),
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep that was interrupted.")] = False,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Sweep: a graph of runs, searches and seeds, each run once; what is done already is found and not repeated.
+
+    \b
+    Examples:
+      orchestrate sweep rlvr_quick
+      orchestrate sweep rlvr_algorithms --dry-run
+      orchestrate sweep rlvr_algorithms cluster.inventory=2x8x80GB --dry-run
+      orchestrate sweep rlvr_quick --resume
+    """
+    from orchestrator.sweep.reading import read_sweep
+
+    _sweep(read_sweep(name, overrides or []), storage, resume, dry_run)
 
 
 @app.command()

@@ -53,7 +53,8 @@ KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 
 
 class Director:
-    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. judge_key: for a judge's URL."""
+    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. judge_key: for a judge's URL.
+    began: when the run took its resources, in seconds since the epoch; by default now."""
 
     def __init__(
         self,
@@ -62,10 +63,11 @@ class Director:
         folder: Path,
         servers: Mapping[str, Sequence[Any]],
         judge_key: str | None = None,
+        began: float | None = None,
     ) -> None:
         self.config, self.workload, self.folder = config, workload, RunFolder(folder)
         self.events = Events(self.folder.events)
-        self.ledger = Ledger(self.folder.ledger_log, gpus=make_plan(config).gpus, on_phase=self.events.phase)
+        self.ledger = Ledger(self.folder.ledger_log, make_plan(config), began, on_phase=self.events.phase)
         self._log = MetricsLog(self.folder.metrics_log)
         self.fleets: dict[str, Answerer] = {role: self._fleet(role, handles) for role, handles in servers.items()}
         role = config.roles().get(JUDGE)
@@ -333,9 +335,10 @@ class Director:
     def rewind(self, step: int) -> None:
         """Drop the records of steps after `step`: they are played again. So is step 0, the evaluation before the first."""
         kept = step if step else -1
-        self._log.drop_after(kept)
+        dropped = self._log.drop_after(kept)
         episode_files.drop_after(self.folder, kept)
-        self.events.announce(f"continuing after step {step}")
+        if step or dropped:
+            self.events.announce(f"continuing after step {step}")
 
     def stop_asked(self) -> bool:
         """Whether someone asked the run to end."""

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,16 @@ from rich.console import Console
 
 from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import make_plan
-from orchestrator.cluster.preflight import check_engines, check_fit, check_memory, gpu_memory_gb, nodes_of_cluster
-from orchestrator.cluster.session import connected
+from orchestrator.cluster.preflight import (
+    check_engines,
+    check_fit,
+    check_memory,
+    gpu_memory_gb,
+    local_node,
+    nodes_of_cluster,
+    wait_for_room,
+)
+from orchestrator.cluster.session import connected, joins
 from orchestrator.config.compose import compose, to_values
 from orchestrator.config.functions import files_of
 from orchestrator.config.own_code import own_code
@@ -59,40 +67,46 @@ def run(
     source = find_workload(config.workload)
     workload = source.workload(config)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"
-    with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display:
+    plan = make_plan(config)
+    with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display, ExitStack() as stack:
+        if joins(config.cluster):
+            display.announce("connecting to Ray")
+            stack.enter_context(connected(config.cluster))
+        check_fit(plan, nodes_of_cluster() if joins(config.cluster) else [local_node()])
+        check_engines(plan)
+        check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
         display.announce("reading data and models")
         models = starting_models(config, workload, Path(config.storage))
-        check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
         if any(role.elsewhere for role in config.roles().values()):
             # The ranks, who ask it later, would find out in a minute or two.
             RemoteFleet.of(config.judge, os.environ.get(config.judge.api_key_env))
         display.announce("starting Ray")
-        with connected(config.cluster) as ray:
-            plan = make_plan(config)
-            check_engines(plan)
-            check_fit(plan, nodes_of_cluster())
-            folder = folder or RunFolder.create(
-                config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
+        ray = stack.enter_context(connected(config.cluster))
+        wait_for_room(plan.without(servers or ()), config.cluster.placement_deadline_s, display.announce)
+        folder = folder or RunFolder.create(
+            config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
+        )
+        folder.begin()
+        write_json(folder.models, {model.role: model.reference(Path(config.storage)) for model in models})
+        display.announce(f"run folder: {folder.path}")
+        for model in models:
+            display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
+        status, reason, ours = "failed", None, {}
+        try:
+            began = time.time()
+            ours = {} if servers else start_fleets(config, models)
+            payload = payload_of(config, folder, models, servers or ours, checkpoint, began)
+            display.announce(
+                f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
             )
-            folder.begin()
-            display.announce(f"run folder: {folder.path}")
-            for model in models:
-                display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
-            status, reason, ours = "failed", None, {}
-            try:
-                ours = {} if servers else start_fleets(config, models)
-                payload = payload_of(config, folder, models, servers or ours, checkpoint)
-                display.announce(
-                    f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
-                )
-                status = follow(config, folder, payload, display)
-            except RunError as error:
-                reason = str(error)
-                raise
-            finally:
-                for handle in itertools.chain.from_iterable(ours.values()):
-                    ray.kill(handle)
-                record(folder, status, reason)
+            status = follow_through(config, folder, payload, display)
+        except RunError as error:
+            reason = str(error)
+            raise
+        finally:
+            for handle in itertools.chain.from_iterable(ours.values()):
+                ray.kill(handle)
+            record(folder, status, reason)
     show(folder)
     if status == "stopped" and folder.newest_checkpoint():
         log.warning("stopped; go on with: orchestrate train --resume %s", folder.path)
@@ -190,8 +204,12 @@ def payload_of(
     models: Sequence[StartingModel],
     servers: Mapping[str, Sequence[Any]],
     checkpoint: Path | None,
+    began: float,
 ) -> dict[str, Any]:
-    """What the learner's ranks are given: plain data and actor handles. The judge's key travels here and nowhere else."""
+    """What the learner's ranks are given: plain data and actor handles. The judge's key travels here and nowhere else.
+
+    began: when the run took its resources, in seconds since the epoch.
+    """
     return {
         "config": to_values(config),
         "folder": str(folder.path.resolve()),
@@ -199,7 +217,25 @@ def payload_of(
         "servers": dict(servers),
         "judge_key": os.environ.get(config.judge.api_key_env),
         "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
+        "began": began,
     }
+
+
+def follow_through(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], display: Display) -> str:
+    """`follow`, going on from the newest checkpoint when a rank was lost with its process or node (learner.max_restarts)."""
+    for restarts in range(config.learner.max_restarts + 1):
+        try:
+            return follow(config, folder, payload, display)
+        except RankLostError as lost:
+            if restarts == config.learner.max_restarts:
+                raise
+            checkpoint = folder.newest_checkpoint()
+            since = f"from step {step_of(checkpoint)}" if checkpoint else "from the beginning"
+            display.announce(f"{lost} Going on {since}, restart {restarts + 1} of {config.learner.max_restarts}.")
+            payload = {**payload, "checkpoint": str(checkpoint.resolve()) if checkpoint else payload["checkpoint"]}
+            learner = make_plan(config).without(role for role in config.roles())
+            wait_for_room(learner, config.cluster.placement_deadline_s, display.announce)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def follow(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], display: Display) -> str:
@@ -254,6 +290,15 @@ def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(number, previous)
 
 
+class RankLostError(RunError):
+    """Processes of the learner died, by themselves or with their node; what they said is not to blame."""
+
+    def __init__(self, ranks: Sequence[int]) -> None:
+        super().__init__(
+            f"learner rank {', '.join(map(str, ranks))} died (its process was killed, or its node is gone)."
+        )
+
+
 class Outcome:
     """Ray Train in a thread of its own: its `fit` blocks, and on the main thread it would take over Ctrl-C."""
 
@@ -271,9 +316,10 @@ class Outcome:
         return self._thread.is_alive()
 
     def raise_failure(self) -> None:
-        """Raise what ended the learner, as a RunError with the failing rank's own words."""
+        """Raise what ended the learner: RankLostError where a rank's process died, else a RunError with the rank's own words."""
         if self._failure is not None:
-            raise RunError(explain_failure(self._failure)) from self._failure
+            lost = lost_ranks(self._failure)
+            raise (RankLostError(lost) if lost else RunError(explain_failure(self._failure))) from self._failure
 
     def _fit(self) -> None:
         try:
@@ -311,6 +357,18 @@ def trainer_of(config: RunConfig, train: Any, payload: Mapping[str, Any]) -> Any
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )
+
+
+def lost_ranks(error: BaseException) -> list[int]:
+    """The ranks whose processes died. The others fail with them, in their collectives, and are no reason of their own."""
+    from ray.exceptions import RayActorError
+
+    failures = getattr(error, "worker_failures", None) or {}
+    if any(isinstance(failure, RunError) for failure in failures.values()):
+        return []
+    # Ray Train wraps what its health check met.
+    causes = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
+    return sorted(rank for rank, cause in causes.items() if isinstance(cause, RayActorError))
 
 
 def explain_failure(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,14 @@ WORKER_ENVIRONMENT = {
     "DS_LOG_LEVEL": "warning",
 }
 OBJECT_STORE_BYTES = 512 * 2**20
+
+
+def joins(cluster: ClusterConfig) -> bool:
+    """Whether there is a Ray to join already; otherwise `connected` starts one on this machine."""
+    if cluster.address or os.environ.get("RAY_ADDRESS"):
+        return True
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from orchestrator.config.compose import Composed, ConfigError, differences, flatten, read_yaml, to_values
+from orchestrator.config.compose import Composed, ConfigError, differences, to_values
 from orchestrator.config.keys import Key, keys_of, suggestion
+from orchestrator.config.layers import flatten, read_yaml
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import WorkloadSource, find_workload, workload_names
 

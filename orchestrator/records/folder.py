@@ -7,6 +7,7 @@ runs/<workload>/<name>/
     episodes/          one Parquet file a step and split
     checkpoints/       resumable states;  LATEST names the newest
     ledger.jsonl       seconds a phase;  ledger.parquet once it is compacted
+    models.json        the model that each role began RL with: a folder (under the storage where it was taught) or a hub id
     judge.json         how well the judge was taught
     summary.json       the numbers of the finished run
     report.html        the run as one page;  plots/  its pictures as PNG
@@ -182,6 +183,10 @@ class RunFolder:
     @property
     def ledger(self) -> Path:
         return self.path / "ledger.parquet"
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models.json"
 
     @property
     def judge(self) -> Path:

@@ -94,6 +94,9 @@ def _details(summary: Mapping[str, Any]) -> list[Line]:
         details += [Line(f"  {name}", duration(value)) for value, name in largest]
     if summary.get("gpu_seconds"):
         details.append(Line("GPU time", duration(summary["gpu_seconds"])))
+    if "busy_share" in summary:
+        kind = "GPU" if summary["gpu_seconds"] else "CPU"
+        details.append(Line(f"{kind} time held that was busy", f"{summary['busy_share']:.0%}"))
     if "peak_memory_bytes" in summary:
         details.append(Line("peak memory, all processes", f"{summary['peak_memory_bytes'] / 1e9:.1f} GB"))
     if "faults" in summary:

@@ -114,12 +114,22 @@ def _totals(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def _times(times: pa.Table) -> dict[str, Any]:
-    sums = times.group_by("phase").aggregate([("seconds", "sum"), ("gpu_seconds", "sum")]).to_pylist()
+    """Seconds by phase, CPU- and GPU-seconds held, and the share of them that was busy: of the GPUs where there are any."""
+    columns = ("seconds", "gpu_seconds", "cpu_seconds", "busy_gpu_seconds", "busy_cpu_seconds")
+    sums = times.group_by("phase").aggregate([(name, "sum") for name in columns]).to_pylist()
     seconds = {row["phase"]: row["seconds_sum"] for row in sums}
-    return {
-        "seconds": seconds | {"total": sum(seconds.values())},
-        "gpu_seconds": sum(row["gpu_seconds_sum"] for row in sums),
+    total = {name: sum(row[f"{name}_sum"] or 0.0 for row in sums) for name in columns}
+    found: dict[str, Any] = {
+        # What ran ahead took no time of its own.
+        "seconds": seconds
+        | {"total": sum(value for name, value in seconds.items() if not name.endswith(ledger.AHEAD))},
+        "gpu_seconds": total["gpu_seconds"],
+        "cpu_seconds": total["cpu_seconds"],
     }
+    kind = "gpu" if total["gpu_seconds"] else "cpu"
+    if total[f"{kind}_seconds"]:
+        found["busy_share"] = total[f"busy_{kind}_seconds"] / total[f"{kind}_seconds"]
+    return found
 
 
 def render(folder: RunFolder | Path, console: Console | None = None, unredacted: bool = False) -> None:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.plan import Plan, make_plan
-from orchestrator.config.compose import Composed, Layer, chooses_preset, trace, vary
+from orchestrator.config.compose import Composed, trace, vary
 from orchestrator.config.explain import on_one_line
 from orchestrator.config.functions import functions_of
 from orchestrator.config.keys import files_named, set_at, value_at
+from orchestrator.config.layers import Layer, chooses_preset
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.sweep.capacity import largest
 from orchestrator.sweep.keys import find_by_key, key_of
-from orchestrator.sweep.space import LISTED, active
+from orchestrator.sweep.space import LISTED, reachable
 from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep
 
 _REFERENCE = re.compile(r"node:([^@]*)(@.+)?")
@@ -119,7 +120,7 @@ def single_points(ranges: Sequence[Range], settings: Mapping[str, Any]) -> list[
     found = []
     for item in ranges:
         asked = {name: value for name, value in item.when.items() if name in searched}
-        if active(item, {**settings, **asked}):
+        if reachable(item, ranges, settings):
             low, high = (int(item.low), int(item.high)) if item.kind == "int" else (item.low, item.high)
             found += [{**asked, item.key: value} for value in (item.values if item.kind in LISTED else (low, high))]
     return found

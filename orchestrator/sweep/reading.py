@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.checks import RUN_NAME
-from orchestrator.config.compose import Layer, layer_of, problems_of, read_overrides, read_yaml, trace, workload_of
+from orchestrator.config.compose import problems_of, trace, workload_of
 from orchestrator.config.keys import WORDS, Key, keys_of
+from orchestrator.config.layers import Layer, layer_of, read_overrides, read_yaml
 from orchestrator.config.own_code import shown_path
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
@@ -68,8 +69,9 @@ _PROXIES = ("reward/", "eval/judge", "eval/reward")
 def read_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of a YAML: a path, or the name of one in `sweeps/` of this folder or of the project.
 
-    overrides: `key=value`, settings of all runs above those of the file and below those of arms and searches; name=… names
-    the sweep. Raises ConfigError with all that is wrong, and where.
+    overrides: `key=value`, settings of all runs in place of those that the file gives to all; what a node, an arm or a search says
+    of itself stays (`steps: 0` of a run that only teaches). name=… names the sweep. Raises ConfigError with all that is wrong,
+    and where.
     """
     path = _find(name_or_path)
     name, settings = _own_name(overrides)
@@ -122,11 +124,14 @@ def _own_name(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
 
 @dataclass(slots=True)
 class _Written:
-    """A node as it was read. configs: by arm, with stand-ins for what it refers to. mentioned: references in it."""
+    """A node as it was read. configs: by arm, with stand-ins for what it refers to. mentioned: references in it. given: keys of the
+    command line; taken: those of them that no setting of its own hides."""
 
     node: Node
     configs: Mapping[str, RunConfig]
     mentioned: Sequence[str]
+    given: Set[str]
+    taken: Set[str]
 
 
 @dataclass(slots=True)
@@ -145,6 +150,7 @@ class _Reader:
         read = [self._node(str(node), content, top) for node, content in runs.items()]
         nodes = self._in_order([item for item in read if item is not None])
         self._check_metric(top, nodes)
+        self._check_overrides([item for item in read if item is not None])
         self._raise()
         known = {key: top[key] for key in ("metric", "mode", "about", "at_once") if key in top}
         sweep = Sweep(name, tuple(nodes), **known)
@@ -195,8 +201,8 @@ class _Reader:
             return None
         layers = [
             layer_of(top.get("settings", {}), keys, f"{self.place}, settings"),
-            layer_of(parts.get("settings", {}), keys, f"{place}.settings"),
             read_overrides(self.overrides, keys),
+            layer_of(parts.get("settings", {}), keys, f"{place}.settings"),
         ]
         arms = {
             str(arm): layer_of(content or {}, keys, f"{place}.arms.{arm}")
@@ -211,9 +217,11 @@ class _Reader:
         configs = {arm: config for arm, layer in arms.items() if (config := self._composed(target, [*layers, layer]))}
         mentioned = list(_references(node, search))
         inputs = tuple(dict.fromkeys(str(node_named(value)) for value in mentioned))
-        return _Written(
-            replace(node, seeds=seeds or (), search=search, tuning=tuning, inputs=inputs), configs, mentioned
-        )
+        node = replace(node, seeds=seeds or (), search=search, tuning=tuning, inputs=inputs)
+        own = {*layers[2].values, *set.intersection(*(set(layer.values) for layer in arms.values()))}
+        own |= {item.key for item in search}
+        given = layers[1].values.keys()
+        return _Written(node, configs, mentioned, given, given - own)
 
     def _composed(self, target: str, layers: Sequence[Layer]) -> RunConfig | None:
         """The config of an arm, if nothing is wrong with it."""
@@ -321,6 +329,14 @@ class _Reader:
         at_once = top.get("at_once", 2)
         if at_once < 2 and any(node.tuning and node.tuning.scheduler == "pbt" for node in nodes):
             self.problems.append(f"{self.place}, at_once={at_once}: pbt needs at least 2 trials side by side.")
+
+    def _check_overrides(self, read: Sequence[_Written]) -> None:
+        """What the command line sets must be a setting of some run."""
+        hidden = {key for item in read for key in item.given} - {key for item in read for key in item.taken}
+        self.problems += [
+            f"{key} (command line): every node has its own, in its settings, arms or search. Change it in {self.place}."
+            for key in sorted(hidden)
+        ]
 
     def _try_points(self, sweep: Sweep, node: Node) -> None:
         """Every value that a search may set must be one that a run takes."""

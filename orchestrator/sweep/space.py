@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from orchestrator.config.compose import flatten
 from orchestrator.config.keys import Key, suggestion
+from orchestrator.config.layers import flatten
 from orchestrator.errors import ConfigError
 from orchestrator.sweep.spec import Kind, Range
 
@@ -78,6 +78,12 @@ def _range(key: str, written: Any, keys: Mapping[str, Key], where: str) -> Range
 def active(item: Range, values: Mapping[str, Any]) -> bool:
     """Whether a range is searched under these settings."""
     return all(name in values and values[name] == value for name, value in item.when.items())
+
+
+def reachable(item: Range, ranges: Sequence[Range], settings: Mapping[str, Any]) -> bool:
+    """Whether a range can be searched at all under these settings, by some point of the other ranges."""
+    searched = {other.key for other in ranges}
+    return active(item, {**settings, **{name: value for name, value in item.when.items() if name in searched}})
 
 
 def grid(ranges: Sequence[Range], settings: Mapping[str, Any]) -> list[dict[str, Any]]:

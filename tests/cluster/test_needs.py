@@ -9,8 +9,9 @@ from orchestrator.cluster.memory import GB
 from orchestrator.cluster.needs import HEADROOM, REMEDIES, MemoryNeed, memory_rows, needs_of
 from orchestrator.cluster.plan import make_plan
 from orchestrator.cluster.preflight import check_fit, check_memory, inventory
-from orchestrator.config.compose import CORE_PRESETS, compose
+from orchestrator.config.compose import compose
 from orchestrator.config.keys import keys_of
+from orchestrator.config.layers import CORE_PRESETS
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import PreflightError
 

@@ -11,14 +11,13 @@ from orchestrator.config.compose import (
     ConfigError,
     compose,
     differences,
-    flatten,
     from_values,
-    read_yaml,
     to_values,
     trace,
 )
 from orchestrator.config.explain import to_yaml
 from orchestrator.config.keys import keys_of, nearest_keys
+from orchestrator.config.layers import flatten, read_yaml
 from orchestrator.config.workloads import find_workload, workload_names
 
 WORKLOAD = """
@@ -141,7 +140,7 @@ def test_values_are_read_as_they_are_meant(world: Path) -> None:
         ("learner.learning_rate=fast", "must be a number"),
         ("learner.learning_rate=nan", "must be a finite number"),
         ("learner.learning_rate=[1]", "must be a number"),
-        ("steps=0", "steps=0 (command line): must be at least 1"),
+        ("steps=-1", "steps=-1 (command line): must be at least 0"),
         ("learner.zero_stage=4", "must be at least 0 and at most 3"),
         ("model.dtype=float16", "must be one of float32, bfloat16"),
         ("algorithm=pppo", "algorithm.name=pppo (command line): must be one of cispo, dapo"),
