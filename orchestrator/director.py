@@ -320,7 +320,7 @@ class Director:
         """Write the step's row: what was played, learned, evaluated, and how long each took."""
         row = self._row | dict(learned) | self.ledger.row(step)
         if "tokens/generated" in row:
-            apart = row.get("time/eval_s", 0.0) + row.get("time/checkpoint_s", 0.0)
+            apart = sum(row.get(f"time/{phase}_s", 0.0) for phase in ("start", "teach", "eval", "checkpoint"))
             row["throughput/tokens_per_s"] = row["tokens/generated"] / (row["time/step_s"] - apart)
         counted = {role: fleet.take_statistics() for role, fleet in self.fleets.items()}
         judged = counted.get(JUDGE, {})
@@ -330,6 +330,7 @@ class Director:
             row |= {f"servers/{role}_{name}": told[name] for role, told in counted.items() if name in told}
         row["faults/lost"] = sum(statistics.get("restarts", 0) for statistics in counted.values())
         self._log.append(step, row)
+        self.events.step(step)
         self._row = {}
 
     def rewind(self, step: int) -> None:

@@ -107,6 +107,7 @@ def run(
             for handle in itertools.chain.from_iterable(ours.values()):
                 ray.kill(handle)
             record(folder, status, reason)
+            folder.end()
     show(folder)
     if status == "stopped" and folder.newest_checkpoint():
         log.warning("stopped; go on with: orchestrate train --resume %s", folder.path)
@@ -223,57 +224,65 @@ def payload_of(
 
 def follow_through(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], display: Display) -> str:
     """`follow`, going on from the newest checkpoint when a rank was lost with its process or node (learner.max_restarts)."""
-    for restarts in range(config.learner.max_restarts + 1):
-        try:
-            return follow(config, folder, payload, display)
-        except RankLostError as lost:
-            if restarts == config.learner.max_restarts:
-                raise
-            checkpoint = folder.newest_checkpoint()
-            since = f"from step {step_of(checkpoint)}" if checkpoint else "from the beginning"
-            display.announce(f"{lost} Going on {since}, restart {restarts + 1} of {config.learner.max_restarts}.")
-            payload = {**payload, "checkpoint": str(checkpoint.resolve()) if checkpoint else payload["checkpoint"]}
-            learner = make_plan(config).without(role for role in config.roles())
-            wait_for_room(learner, config.cluster.placement_deadline_s, display.announce)
+    news = News(config, folder, display)
+    try:
+        for restarts in range(config.learner.max_restarts + 1):
+            try:
+                return follow(config, folder, payload, news)
+            except RankLostError as lost:
+                if restarts == config.learner.max_restarts:
+                    raise
+                checkpoint = folder.newest_checkpoint()
+                since = f"from step {step_of(checkpoint)}" if checkpoint else "from where it began"
+                display.announce(f"{lost} Going on {since}, restart {restarts + 1} of {config.learner.max_restarts}.")
+                payload = {**payload, "checkpoint": str(checkpoint.resolve()) if checkpoint else payload["checkpoint"]}
+                learner = make_plan(config).without(config.roles())
+                wait_for_room(learner, config.cluster.placement_deadline_s, display.announce)
+    finally:
+        news.close()
     raise AssertionError("the last attempt returns or raises")
 
 
-def follow(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], display: Display) -> str:
+class News:
+    """Shows what the learner writes into the run folder and mirrors it to W&B, each line once."""
+
+    def __init__(self, config: RunConfig, folder: RunFolder, display: Display) -> None:
+        self.display, self.last_step = display, -1
+        self._rows, self._events = metrics.Follower(folder.metrics_log), metrics.Follower(folder.events)
+        self._tracker = Tracker(config, folder)
+
+    def show(self) -> None:
+        for event in self._events.new():
+            self.display.show(event)
+        for row in self._rows.new():
+            self.last_step = int(row["step"])
+            self.display.step(row)
+            self._tracker.log(self.last_step, row)
+
+    def close(self) -> None:
+        self._tracker.finish()
+
+
+def follow(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], news: News) -> str:
     """Start the learner, show and mirror what it writes until it ends. Returns "finished" or "stopped".
 
     The first Ctrl-C or SIGTERM lets the step end and a checkpoint be written, the second ends everything at once.
     """
     outcome = Outcome(config, payload)
-    rows, events = metrics.Follower(folder.metrics_log), metrics.Follower(folder.events)
-    tracker = Tracker(config, folder)
-    last_step = -1
 
     def ask_to_stop(number: int, frame: Any) -> None:
         if folder.stop.exists():
             raise KeyboardInterrupt
         folder.stop.touch()
-        display.announce("stopping after this step, with a checkpoint; once more ends everything at once")
-
-    def show_news() -> int:
-        for event in events.new():
-            display.show(event)
-        last = last_step
-        for row in rows.new():
-            last = int(row["step"])
-            display.step(row)
-            tracker.log(last, row)
-        return last
+        news.display.announce("stopping after this step, with a checkpoint; once more ends everything at once")
 
     with handling(ask_to_stop):
         outcome.start()
-        try:
-            while outcome.running(POLL_S):
-                last_step = show_news()
-            last_step = show_news()
-        finally:
-            tracker.finish()
+        while outcome.running(POLL_S):
+            news.show()
+        news.show()
     outcome.raise_failure()
-    return "finished" if last_step >= config.steps else "stopped"
+    return "finished" if news.last_step >= config.steps else "stopped"
 
 
 @contextmanager

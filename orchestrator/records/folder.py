@@ -61,8 +61,8 @@ class NoRunError(RunError, FileNotFoundError):
     """A folder is not a run's."""
 
 
-_held: list[IO[str]] = []
-"""Locks of the folders of this process; the system frees them when it ends, however it ends."""
+_held: dict[Path, IO[str]] = {}
+"""Locks of this process, by folder; the system frees them when it ends, however it ends."""
 
 PINNED = "pinned"
 """A file in a checkpoint's folder that keeps it, however many newer ones there are."""
@@ -117,6 +117,10 @@ class RunFolder:
             )
         return folder
 
+    def running(self) -> bool:
+        """Whether a process, this one or another, works on the run."""
+        return is_taken(self.path)
+
     def begin(self) -> None:
         """Take the folder for this process and clear what the run's last end left there.
 
@@ -126,6 +130,10 @@ class RunFolder:
             raise RunError(f"{self.path} is being run by another process. Wait for it, or stop it first.")
         for path in (self.stop, self.summary):
             path.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Give the folder back: this process is done with it."""
+        _held.pop(self.path.resolve()).close()
 
     def change_setting(self, key: str, value: Any) -> None:
         """Set one top-level setting in config.yaml."""
@@ -227,15 +235,18 @@ def take(folder: Path) -> bool:
     except OSError:
         lock.close()
         return False
-    _held.append(lock)
+    _held[folder.resolve()] = lock
     return True
 
 
 def is_taken(folder: Path) -> bool:
-    """Whether some process has taken a folder."""
-    with (folder / ".lock").open("a") as lock:
+    """Whether a process, this one or another, has taken a folder."""
+    lock = folder / ".lock"
+    if not lock.is_file():
+        return False
+    with lock.open() as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
     return False

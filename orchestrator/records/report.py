@@ -198,15 +198,3 @@ def _places(folder: RunFolder, pictures: Sequence[Path]) -> Table:
         if path is not None:
             table.add_row(label, str(path))
     return table
-
-
-def standing(folder: Path) -> tuple[str, str, str]:
-    """(status, steps, last evaluation) of a run, in words. Without a summary.json it is going on, or was broken off."""
-    paths = RunFolder(folder)
-    if not paths.summary.is_file():
-        rows = metrics.read(paths.metrics_log)
-        return "unfinished", f"{rows[-1]['step']:.0f}" if rows else "0", ""
-    summary = read_json(paths.summary)
-    last = summary.get("last", {})
-    scores = "  ".join(f"{name} {last[name]:.3f}" for name in ("oracle", "judge", "reward") if name in last)
-    return str(summary["status"]), str(summary["steps"]), scores

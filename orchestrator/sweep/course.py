@@ -113,8 +113,8 @@ class Course:
         assert tuning is not None
         if self.total > slots:
             raise ConfigError(
-                f"{name}: a population runs side by side, and {slots} of its {self.total} runs fit. Set tuning.trials={slots}, make the "
-                "runs smaller, or add nodes."
+                f"{name}: a population runs side by side, and {slots} of its {self.total} runs fit. Set tuning.trials={slots}, make "
+                "the runs smaller, or add nodes."
             )
         for key, every in (("eval", self.config.eval.every_steps), ("checkpoint", self.config.checkpoint.every_steps)):
             if tuning.every_steps % every:
@@ -210,7 +210,7 @@ class Course:
 
     def is_busy(self) -> bool:
         """Whether a trial's process still has its slot."""
-        return any(slot.is_dir() and is_taken(slot) for slot in self.slots)
+        return any(map(is_taken, self.slots))
 
     # --- a population ---
 

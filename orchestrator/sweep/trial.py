@@ -22,13 +22,11 @@ from ray import tune
 
 from orchestrator.config.compose import from_values
 from orchestrator.errors import RunError
-from orchestrator.records import jsonl, metrics
+from orchestrator.records import jsonl, ledger, metrics
 from orchestrator.records.folder import PINNED, RunFolder, read_json, step_name, step_of, take
 from orchestrator.sweep.journal import FINISHED, SPENT, STOPPED
 
 POLL_S = 0.1
-AHEAD = "(ahead)"
-"""Ends the name of a ledger's phase that took no time of its own."""
 STOP_DEADLINE_S = 540.0
 """Longest wait for a stopped run to write its checkpoint and end; Tune kills a trial's process 60 s later."""
 
@@ -171,6 +169,7 @@ class Trial(tune.Trainable):
         if existing and checkpoint is None:
             folder.begin()  # refused where another process runs it
             shutil.rmtree(folder.path)
+            folder.end()
         if checkpoint is None and work.origin:
             checkpoint = RunFolder(work.origin.run).checkpoints / step_name(work.origin.step)
         begun = folder if existing and folder.config.is_file() else None
@@ -220,7 +219,7 @@ class Trial(tune.Trainable):
 
 def spent(folder: RunFolder) -> dict[str, float]:
     """Seconds, CPU- and GPU-seconds of a run so far; of ledgers that count no CPUs 0."""
-    rows = [row for row in jsonl.read(folder.ledger_log) if not row["phase"].endswith(AHEAD)]
+    rows = [row for row in jsonl.read(folder.ledger_log) if not row["phase"].endswith(ledger.AHEAD)]
     return {name: sum(row.get(name, 0.0) for row in rows) for name in SPENT}
 
 

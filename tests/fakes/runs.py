@@ -65,6 +65,7 @@ def fake_run(config: RunConfig, checkpoint: Path | None, folder: RunFolder | Non
         # As the real one: what ends is not waited for.
         ray.kill(holder)
         remove_placement_group(group)
+        begun.end()
         tell({"what": "end", "run": begun.name, "time": time.time(), "pid": pid})
     write_json(begun.summary, {"status": "finished" if status == 0 else "stopped", "steps": config.steps})
     return status
@@ -93,9 +94,10 @@ def _steps(config: RunConfig, folder: RunFolder, score: float, done: int, gpus: 
                 "busy_gpu_seconds": 5 * gpus,
             }
         )
-        evaluated = {"eval/oracle": score} if step % config.eval.every_steps == 0 or step == config.steps else {}
+        at_end = step == config.steps
+        evaluated = {"eval/oracle": score} if at_end or step % config.eval.every_steps == 0 else {}
         log.append(step, {"reward/mean": score, **evaluated})
-        if step and (step % config.checkpoint.every_steps == 0 or step == config.steps):
+        if step and (step % config.checkpoint.every_steps == 0 or at_end):
             save(folder, step, score, config.checkpoint.keep)
     return 0
 
