@@ -42,23 +42,15 @@ def fake_run(config: RunConfig, checkpoint: Path | None, folder: RunFolder | Non
     score, done = (json.loads((checkpoint / "state.json").read_text()), step_of(checkpoint)) if checkpoint else (0.0, 0)
     tell = jsonl.LineLog(storage / "runs.jsonl").append
     gpus = make_plan(config).gpus
-    since = time.time()
+    free, others = ray.available_resources().get("GPU", 0.0), _holders()
     group = placement_group([{"GPU": gpus, "CPU": 0.1}])
     if not group.wait(60):
         raise RunError("the placement waits")
     strategy = PlacementGroupSchedulingStrategy(group)
     holder: Any = ray.remote(num_gpus=gpus, num_cpus=0.1, scheduling_strategy=strategy)(Holder).remote()
-    pid = ray.get(holder.pid.remote())
-    tell(
-        {
-            "what": "begin",
-            "run": begun.name,
-            "from": done,
-            "time": time.time(),
-            "waited": time.time() - since,
-            "pid": pid,
-        }
-    )
+    ray.get(holder.pid.remote())
+    told = {"from": done, "gpus": gpus, "free": free, "others": others}
+    tell({"what": "begin", "run": begun.name, "time": time.time(), **told})
     try:
         status = _steps(config, begun, score, done, gpus)
     finally:
@@ -66,9 +58,16 @@ def fake_run(config: RunConfig, checkpoint: Path | None, folder: RunFolder | Non
         ray.kill(holder)
         remove_placement_group(group)
         begun.end()
-        tell({"what": "end", "run": begun.name, "time": time.time(), "pid": pid})
+        tell({"what": "end", "run": begun.name, "time": time.time()})
     write_json(begun.summary, {"status": "finished" if status == 0 else "stopped", "steps": config.steps})
     return status
+
+
+def _holders() -> int:
+    """How many runs hold GPUs on the cluster."""
+    from ray._private.state import actors
+
+    return sum(row["ActorClassName"] == "Holder" and row["State"] != "DEAD" for row in actors().values())
 
 
 def _steps(config: RunConfig, folder: RunFolder, score: float, done: int, gpus: float) -> int:
