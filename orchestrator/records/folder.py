@@ -133,7 +133,7 @@ class RunFolder:
 
     def end(self) -> None:
         """Give the folder back: this process is done with it."""
-        _held.pop(self.path.resolve()).close()
+        give_back(self.path)
 
     def change_setting(self, key: str, value: Any) -> None:
         """Set one top-level setting in config.yaml."""
@@ -227,7 +227,7 @@ class RunFolder:
 
 
 def take(folder: Path) -> bool:
-    """Lock a folder for this process until it ends. Returns whether it was free."""
+    """Lock a folder for this process, until it gives it back or ends. Returns whether it was free."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / ".lock").open("w")
     try:
@@ -237,6 +237,11 @@ def take(folder: Path) -> bool:
         return False
     _held[folder.resolve()] = lock
     return True
+
+
+def give_back(folder: Path) -> None:
+    """Unlock a folder that this process has taken."""
+    _held.pop(folder.resolve()).close()
 
 
 def is_taken(folder: Path) -> bool:

@@ -44,6 +44,7 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, body: Body = run) -> in
         with handling(lambda number, frame: _ask_to_stop(folder)), connected(cluster):
             skipped = _run_stages(sweep, folder, journal, body)
     summary.conclude(sweep, folder, journal, skipped)
+    folder.end()
     if folder.stop.exists():
         log.warning("stopped; go on with: orchestrate sweep %s --resume", sweep.name)
         return STOPPED

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 from orchestrator.config.checks import RUN_NAME
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.records.folder import FORMAT, atomic_write, plain, read_json, take, write_json
+from orchestrator.records.folder import FORMAT, atomic_write, give_back, plain, read_json, take, write_json
 from orchestrator.sweep.spec import Done, Stage, Sweep
 
 PLACE = "sweeps"
@@ -58,6 +58,10 @@ class SweepFolder:
         folder.stop.unlink(missing_ok=True)
         atomic_write(folder.definition, OmegaConf.to_yaml(OmegaConf.create(definition | {"format": FORMAT})))
         return folder
+
+    def end(self) -> None:
+        """Give the folder back: this process is done with it."""
+        give_back(self.path)
 
     def _check(self, definition: dict[str, Any], resume: bool) -> None:
         """Refuse to go on with a definition that would mix results of two."""
