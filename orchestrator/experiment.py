@@ -27,8 +27,7 @@ from orchestrator.cluster.preflight import (
     check_fit,
     check_memory,
     gpu_memory_gb,
-    local_node,
-    nodes_of_cluster,
+    nodes_there,
     wait_for_room,
 )
 from orchestrator.cluster.session import connected, joins
@@ -45,7 +44,6 @@ from orchestrator.learning.starting import StartingModel, check_tasks, starting_
 from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder, check_storage, step_name, step_of, write_json
-from orchestrator.records.report import render, summarise
 from orchestrator.records.tracking import Tracker
 from orchestrator.values import POLICY
 
@@ -72,7 +70,7 @@ def run(
         if joins(config.cluster):
             display.announce("connecting to Ray")
             stack.enter_context(connected(config.cluster))
-        check_fit(plan, nodes_of_cluster() if joins(config.cluster) else [local_node()])
+        check_fit(plan, nodes_there(config.cluster))
         check_engines(plan)
         check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
         display.announce("reading data and models")
@@ -393,6 +391,8 @@ def explain_failure(error: BaseException) -> str:
 
 def record(folder: RunFolder, status: str, reason: str | None) -> None:
     """Compact the logs and write the summary; of a run that failed after its first row the page and the pictures too."""
+    from orchestrator.records.report import summarise  # with its libraries seconds, which a run need not begin with
+
     metrics.compact(folder.metrics_log, folder.metrics_parquet)
     ledger.compact(folder.ledger_log, folder.ledger)
     write_json(folder.summary, summarise(folder, status, reason))
@@ -407,6 +407,8 @@ def show(folder: RunFolder, console: Console | None = None) -> bool:
 
     Returns whether all went well.
     """
+    from orchestrator.records.report import render
+
     try:
         render(folder, console)
     # All of the run is on disk. Libraries that draw raise what they like at names and numbers that are the user's own, and none

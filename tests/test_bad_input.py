@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator import experiment
+from orchestrator.cluster import preflight
 from orchestrator.cluster.preflight import Node
 from orchestrator.config.compose import compose
 from orchestrator.config.schema import ClusterConfig, ModelConfig
@@ -37,7 +38,8 @@ def no_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(experiment, "connected", connected)
     # Other tests share a Ray in this process.
-    monkeypatch.setattr(experiment, "joins", lambda cluster: False)
+    for module in (experiment, preflight):
+        monkeypatch.setattr(module, "joins", lambda cluster: False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -197,12 +199,13 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = "learner.gpus_per_rank=1", "rollout.fleet.gpus_per_server=1"
     # two ranks and one server ask for a GPU each
     lacks = "it asks for 3 GPUs and there are 1. Lower learner.ranks or rollout.fleet.gpus_per_server"
-    monkeypatch.setattr(experiment, "local_node", lambda: Node("here", 8, 1))
+    monkeypatch.setattr(preflight, "local_node", lambda: Node("here", 8, 1))
     assert lacks in start(*wanted)
     monkeypatch.setattr(experiment, "connected", connected)
-    monkeypatch.setattr(experiment, "local_node", lambda: Node("here", 8, 8))
-    monkeypatch.setattr(experiment, "joins", lambda cluster: True)
-    monkeypatch.setattr(experiment, "nodes_of_cluster", lambda: [Node("one", 8, 1)])
+    monkeypatch.setattr(preflight, "local_node", lambda: Node("here", 8, 8))
+    for module in (experiment, preflight):
+        monkeypatch.setattr(module, "joins", lambda cluster: True)
+    monkeypatch.setattr(preflight, "nodes_of_cluster", lambda: [Node("one", 8, 1)])
     assert lacks in start(*wanted)
 
 

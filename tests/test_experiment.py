@@ -16,6 +16,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from orchestrator import experiment
 from orchestrator.config.compose import compose, to_values
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.records import report
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder
 from orchestrator.records.metrics import MetricsLog
@@ -109,7 +110,7 @@ def test_a_report_that_fails_is_a_warning_and_hides_nothing(
     def failing(*_: Any) -> None:
         raise ValueError("not JSON compliant")
 
-    monkeypatch.setattr(experiment, "render", failing)
+    monkeypatch.setattr(report, "render", failing)
     MetricsLog(folder.metrics_log).append(0, {"eval/judge": 0.4})
     experiment.record(folder, "failed", "the judge went away")
     (warning,) = [record.getMessage() for record in caplog.records]

@@ -18,6 +18,7 @@ from typing import Any
 from orchestrator.cluster.memory import GB
 from orchestrator.cluster.needs import Needs
 from orchestrator.cluster.plan import Bundle, Plan, plan_rows
+from orchestrator.cluster.session import joins
 from orchestrator.config.schema import ClusterConfig
 from orchestrator.errors import ConfigError, PreflightError
 
@@ -231,6 +232,11 @@ def _installed(package: str) -> bool:
 def nodes_of_cluster() -> list[Node]:
     """The living nodes of the Ray cluster that this process is connected to, with their totals."""
     return _nodes(lambda node: node["Resources"])
+
+
+def nodes_there(cluster: ClusterConfig) -> list[Node]:
+    """The nodes that a run will find: of the Ray that it joins, which this process is connected to, or this machine."""
+    return nodes_of_cluster() if joins(cluster) else [local_node()]
 
 
 def free_nodes() -> list[Node]:

@@ -96,7 +96,10 @@ def vary(composed: Composed, values: Mapping[str, Any], origin: str) -> RunConfi
 
     values: of keys that choose no preset (`chooses_preset`). origin: what sets them. Raises ConfigError.
     """
-    keys, tree = keys_of(type(composed.config)), _typed(type(composed.config))
+    kind = type(composed.config)
+    if kind not in _scratch:
+        _scratch[kind] = copy.deepcopy(_typed(kind))
+    keys, tree = keys_of(kind), _scratch[kind]
     problems, typed = [], {}
     for name, value in values.items():
         problems += _assign(tree, keys[name], value, origin)
@@ -179,6 +182,8 @@ def _assign(tree: Any, key: Key, value: Any, origin: str) -> list[str]:
 
 
 _trees: dict[type, Any] = {}
+_scratch: dict[type, Any] = {}
+"""Trees in which single values are given their types, and stay until the next ones."""
 
 
 def _typed(config_class: type[RunConfig]) -> Any:

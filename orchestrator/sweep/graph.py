@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -187,9 +188,15 @@ def _planned(
         given = dict.fromkeys(
             ["seed", "name", *values, *files_named(config), *(name for name, _ in functions_of(config))]
         )
-        overrides = tuple(f"{name}={on_one_line(value_at(config, name))}" for name in given)
+        overrides = tuple(_override(name, value_at(config, name)) for name in given)
         planned.append(Planned(node.name, arm, seed, target, overrides, key, config.name))
     return planned
+
+
+@lru_cache(maxsize=4096, typed=True)  # typed: 1 and true are equal
+def _override(name: str, value: Any) -> str:
+    """As on the command line. Most are the same for all runs, and YAML is slow."""
+    return f"{name}={on_one_line(value)}"
 
 
 def _run_named(sweep: Sweep, node: Node, arm: str, seed: int, reference: str, done: Sequence[Done]) -> str:

@@ -252,7 +252,7 @@ class _Reader:
         for arm, settings in node.arms.items():
             there = node.settings.keys() | settings.keys() | {item.key for item in ranges}
             problems += [
-                f"{place}, search.{item.key}: it waits for {name}, which {f'arm {arm}' if arm else 'no setting'} does not set."
+                f"{place}, search.{item.key}: it waits for {name}, which {f'arm {arm}' if arm else 'the node'} does not set."
                 for item in ranges
                 for name in item.when.keys() - there
             ]

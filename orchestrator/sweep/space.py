@@ -33,9 +33,9 @@ def read_ranges(search: Mapping[str, Any], keys: Mapping[str, Key], place: str) 
         except ConfigError as error:
             problems.append(str(error))
     ordered: list[Range] = []
-    while ready := [item for item in ranges if not {r.key for r in ranges if r is not item} & item.when.keys()]:
-        ordered += ready
-        ranges = [item for item in ranges if item not in ready]
+    while ready := next((item for item in ranges if not item.when.keys() & {other.key for other in ranges}), None):
+        ordered.append(ready)
+        ranges.remove(ready)
     if ranges:
         problems.append(
             f"{place}, search: the conditions of {' and '.join(r.key for r in ranges)} wait for each other."
