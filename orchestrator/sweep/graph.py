@@ -28,6 +28,10 @@ from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep
 _REFERENCE = re.compile(r"node:([^@]*)(@.+)?")
 
 
+class MissingRunError(RunError):
+    """A run that another one needs is not there, because it failed or was skipped."""
+
+
 def node_named(value: Any) -> str | None:
     """The node that a setting's value refers to, if it is such a reference."""
     found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
@@ -68,7 +72,7 @@ def source_run(of: Node, arm: str, seed: int, user: str) -> tuple[str, int | Non
 def runs_of(sweep: Sweep, stage: Stage, done: Sequence[Done], storage: Path) -> list[Planned]:
     """The runs of a stage without an arm: every arm with every seed, after a search with the winner's point.
 
-    done: winners and runs of the stages before. Raises RunError where a run that one of them needs is not there.
+    done: winners and runs of the stages before. Raises MissingRunError where a run that one of them needs is not there.
     """
     planned = []
     for arm in stage.node.arms:
@@ -205,9 +209,9 @@ def _run_named(sweep: Sweep, node: Node, arm: str, seed: int, reference: str, do
 
 
 def _find(done: Sequence[Done], node: str, arm: str, seed: int | None, user: str) -> Done:
-    """The run of a node, or without a seed the winner of its search. Raises RunError where it did not finish."""
+    """The run of a node, or without a seed the winner of its search. Raises MissingRunError where it did not finish."""
     for run in done:
         if (run.node, run.arm) == (node, arm) and (run.winner if seed is None else not run.winner and run.seed == seed):
             return run
     what = "-".join(filter(None, (node, arm, "" if seed is None else f"s{seed}")))
-    raise RunError(f"runs.{user} needs {what}, which {'has no winner' if seed is None else 'did not finish'}.")
+    raise MissingRunError(f"runs.{user} needs {what}, which {'has no winner' if seed is None else 'did not finish'}.")
