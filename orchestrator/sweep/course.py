@@ -12,6 +12,7 @@ from uuid import uuid4
 import optuna
 
 from orchestrator.config.compose import compose, to_values
+from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError
 from orchestrator.records.folder import RunFolder, is_taken
@@ -127,6 +128,11 @@ class Course:
                 f"{name}: a population begins all of its runs at once, which tuning.hours and tuning.gpu_hours do not bound. Set steps "
                 "and tuning.trials."
             )
+
+    def example(self) -> RunConfig:
+        """The config of one of the stage's runs as it will be, with the runs of other nodes that it refers to."""
+        planned = self._planned[0] if self._planned else self._trial({})
+        return compose(planned.target, planned.overrides)
 
     @property
     def is_population(self) -> bool:

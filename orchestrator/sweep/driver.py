@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from orchestrator.cluster.preflight import nodes_of_cluster
 from orchestrator.cluster.session import connected
+from orchestrator.config.workloads import find_workload
 from orchestrator.experiment import handling, run
+from orchestrator.fleets.pool import lease
+from orchestrator.learning.starting import starting_model
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder
 from orchestrator.sweep import summary
@@ -23,6 +28,7 @@ from orchestrator.sweep.journal import FINISHED, LASTING, Journal
 from orchestrator.sweep.spec import Done, Sweep
 from orchestrator.sweep.trial import Body, release
 from orchestrator.sweep.tuning import tuner_of
+from orchestrator.values import JUDGE
 
 log = logging.getLogger("orchestrator")
 STOPPED, FAILED = 130, 1
@@ -77,7 +83,8 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
             continue
         journal.open(stage.name)
         log.info("%s: %d run(s), %d at once", stage.name, course.total, len(course.slots))
-        _follow(course, body)
+        with _holding_pool(course):
+            _follow(course, body)
         if folder.stop.exists():
             break
         found = _done(course)
@@ -85,6 +92,17 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
         if found and (stage.arm is not None or len(found) == course.total):
             folder.close(stage, done)
     return skipped
+
+
+def _holding_pool(course: Course) -> AbstractContextManager[Any]:
+    """A lease of the judges' pool that the stage's runs share, so that it lives on between them."""
+    config = course.example()
+    role = config.roles().get(JUDGE)
+    if role is None or not role.shared:
+        return nullcontext()
+    workload = find_workload(config.workload).workload(config)
+    model = starting_model(JUDGE, role, config.learner, workload, (), course.folder.storage)
+    return lease(config, model, f"sweep {course.sweep.name}")
 
 
 def _follow(course: Course, body: Body) -> None:
