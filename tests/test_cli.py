@@ -24,6 +24,10 @@ from orchestrator.config.keys import keys_of
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload, workload_names
 from orchestrator.errors import RunError
+from orchestrator.records.folder import RunFolder, give_back, take
+from orchestrator.records.metrics import Events
+from orchestrator.sweep.folder import SweepFolder
+from orchestrator.sweep.journal import Journal, Tried
 
 ROOT = Path(__file__).parents[1]
 WORKLOAD = """
@@ -39,6 +43,9 @@ OPTIONS = {
     "sweep": ["--dry-run", "--resume", "--storage"],
     "judge": ["--out"],
     "list": ["--storage"],
+    "status": ["--storage"],
+    "stop": ["--storage"],
+    "logs": ["--follow", "--storage"],
     "compare": ["--plot", "--samples", "--step", "--storage"],
     "rejudge": ["--judge", "--split", "--step", "--storage"],
     "sample": ["--max-tokens", "--n", "--seed", "--storage", "--task", "--temperature"],
@@ -202,6 +209,42 @@ def test_list(folder: Path) -> None:
     out = orchestrate("list")[1]
     assert re.search(r"rlvr/first +finished +60/60 +0.800 \(oracle 0.750 ± 0.050\)", out)
     assert re.search(r"rlvr/second +broken off +7/60", out)
+
+
+def test_a_sweep_and_a_run_are_looked_at_and_stopped_by_the_same_verbs(folder: Path) -> None:
+    run = RunFolder.create("runs", "rlvr", "policy-0123456789", {"steps": 12})
+    Events(run.events).announce("starting Ray")
+    sweep = SweepFolder(folder / "runs/sweeps/mine")
+    sweep.path.mkdir(parents=True)
+    sweep.definition.write_text("")
+    sweep.log.write_text("policy: trial 0 begins\n")
+    journal = Journal(sweep.journal)
+    journal.open("policy")
+    one = journal.begin(Tried("policy", 0, "", 0, {"learner.learning_rate": 0.5}, "rlvr/policy-0123456789"))
+    journal.row(one, 4, 0.25, {"seconds": 1, "cpu_seconds": 1, "gpu_seconds": 0})
+    out = orchestrate("list")[1]
+    assert re.search(r"mine +broken off +0 of 1", out)
+    assert re.search(r"rlvr/policy-0123456789 +broken off +0/12", out)
+    out = orchestrate("status", "mine")[1]
+    assert re.search(r"policy +0 +0 +learner.learning_rate=0.5 +rlvr/policy-0123456789 +broken off +4 +0.250", out)
+    assert "orchestrate sweep mine --resume" in out
+    assert orchestrate("logs", "mine")[1] == "policy: trial 0 begins\n"
+    assert orchestrate("logs", "policy-0123456789")[1].endswith("starting Ray\n")
+    for name in ("mine", "policy-0123456789"):
+        status, _, err = orchestrate("stop", name)
+        assert (status, "is not running (broken off)" in err) == (2, True)
+    taken = (sweep.path, run.path)
+    assert all(map(take, taken))
+    try:
+        assert "mine: running" in orchestrate("status", "mine")[1]
+        assert "step 0 of 12" in orchestrate("status", "policy-0123456789")[1]
+        for name in ("mine", "policy-0123456789"):
+            assert orchestrate("stop", name)[0] == 0
+        assert sweep.stop.exists()
+        assert run.stop.exists()
+    finally:
+        for path in taken:
+            give_back(path)
 
 
 def test_report_draws_the_run_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, body: Body = run) -> in
         display.announce(f"sweep folder: {folder.path}")
         first = sweep.nodes[0]
         cluster = Configured(sweep, first, next(iter(first.arms)), folder.storage)(0, {}).cluster
-        with handling(lambda number, frame: _ask_to_stop(folder)), connected(cluster):
+        with _logged(folder.log), handling(lambda number, frame: _ask_to_stop(folder)), connected(cluster):
             skipped = _run_stages(sweep, folder, journal, body)
     summary.conclude(sweep, folder, journal, skipped)
     folder.end()
@@ -56,6 +57,19 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, body: Body = run) -> in
         return STOPPED
     failed = [one for one in journal.all() if one.outcome not in LASTING]
     return FAILED if failed or skipped else 0
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """What is said in the block is kept in a file too."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
 
 
 def _ask_to_stop(folder: SweepFolder) -> None:

@@ -4,6 +4,7 @@ runs/sweeps/<name>/
     sweep.yaml         the definition
     trials.jsonl       what was tried, evaluated and ended, a line each (`sweep.journal`)
     state.json         the stages that are done, and the runs that later stages may name
+    log.txt            what it said on the terminal, of all its starts
     summary.json       the numbers at the end;  plots/  its pictures
     slots/             a folder for each run at once, locked by the process that has it
     tune/              Ray Tune's own files; nothing is read from them
@@ -117,6 +118,10 @@ class SweepFolder:
     @property
     def state(self) -> Path:
         return self.path / "state.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
 
     @property
     def summary(self) -> Path:

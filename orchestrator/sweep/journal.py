@@ -57,6 +57,13 @@ class Tried:
         return self.scores[-1][0] if self.scores else -1
 
 
+def in_words(point: Mapping[str, Any]) -> str:
+    """A point as one would set it: "learner.learning_rate=0.0003 algorithm.beta=5"."""
+    return " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items()
+    )
+
+
 class Journal:
     """Writer and reader of trials.jsonl; one process writes."""
 

@@ -20,7 +20,7 @@ from orchestrator.sweep import pictures
 from orchestrator.sweep.course import winner_of
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import stages
-from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried
+from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried, in_words
 from orchestrator.sweep.spec import Stage, Sweep
 from orchestrator.sweep.statistics import mean_interval
 from orchestrator.sweep.trial import evaluations
@@ -39,7 +39,10 @@ def conclude(sweep: Sweep, folder: SweepFolder, journal: Journal, skipped: Mappi
         console.print(table, highlight=False)
     for arm in summary["arms"]:
         if "winner" in arm:
-            console.print(Text(f"{arm['stage']}: the best is {_point(arm['winner'])}"), soft_wrap=True)
+            console.print(
+                Text(f"{arm['stage']}: the best is {arm['winner']['run']}, {in_words(arm['winner']['point'])}"),
+                soft_wrap=True,
+            )
     for failed in summary["failed"]:
         console.print(
             Text(f"{failed['stage']}, trial {failed['trial']} ({failed['run']}): {failed['reason']}", "red"),
@@ -162,9 +165,8 @@ def _tables(summary: Mapping[str, Any]) -> list[Table]:
         "device",
         "busy",
         "0.01 costs",
-        "winner",
     ):
-        table.add_column(name, justify="left" if name in ("stage", "arm", "winner") else "right", overflow="fold")
+        table.add_column(name, justify="left" if name in ("stage", "arm") else "right", overflow="fold")
     for arm in summary["arms"]:
         score, device = arm.get("score"), "gpu_seconds" if arm["gpu_seconds"] else "cpu_seconds"
         early = f", {arm['stopped_early']} early" if arm["stopped_early"] else ""
@@ -201,10 +203,3 @@ def _tables(summary: Mapping[str, Any]) -> list[Table]:
 
 def _interval(values: Mapping[str, float]) -> str:
     return "" if math.isnan(values["low"]) else f"{values['low']:.3f} to {values['high']:.3f}"
-
-
-def _point(winner: Mapping[str, Any]) -> str:
-    told = " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in winner["point"].items()
-    )
-    return f"{winner['run']}, {told}"

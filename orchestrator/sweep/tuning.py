@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.records.display import duration
 from orchestrator.sweep.course import Course
-from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, SPENT, STOPPED, Tried
+from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, SPENT, STOPPED, Tried, in_words
 from orchestrator.sweep.spec import Tuning
 from orchestrator.sweep.trial import Body, Origin, Trial, Work
 
@@ -125,7 +125,7 @@ class Watcher(tune.Callback):
             self._numbers[trial.trial_id] = int(trial.config["work"].token)
             self._begun[trial.trial_id] = time.monotonic()
             tried = self._tried(trial)
-            self._say(tried, f"begins{_settings(tried.point)}", trials)
+            self._say(tried, f"begins {in_words(tried.point)}".rstrip(), trials)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -140,7 +140,7 @@ class Watcher(tune.Callback):
                 tried.stage, tried.number, tried.arm, tried.seed, work.point, result["run"], (origin.run, origin.step)
             )
             self._course.journal.begin(moved)
-            self._say(tried, f"goes on from {origin.run}@{origin.step}{_settings(work.point)}", trials)
+            self._say(tried, f"goes on from {origin.run}@{origin.step} {in_words(work.point)}", trials)
         self._course.journal.row(tried, int(result[TIME]), result[metric], _spent(result))
         self._say(tried, f"step {result[TIME]}: {metric} {result[metric]:.4g}", trials)
 
@@ -236,13 +236,6 @@ def tuner_of(course: Course, body: Body) -> tune.Tuner | None:
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-
-
-def _settings(point: Mapping[str, Any]) -> str:
-    told = " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items()
-    )
-    return f": {told}" if told else ""
 
 
 def _spent(result: Mapping[str, Any]) -> dict[str, float]:
