@@ -63,7 +63,7 @@ def rows_of(folder: SweepFolder, found: SweepStanding) -> list[tuple[str, ...]]:
         run = RunFolder(folder.storage / one.run)
         alive = standing(run) if not one.outcome and run.config.is_file() else None
         state = one.outcome or (f"running: {alive.since}" if alive and alive.status == "running" else "broken off")
-        step = alive.step if alive else one.step
+        step = max(one.step, alive.step if alive else 0)
         score = f"{one.score:.3f}" if one.scores else ""
         rows.append(
             (
@@ -74,7 +74,7 @@ def rows_of(folder: SweepFolder, found: SweepStanding) -> list[tuple[str, ...]]:
                 in_words(one.point),
                 one.run,
                 state,
-                str(max(step, 0)),
+                str(step),
                 score,
             )
         )
