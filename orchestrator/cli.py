@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
+import typer.main
 
+from orchestrator.config.job import check_secrets, lasting
 from orchestrator.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ Target = Annotated[
     str, typer.Argument(metavar="TARGET", help="A workload (rlvr), a YAML of one's own, or a workload's .py file.")
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, such as steps=100.")]
-Storage = Annotated[Path, typer.Option(help="Folder of all runs (the setting `storage`).")]
+Storage = Annotated[Path, typer.Option(help="Folder of all runs (the setting `storage`).", callback=lasting)]
 
 
 def expected_errors(verb: Callable[P, T]) -> Callable[P, T]:
@@ -64,6 +66,7 @@ def expected_errors(verb: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(verb)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            check_secrets()
             return verb(*args, **kwargs)
         except RunError as error:
             typer.echo(f"orchestrate: {error}", err=True)
@@ -118,12 +121,12 @@ def train(
             raise ConfigError(
                 "--replay RUN@STEP stands alone: the run's own settings are used, and nothing is started."
             )
-        _replay(replay, everything, storage or Path("runs"))
+        _replay(replay, everything, storage or lasting(Path("runs")))
         return
     if resume or start_from:
         if dry_run:
             raise ConfigError("--dry-run goes with a TARGET, not with --resume or --from.")
-        _go_on(resume, start_from, [target, *(overrides or [])] if target else [], storage or Path("runs"))
+        _go_on(resume, start_from, [target, *(overrides or [])] if target else [], storage or lasting(Path("runs")))
     if target is None:
         raise ConfigError("name what to train: orchestrate train rlvr, a YAML of your own, or --resume RUN.")
     _begin(target, [*([f"storage={storage}"] if storage else []), *(overrides or [])], dry_run)
@@ -384,6 +387,50 @@ def doctor(
     checks = list(examine(storage, quick))
     print_table(("check", "state", "found", "what to do"), [(c.name, c.state, c.found, c.remedy) for c in checks])
     raise typer.Exit(int(any(check.state == FAILED for check in checks)))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+@expected_errors
+def submit(
+    words: Annotated[list[str], typer.Argument(metavar="-- VERB …", help="A verb with all that belongs to it.")],
+    address: Annotated[str, typer.Option(metavar="URL", help="The cluster's dashboard, as http://HOST:8265.")],
+    detach: Annotated[bool, typer.Option("--detach", help="Do not follow the job; say how to.")] = False,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Environment variable that the job needs and the cluster's nodes hold."),
+    ] = None,
+    storage: Annotated[
+        Path | None, typer.Option(help="Folder of all runs on the cluster, which every node shares.")
+    ] = None,
+) -> None:
+    """Submit a verb to a Ray cluster as a job, follow it, and end with its exit status.
+
+    \b
+    Examples:
+      orchestrate submit --address http://HEAD:8265 --storage /shared/runs -- train rlvr steps=100
+      orchestrate submit --address http://HEAD:8265 --storage /shared/runs --secret WANDB_API_KEY --detach -- train my.yaml
+    """
+    from orchestrator.cluster.upload import pack
+
+    upload = pack(*_parsed(words), storage)
+    from orchestrator.cluster.submit import submit as send
+
+    raise typer.Exit(send(address.rstrip("/"), upload, secret or [], detach))
+
+
+def _parsed(words: Sequence[str]) -> tuple[list[str], list[str], dict[str, Any]]:
+    """(verb, the words after it, what they mean), read as the cluster will read them; ends the program where they are wrong."""
+    command: Any = typer.main.get_command(app)
+    verb: list[str] = []
+    while inside := getattr(command, "commands", None):
+        word = words[len(verb)] if len(verb) < len(words) else "nothing"
+        if word not in inside or word == "submit":
+            raise ConfigError(
+                f"after -- comes a verb ({', '.join(name for name in inside if name != 'submit')}), not {word}."
+            )
+        command, verb = inside[word], [*verb, word]
+    rest = list(words[len(verb) :])
+    return verb, rest, command.make_context(" ".join(verb), list(rest)).params
 
 
 def main() -> None:

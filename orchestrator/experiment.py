@@ -24,6 +24,7 @@ from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import make_plan
 from orchestrator.cluster.preflight import check_engines, check_fit, check_memory, gpu_memory_gb, nodes_of_cluster
 from orchestrator.cluster.session import connected
+from orchestrator.cluster.upload import keep
 from orchestrator.config.compose import compose, to_values
 from orchestrator.config.functions import files_of
 from orchestrator.config.own_code import own_code
@@ -56,6 +57,7 @@ def run(
     checkpoint: where to go on from. folder: the run that is resumed; without it a new run begins (from the checkpoint: a fork).
     servers: by role, where they are there already and stay for other runs with the same models (`start_fleets`).
     """
+    config = keep(config)
     source = find_workload(config.workload)
     workload = source.workload(config)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"

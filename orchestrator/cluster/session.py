@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from orchestrator.config.job import variables
 from orchestrator.config.schema import ClusterConfig
 from orchestrator.errors import RunError
 
@@ -41,7 +41,7 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     # Ray refuses a variable that the job sets too.
-    ours = {key: value for key, value in (ENVIRONMENT | WORKER_ENVIRONMENT).items() if key not in job_variables()}
+    ours = {key: value for key, value in (ENVIRONMENT | WORKER_ENVIRONMENT).items() if key not in variables()}
     runtime = {"env_vars": ours}
     try:
         if address:
@@ -62,9 +62,3 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def job_variables() -> set[str]:
-    """Environment variables that `ray job submit` was given for this process; none outside a job."""
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    return set((job.get("runtime_env") or {}).get("env_vars") or {})

@@ -15,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestrator.config.checks import check, out_of_bounds
+from orchestrator.config.checks import check, missing, out_of_bounds
 from orchestrator.config.functions import settle
 from orchestrator.config.keys import Key, keys_of, suggestion, values_of
 from orchestrator.config.own_code import own_code, shown_path
@@ -69,8 +69,11 @@ def compose(target: str, overrides: Sequence[str] = ()) -> RunConfig:
     return trace(target, overrides).config
 
 
-def trace(target: str, overrides: Sequence[str] = ()) -> Composed:
-    """As `compose`, with the origin of every value and the workload that was found."""
+def trace(target: str, overrides: Sequence[str] = (), elsewhere: bool = False) -> Composed:
+    """As `compose`, with the origin of every value and the workload that was found.
+
+    elsewhere: the run is for another machine, so data, models and runs that it names need not be on this one.
+    """
     own, reference, origin = _read_target(target)
     source = find_workload(reference)
     keys = keys_of(source.config)
@@ -86,7 +89,7 @@ def trace(target: str, overrides: Sequence[str] = ()) -> Composed:
     tree.workload, origins["workload"] = source.reference, origin
     config = _instance(tree)
     problems += out_of_bounds(config, origins)
-    _raise(problems or check(config))
+    _raise(problems or check(config) + ([] if elsewhere else missing(config)))
     settle(config)
     _raise(_workloads_own_check(source, config))
     return Composed(config, origins, source)
