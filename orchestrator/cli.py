@@ -87,7 +87,8 @@ def train(
         bool, typer.Option("--dry-run", help="Show what differs from the defaults and what goes where; start nothing.")
     ] = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Continue a run from its newest checkpoint (no TARGET).")
+        str | None,
+        typer.Option(metavar="RUN", help="Continue a run (or a mirror's URL) from its newest checkpoint (no TARGET)."),
     ] = None,
     start_from: Annotated[
         str | None,
@@ -155,7 +156,10 @@ def _go_on(resume: str | None, start_from: str | None, overrides: list[str], sto
     if resume and start_from:
         raise ConfigError("--resume continues a run, --from begins another one: give one of the two.")
     if resume:
-        raise typer.Exit(experiment.resume(find_run(resume, storage), overrides))
+        from orchestrator.records.mirror import fetch
+
+        folder = fetch(resume, storage) if "://" in resume else find_run(resume, storage)
+        raise typer.Exit(experiment.resume(folder, overrides))
     name, step = _run_and_step(str(start_from))
     raise typer.Exit(experiment.fork(find_run(name, storage), step, overrides))
 

@@ -38,6 +38,7 @@ from orchestrator.learning.starting import StartingModel, check_tasks, starting_
 from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder, check_storage, step_name, step_of, write_json
+from orchestrator.records.mirror import Mirror, check_mirror
 from orchestrator.records.report import render, summarise
 from orchestrator.records.tracking import Tracker
 from orchestrator.values import POLICY
@@ -58,6 +59,7 @@ def run(
     servers: by role, where they are there already and stay for other runs with the same models (`start_fleets`).
     """
     config = keep(config)
+    check_mirror(config.mirror)
     source = find_workload(config.workload)
     workload = source.workload(config)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"
@@ -77,6 +79,7 @@ def run(
                 config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
             )
             folder.begin()
+            mirror = Mirror(config.mirror, folder)
             display.announce(f"run folder: {folder.path}")
             for model in models:
                 display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
@@ -95,7 +98,9 @@ def run(
                 for handle in itertools.chain.from_iterable(ours.values()):
                     ray.kill(handle)
                 record(folder, status, reason)
+                mirror.finish()
     show(folder)
+    mirror.finish()
     if status == "stopped" and folder.newest_checkpoint():
         log.warning("stopped; go on with: orchestrate train --resume %s", folder.path)
     elif status == "stopped":

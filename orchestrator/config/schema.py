@@ -351,6 +351,11 @@ class RunConfig:
     seed: int = setting(0, "Seed of the policy's warm-up and of sampling.", low=0)
     steps: int = setting(60, "RL steps.", low=1)
     storage: str = setting("runs", "Folder of all runs and of the cache.")
+    mirror: str | None = setting(
+        None,
+        "Where the run's folder is copied at every checkpoint and at the end: a URL that fsspec knows, such as s3://BUCKET/runs or "
+        "gs://BUCKET/runs (`train --resume URL/WORKLOAD/NAME` fetches it back).",
+    )
     data: DataConfig = group(DataConfig, "Where tasks come from.")
     model: ModelConfig = group(ModelConfig, "The policy.")
     warmup: SftConfig = group(SftConfig, "SFT of the policy before RL.")
