@@ -347,15 +347,20 @@ def config_show(target: Target, overrides: Overrides = None) -> None:
 @expected_errors
 def list_runs(storage: Storage = Path("runs")) -> None:
     """List the runs: status, steps and the last evaluation."""
-    from orchestrator.records.report import standing
+    from orchestrator.records.folder import RunFolder
     from orchestrator.records.shown import print_table
+    from orchestrator.records.standing import standing
 
     folders = [path.parent for path in sorted(storage.glob("*/*/config.yaml"))]
     if not folders:
         typer.echo(f"No runs in {storage}/. `orchestrate train rlvr` makes one.")
         return
-    rows = [(folder.name, folder.parent.name, *standing(folder)) for folder in folders]
-    print_table(("run", "workload", "status", "steps", "last evaluation"), rows)
+    rows = [standing(RunFolder(folder)) for folder in folders]
+    cells = [
+        (row.run, row.status, f"{row.step}/{row.steps}", row.score, row.since if row.status == "running" else "")
+        for row in rows
+    ]
+    print_table(("run", "status", "step", "last evaluation", "now"), cells)
 
 
 @app.command()

@@ -53,7 +53,8 @@ KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 
 
 class Director:
-    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. judge_key: for a judge's URL."""
+    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. judge_key: for a judge's URL.
+    began: when the run took its resources, in seconds since the epoch; by default now."""
 
     def __init__(
         self,
@@ -62,10 +63,11 @@ class Director:
         folder: Path,
         servers: Mapping[str, Sequence[Any]],
         judge_key: str | None = None,
+        began: float | None = None,
     ) -> None:
         self.config, self.workload, self.folder = config, workload, RunFolder(folder)
         self.events = Events(self.folder.events)
-        self.ledger = Ledger(self.folder.ledger_log, gpus=make_plan(config).gpus, on_phase=self.events.phase)
+        self.ledger = Ledger(self.folder.ledger_log, make_plan(config), began, on_phase=self.events.phase)
         self._log = MetricsLog(self.folder.metrics_log)
         self.fleets: dict[str, Answerer] = {role: self._fleet(role, handles) for role, handles in servers.items()}
         role = config.roles().get(JUDGE)
@@ -318,7 +320,7 @@ class Director:
         """Write the step's row: what was played, learned, evaluated, and how long each took."""
         row = self._row | dict(learned) | self.ledger.row(step)
         if "tokens/generated" in row:
-            apart = row.get("time/eval_s", 0.0) + row.get("time/checkpoint_s", 0.0)
+            apart = sum(row.get(f"time/{phase}_s", 0.0) for phase in ("start", "teach", "eval", "checkpoint"))
             row["throughput/tokens_per_s"] = row["tokens/generated"] / (row["time/step_s"] - apart)
         counted = {role: fleet.take_statistics() for role, fleet in self.fleets.items()}
         judged = counted.get(JUDGE, {})
@@ -328,14 +330,16 @@ class Director:
             row |= {f"servers/{role}_{name}": told[name] for role, told in counted.items() if name in told}
         row["faults/lost"] = sum(statistics.get("restarts", 0) for statistics in counted.values())
         self._log.append(step, row)
+        self.events.step(step)
         self._row = {}
 
     def rewind(self, step: int) -> None:
         """Drop the records of steps after `step`: they are played again. So is step 0, the evaluation before the first."""
         kept = step if step else -1
-        self._log.drop_after(kept)
+        dropped = self._log.drop_after(kept)
         episode_files.drop_after(self.folder, kept)
-        self.events.announce(f"continuing after step {step}")
+        if step or dropped:
+            self.events.announce(f"continuing after step {step}")
 
     def stop_asked(self) -> bool:
         """Whether someone asked the run to end."""

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,15 @@ from rich.console import Console
 
 from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import make_plan
-from orchestrator.cluster.preflight import check_engines, check_fit, check_memory, gpu_memory_gb, nodes_of_cluster
-from orchestrator.cluster.session import connected
+from orchestrator.cluster.preflight import (
+    check_engines,
+    check_fit,
+    check_memory,
+    gpu_memory_gb,
+    nodes_there,
+    wait_for_room,
+)
+from orchestrator.cluster.session import connected, joins
 from orchestrator.cluster.upload import keep
 from orchestrator.config.compose import compose, to_values
 from orchestrator.config.functions import files_of
@@ -39,7 +46,6 @@ from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder, check_storage, step_name, step_of, write_json
 from orchestrator.records.mirror import Mirror, check_mirror
-from orchestrator.records.report import render, summarise
 from orchestrator.records.tracking import Tracker
 from orchestrator.values import POLICY
 
@@ -63,42 +69,49 @@ def run(
     source = find_workload(config.workload)
     workload = source.workload(config)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"
-    with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display:
+    plan = make_plan(config)
+    with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display, ExitStack() as stack:
+        if joins(config.cluster):
+            display.announce("connecting to Ray")
+            stack.enter_context(connected(config.cluster))
+        check_fit(plan, nodes_there(config.cluster))
+        check_engines(plan)
+        check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
         display.announce("reading data and models")
         models = starting_models(config, workload, Path(config.storage))
-        check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
         if any(role.elsewhere for role in config.roles().values()):
             # The ranks, who ask it later, would find out in a minute or two.
             RemoteFleet.of(config.judge, os.environ.get(config.judge.api_key_env))
         display.announce("starting Ray")
-        with connected(config.cluster) as ray:
-            plan = make_plan(config)
-            check_engines(plan)
-            check_fit(plan, nodes_of_cluster())
-            folder = folder or RunFolder.create(
-                config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
+        ray = stack.enter_context(connected(config.cluster))
+        wait_for_room(plan.without(servers or ()), config.cluster.placement_deadline_s, display.announce)
+        folder = folder or RunFolder.create(
+            config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
+        )
+        folder.begin()
+        mirror = Mirror(config.mirror, folder)
+        write_json(folder.models, {model.role: model.reference(Path(config.storage)) for model in models})
+        display.announce(f"run folder: {folder.path}")
+        for model in models:
+            display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
+        status, reason, ours = "failed", None, {}
+        try:
+            began = time.time()
+            ours = {} if servers else start_fleets(config, models)
+            payload = payload_of(config, folder, models, servers or ours, checkpoint, began)
+            display.announce(
+                f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
             )
-            folder.begin()
-            mirror = Mirror(config.mirror, folder)
-            display.announce(f"run folder: {folder.path}")
-            for model in models:
-                display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
-            status, reason, ours = "failed", None, {}
-            try:
-                ours = {} if servers else start_fleets(config, models)
-                payload = payload_of(config, folder, models, servers or ours, checkpoint)
-                display.announce(
-                    f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
-                )
-                status = follow(config, folder, payload, display)
-            except RunError as error:
-                reason = str(error)
-                raise
-            finally:
-                for handle in itertools.chain.from_iterable(ours.values()):
-                    ray.kill(handle)
-                record(folder, status, reason)
-                mirror.finish()
+            status = follow_through(config, folder, payload, display)
+        except RunError as error:
+            reason = str(error)
+            raise
+        finally:
+            for handle in itertools.chain.from_iterable(ours.values()):
+                ray.kill(handle)
+            record(folder, status, reason)
+            mirror.finish()
+            folder.end()
     show(folder)
     mirror.finish()
     if status == "stopped" and folder.newest_checkpoint():
@@ -197,8 +210,12 @@ def payload_of(
     models: Sequence[StartingModel],
     servers: Mapping[str, Sequence[Any]],
     checkpoint: Path | None,
+    began: float,
 ) -> dict[str, Any]:
-    """What the learner's ranks are given: plain data and actor handles. The judge's key travels here and nowhere else."""
+    """What the learner's ranks are given: plain data and actor handles. The judge's key travels here and nowhere else.
+
+    began: when the run took its resources, in seconds since the epoch.
+    """
     return {
         "config": to_values(config),
         "folder": str(folder.path.resolve()),
@@ -206,45 +223,71 @@ def payload_of(
         "servers": dict(servers),
         "judge_key": os.environ.get(config.judge.api_key_env),
         "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
+        "began": began,
     }
 
 
-def follow(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], display: Display) -> str:
+def follow_through(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], display: Display) -> str:
+    """`follow`, going on from the newest checkpoint when a rank was lost with its process or node (learner.max_restarts)."""
+    news = News(config, folder, display)
+    try:
+        for restarts in range(config.learner.max_restarts + 1):
+            try:
+                return follow(config, folder, payload, news)
+            except RankLostError as lost:
+                if restarts == config.learner.max_restarts:
+                    raise
+                checkpoint = folder.newest_checkpoint()
+                since = f"from step {step_of(checkpoint)}" if checkpoint else "from where it began"
+                display.announce(f"{lost} Going on {since}, restart {restarts + 1} of {config.learner.max_restarts}.")
+                payload = {**payload, "checkpoint": str(checkpoint.resolve()) if checkpoint else payload["checkpoint"]}
+                learner = make_plan(config).without(config.roles())
+                wait_for_room(learner, config.cluster.placement_deadline_s, display.announce)
+    finally:
+        news.close()
+    raise AssertionError("the last attempt returns or raises")
+
+
+class News:
+    """Shows what the learner writes into the run folder and mirrors it to W&B, each line once."""
+
+    def __init__(self, config: RunConfig, folder: RunFolder, display: Display) -> None:
+        self.display, self.last_step = display, -1
+        self._rows, self._events = metrics.Follower(folder.metrics_log), metrics.Follower(folder.events)
+        self._tracker = Tracker(config, folder)
+
+    def show(self) -> None:
+        for event in self._events.new():
+            self.display.show(event)
+        for row in self._rows.new():
+            self.last_step = int(row["step"])
+            self.display.step(row)
+            self._tracker.log(self.last_step, row)
+
+    def close(self) -> None:
+        self._tracker.finish()
+
+
+def follow(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], news: News) -> str:
     """Start the learner, show and mirror what it writes until it ends. Returns "finished" or "stopped".
 
     The first Ctrl-C or SIGTERM lets the step end and a checkpoint be written, the second ends everything at once.
     """
     outcome = Outcome(config, payload)
-    rows, events = metrics.Follower(folder.metrics_log), metrics.Follower(folder.events)
-    tracker = Tracker(config, folder)
-    last_step = -1
 
     def ask_to_stop(number: int, frame: Any) -> None:
         if folder.stop.exists():
             raise KeyboardInterrupt
         folder.stop.touch()
-        display.announce("stopping after this step, with a checkpoint; once more ends everything at once")
-
-    def show_news() -> int:
-        for event in events.new():
-            display.show(event)
-        last = last_step
-        for row in rows.new():
-            last = int(row["step"])
-            display.step(row)
-            tracker.log(last, row)
-        return last
+        news.display.announce("stopping after this step, with a checkpoint; once more ends everything at once")
 
     with handling(ask_to_stop):
         outcome.start()
-        try:
-            while outcome.running(POLL_S):
-                last_step = show_news()
-            last_step = show_news()
-        finally:
-            tracker.finish()
+        while outcome.running(POLL_S):
+            news.show()
+        news.show()
     outcome.raise_failure()
-    return "finished" if last_step >= config.steps else "stopped"
+    return "finished" if news.last_step >= config.steps else "stopped"
 
 
 @contextmanager
@@ -259,6 +302,15 @@ def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+class RankLostError(RunError):
+    """Processes of the learner died, by themselves or with their node; what they said is not to blame."""
+
+    def __init__(self, ranks: Sequence[int]) -> None:
+        super().__init__(
+            f"learner rank {', '.join(map(str, ranks))} died (its process was killed, or its node is gone)."
+        )
 
 
 class Outcome:
@@ -278,9 +330,10 @@ class Outcome:
         return self._thread.is_alive()
 
     def raise_failure(self) -> None:
-        """Raise what ended the learner, as a RunError with the failing rank's own words."""
+        """Raise what ended the learner: RankLostError where a rank's process died, else a RunError with the rank's own words."""
         if self._failure is not None:
-            raise RunError(explain_failure(self._failure)) from self._failure
+            lost = lost_ranks(self._failure)
+            raise (RankLostError(lost) if lost else RunError(explain_failure(self._failure))) from self._failure
 
     def _fit(self) -> None:
         try:
@@ -320,6 +373,18 @@ def trainer_of(config: RunConfig, train: Any, payload: Mapping[str, Any]) -> Any
     )
 
 
+def lost_ranks(error: BaseException) -> list[int]:
+    """The ranks whose processes died. The others fail with them, in their collectives, and are no reason of their own."""
+    from ray.exceptions import RayActorError
+
+    failures = getattr(error, "worker_failures", None) or {}
+    if any(isinstance(failure, RunError) for failure in failures.values()):
+        return []
+    # Ray Train wraps what its health check met.
+    causes = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
+    return sorted(rank for rank, cause in causes.items() if isinstance(cause, RayActorError))
+
+
 def explain_failure(error: BaseException) -> str:
     """The failing rank's message. A RunError there is the whole story; anything else comes with its traceback."""
     text = str(error)
@@ -333,6 +398,8 @@ def explain_failure(error: BaseException) -> str:
 
 def record(folder: RunFolder, status: str, reason: str | None) -> None:
     """Compact the logs and write the summary; of a run that failed after its first row the page and the pictures too."""
+    from orchestrator.records.report import summarise  # with its libraries seconds, which a run need not begin with
+
     metrics.compact(folder.metrics_log, folder.metrics_parquet)
     ledger.compact(folder.ledger_log, folder.ledger)
     write_json(folder.summary, summarise(folder, status, reason))
@@ -347,6 +414,8 @@ def show(folder: RunFolder, console: Console | None = None) -> bool:
 
     Returns whether all went well.
     """
+    from orchestrator.records.report import render
+
     try:
         render(folder, console)
     # All of the run is on disk. Libraries that draw raise what they like at names and numbers that are the user's own, and none

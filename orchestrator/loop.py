@@ -58,7 +58,11 @@ def train(payload: Mapping[str, Any]) -> None:
     models = [StartingModel(**values) for values in payload["models"]]
     workload = find_workload(config.workload).workload(config)
     leads = dist.get_rank() == 0
-    director = Director(config, workload, folder, payload["servers"], payload["judge_key"]) if leads else None
+    director = (
+        Director(config, workload, folder, payload["servers"], payload["judge_key"], payload["began"])
+        if leads
+        else None
+    )
     with director or nullcontext():
         run(Rank(config, workload, director), models, payload["checkpoint"])
 
@@ -77,7 +81,7 @@ def run(rank: Rank, models: Sequence[StartingModel], checkpoint: str | None) -> 
         return
     by_role = {model.role: taught.get(model.role, model) for model in models}
     learner = rank.learner(by_role["policy"])
-    step = rank.restore(learner, Path(checkpoint)) if checkpoint else 0
+    step = rank.restore(learner, Path(checkpoint)) if checkpoint else rank.begin()
     rank.prepare_fleets(learner, by_role, frozenset(taught), step)
     rank.train(learner, Path(by_role["policy"].folder), step)
 
@@ -269,6 +273,12 @@ class Rank:
         if self.director:
             version = self.director.served[POLICY].version
             self.director.close_step(step, dict(learned) | {"sync/weight_version": version})
+
+    def begin(self) -> int:
+        """Start before step 0; what an attempt that was lost before its first checkpoint recorded is dropped."""
+        if self.director:
+            self.director.rewind(0)
+        return 0
 
     def restore(self, learner: PolicyLearner, checkpoint: Path) -> int:
         """Put the learner into the state of a checkpoint and the records back to its step. Returns the steps done."""

@@ -16,6 +16,7 @@ from orchestrator.learning.lessons import KINDS
 from orchestrator.learning.model import build, load, local_folder, save_folder
 from orchestrator.learning.starting import (
     HELD_OUT,
+    WEIGHTS,
     StartingModel,
     held_out_of,
     kind_of,
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 def teach_role(rank: Rank, model: StartingModel) -> StartingModel:
     """One role's lesson; the taught model's folder is written whole and found again by the next run."""
+    assert model.taught is not None
+    taught = replace(model, folder=model.taught, has_weights=True, to_teach=False)
+    if rank.from_rank_0(lambda director: (Path(taught.folder) / WEIGHTS).is_file()):
+        return taught  # by an attempt that was lost later
     role, lesson = rank.roles[model.role], rank.lessons[model.role]
     shape, training = role.model, replace(role.training, seed=role.training.seed + role.seed)
     kind, tokenizer, learner = KINDS[kind_of(lesson)], load_tokenizer(model.folder), rank.config.learner
@@ -64,8 +69,7 @@ def teach_role(rank: Rank, model: StartingModel) -> StartingModel:
                 rank.director.events.announce(f"the {model.role} on held-out data: {in_words(report)}")
         _save(rank, model, engine, settings, report)
         engine.close()
-    assert model.taught is not None
-    return replace(model, folder=model.taught, has_weights=True, to_teach=False)
+    return taught
 
 
 def _save(

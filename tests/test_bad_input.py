@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator import experiment
+from orchestrator.cluster import preflight
 from orchestrator.cluster.preflight import Node
 from orchestrator.config.compose import compose
 from orchestrator.config.schema import ClusterConfig, ModelConfig
@@ -36,6 +37,9 @@ def no_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         yield
 
     monkeypatch.setattr(experiment, "connected", connected)
+    # Other tests share a Ray in this process.
+    for module in (experiment, preflight):
+        monkeypatch.setattr(module, "joins", lambda cluster: False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -186,18 +190,23 @@ def test_the_one_long_prompt_among_many_is_found_quickly() -> None:
 
 
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray must be asked what is there; nothing of the run is made before its answer."""
+    """Told before anything is read or started; of a cluster that is there already, by its own word."""
 
     @contextmanager
     def connected(cluster: ClusterConfig) -> Iterator[None]:
         yield None
 
-    monkeypatch.setattr(experiment, "connected", connected)
-    monkeypatch.setattr(experiment, "nodes_of_cluster", lambda: [Node("one", 8, 1)])
-    monkeypatch.setattr(experiment, "check_engines", lambda plan: None)
-    told = start("learner.gpus_per_rank=1", "rollout.fleet.gpus_per_server=1")
+    wanted = "learner.gpus_per_rank=1", "rollout.fleet.gpus_per_server=1"
     # two ranks and one server ask for a GPU each
-    assert "it asks for 3 GPUs and there are 1. Lower learner.ranks or rollout.fleet.gpus_per_server" in told
+    lacks = "it asks for 3 GPUs and there are 1. Lower learner.ranks or rollout.fleet.gpus_per_server"
+    monkeypatch.setattr(preflight, "local_node", lambda: Node("here", 8, 1))
+    assert lacks in start(*wanted)
+    monkeypatch.setattr(experiment, "connected", connected)
+    monkeypatch.setattr(preflight, "local_node", lambda: Node("here", 8, 8))
+    for module in (experiment, preflight):
+        monkeypatch.setattr(module, "joins", lambda cluster: True)
+    monkeypatch.setattr(preflight, "nodes_of_cluster", lambda: [Node("one", 8, 1)])
+    assert lacks in start(*wanted)
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "/abs", ".hidden", "a b"])

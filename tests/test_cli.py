@@ -194,13 +194,14 @@ def test_list(folder: Path) -> None:
     assert "No runs in runs/" in orchestrate("list")[1]
     for name in ("first", "second"):
         (folder / "runs/rlvr" / name).mkdir(parents=True)
-        (folder / "runs/rlvr" / name / "config.yaml").write_text("")
-    summary = {"status": "finished", "steps": 60, "last": {"step": 60, "oracle": 0.75, "oracle_low": 0.7, "judge": 0.8}}
-    (folder / "runs/rlvr/first/summary.json").write_text(json.dumps(summary))
+        (folder / "runs/rlvr" / name / "config.yaml").write_text("steps: 60")
+    row = {"step": 60, "eval/oracle": 0.75, "eval/oracle_low": 0.7, "eval/oracle_high": 0.8, "eval/judge": 0.8}
+    (folder / "runs/rlvr/first/metrics.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "runs/rlvr/first/summary.json").write_text(json.dumps({"status": "finished"}))
     (folder / "runs/rlvr/second/metrics.jsonl").write_text(json.dumps({"step": 7}) + "\n")
     out = orchestrate("list")[1]
-    assert re.search(r"first +rlvr +finished +60 +oracle 0.750  judge 0.800", out)
-    assert re.search(r"second +rlvr +unfinished +7", out)
+    assert re.search(r"rlvr/first +finished +60/60 +0.800 \(oracle 0.750 ± 0.050\)", out)
+    assert re.search(r"rlvr/second +broken off +7/60", out)
 
 
 def test_report_draws_the_run_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

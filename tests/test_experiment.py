@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from orchestrator import experiment
 from orchestrator.config.compose import compose, to_values
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.records import report
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder
 from orchestrator.records.metrics import MetricsLog
@@ -55,7 +58,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, folder: RunFolder, learner: Learner)
     monkeypatch.setattr(experiment, "POLL_S", 0.0)
     config = compose("rlvr", ["steps=5", "tracking.mode=disabled"])
     with Display("x", 5, terminal=False) as display:
-        return experiment.follow(config, folder, {}, display)
+        return experiment.follow(config, folder, {}, experiment.News(config, folder, display))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -107,7 +110,7 @@ def test_a_report_that_fails_is_a_warning_and_hides_nothing(
     def failing(*_: Any) -> None:
         raise ValueError("not JSON compliant")
 
-    monkeypatch.setattr(experiment, "render", failing)
+    monkeypatch.setattr(report, "render", failing)
     MetricsLog(folder.metrics_log).append(0, {"eval/judge": 0.4})
     experiment.record(folder, "failed", "the judge went away")
     (warning,) = [record.getMessage() for record in caplog.records]
@@ -179,3 +182,52 @@ def test_a_run_that_goes_on_is_not_taken_over(folder: RunFolder) -> None:
     folder.begin()
     assert not folder.stop.exists()
     assert not folder.summary.exists()
+
+
+class Failure(Exception):
+    """What Ray Train raises: an exception by rank."""
+
+    def __init__(self, failures: dict[int, BaseException]) -> None:
+        super().__init__("Training failed")
+        self.worker_failures = failures
+
+
+def test_a_rank_whose_process_died_is_told_from_one_that_failed() -> None:
+    died = ActorDiedError()
+    wrapped = WorkerHealthCheckFailedError("rank 1", failure=ActorDiedError())
+    collateral = RuntimeError("gloo: connection closed by peer")
+    assert experiment.lost_ranks(Failure({0: collateral, 1: wrapped, 2: died})) == [1, 2]
+    assert experiment.lost_ranks(Failure({0: collateral})) == []
+    # A rank's own words are the reason, whatever died with it.
+    assert experiment.lost_ranks(Failure({0: RunError("the judge failed its exam"), 1: died})) == []
+
+
+def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, folder: RunFolder
+) -> None:
+    attempts: list[Any] = []
+
+    def follow(config: Any, folder: RunFolder, payload: Any, news: Any) -> str:
+        attempts.append(payload["checkpoint"])
+        if len(attempts) == 2:
+            (folder.checkpoints / "step-000003").mkdir()
+            (folder.checkpoints / "LATEST").write_text("step-000003")
+        if len(attempts) < 3:
+            raise experiment.RankLostError([1])
+        return "finished"
+
+    waited: list[float] = []
+    monkeypatch.setattr(experiment, "follow", follow)
+    monkeypatch.setattr(experiment, "wait_for_room", lambda plan, deadline_s, tell: waited.append(plan.cpus))
+    config = compose("rlvr", ["learner.max_restarts=2", "tracking.mode=disabled"])
+    with Display("x", 5, terminal=False) as display:
+        assert experiment.follow_through(config, folder, {"checkpoint": None}, display) == "finished"
+    newest = str((folder.checkpoints / "step-000003").resolve())
+    assert attempts == [None, None, newest]
+    assert waited == [1.0, 1.0]  # two ranks of half a CPU; the fleets are there
+
+    attempts.clear()
+    config = compose("rlvr", ["learner.max_restarts=0", "tracking.mode=disabled"])
+    with Display("x", 5, terminal=False) as display, pytest.raises(RunError, match="rank 1 died"):
+        experiment.follow_through(config, folder, {"checkpoint": None}, display)
+    assert len(attempts) == 1

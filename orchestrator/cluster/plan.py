@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.values import JUDGE
+
+LEARNER = "learner"
+"""The bundle of the learner's ranks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,17 @@ class Plan:
     bundles: tuple[Bundle, ...]
     facts: tuple[str, ...] = ()
 
+    def without(self, roles: Iterable[str]) -> Plan:
+        """What is left to place where these roles, and pools that runs share, are there already."""
+        there = set(roles)
+        return Plan(tuple(item for item in self.bundles if item.role not in there and not item.shared), self.facts)
+
+    def at_work(self, roles: Iterable[str]) -> tuple[float, float]:
+        """(CPUs, GPUs) of this run that work while these roles do. Colocated servers work with what the learner holds."""
+        working = {LEARNER if item.colocated else item.role for item in self.bundles if item.role in set(roles)}
+        mine = [item for item in self.bundles if item.role in working and not item.shared]
+        return sum(item.count * item.cpus for item in mine), sum(item.count * item.gpus for item in mine)
+
     @property
     def cpus(self) -> float:
         """Logical CPUs in all."""
@@ -50,7 +65,7 @@ def make_plan(config: RunConfig) -> Plan:
     rank = f"DeepSpeed ZeRO-{learner.zero_stage} rank, {config.model.dtype}, {device}"
     bundles = [
         Bundle("driver", 1, 0, 0, "starts and watches the others"),
-        Bundle("learner", learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank),
+        Bundle(LEARNER, learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank),
     ]
     colocated = config.placement.name == "colocated"
     for name, role in config.roles().items():

@@ -6,16 +6,19 @@ import itertools
 import os
 import re
 import subprocess
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from orchestrator.cluster.memory import GB
 from orchestrator.cluster.needs import Needs
 from orchestrator.cluster.plan import Bundle, Plan, plan_rows
+from orchestrator.cluster.session import joins
 from orchestrator.config.schema import ClusterConfig
 from orchestrator.errors import ConfigError, PreflightError
 
@@ -31,6 +34,8 @@ KEYS = {
 }
 """The settings that decide what each role takes: the number of processes, the CPUs and the GPUs of each."""
 
+NOTICE_S, POLL_S = 30.0, 0.5
+"""How often a wait for room is told, and how often it is looked."""
 _PROCESSES_MAX = 4096
 _INVENTORY = re.compile(r"(?:(\d+)x)?(\d+)x(\d+(?:\.\d+)?)GB", re.IGNORECASE)
 
@@ -41,7 +46,7 @@ class Node:
 
     id: str
     cpus: float
-    gpus: int
+    gpus: float
     gpu_memory_gb: float | None = None
 
 
@@ -62,12 +67,37 @@ def check_fit(plan: Plan, nodes: Sequence[Node]) -> list[Placement]:
     """
     if sum(bundle.count for bundle in plan.bundles) > _PROCESSES_MAX:
         raise PreflightError(f"The run asks for more than {_PROCESSES_MAX} processes.\n{_table(plan, nodes)}")
+    placements = _placed(plan, nodes)
+    if placements is None:
+        raise PreflightError(f"The run can never be placed: {_lack(plan, nodes)}\n{_table(plan, nodes)}")
+    return placements
+
+
+def _placed(plan: Plan, nodes: Sequence[Node]) -> list[Placement] | None:
     largest_first = sorted(plan.bundles, key=lambda bundle: (-bundle.gpus, -bundle.cpus))
-    for order in itertools.permutations(largest_first):
-        placements = _pack(order, nodes)
-        if placements is not None:
-            return placements
-    raise PreflightError(f"The run can never be placed: {_lack(plan, nodes)}\n{_table(plan, nodes)}")
+    tried = (_pack(order, nodes) for order in itertools.permutations(largest_first))
+    return next((placements for placements in tried if placements is not None), None)
+
+
+def wait_for_room(plan: Plan, deadline_s: float, tell: Callable[[str], None]) -> None:
+    """Return once the plan fits into what is free on the cluster now: Ray would place it in part and wait for the rest.
+
+    tell: is given a line when the wait begins and every `NOTICE_S`. Raises PreflightError with a table after `deadline_s`.
+    """
+    began = told = time.monotonic()
+    while _placed(plan, free := free_nodes()) is None:
+        now = time.monotonic()
+        if now - began >= deadline_s:
+            raise PreflightError(
+                f"There was no room within {deadline_s:.0f} s (cluster.placement_deadline_s): {_lack(plan, free)}\n{_table(plan, free)}"
+            )
+        if told == began or now - told >= NOTICE_S:
+            told = now
+            tell(
+                f"waiting for room, at most {deadline_s - (now - began):.0f} s: asked {plan.cpus:g} CPUs and {plan.gpus:g} GPUs, free "
+                f"{sum(node.cpus for node in free):g} and {sum(node.gpus for node in free):g}"
+            )
+        time.sleep(POLL_S)
 
 
 def check_memory(needs: Needs) -> None:
@@ -84,7 +114,7 @@ def check_memory(needs: Needs) -> None:
 
 
 def _pack(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> list[Placement] | None:
-    cpus, gpus = [node.cpus for node in nodes], [float(node.gpus) for node in nodes]
+    cpus, gpus = [node.cpus for node in nodes], [node.gpus for node in nodes]
     placements = []
     for bundle in bundles:
         for index in range(bundle.count):
@@ -110,7 +140,7 @@ def _lack(plan: Plan, nodes: Sequence[Node]) -> str:
             return f"no node has the {need} that one {bundle.role} needs. Lower {' or '.join(KEYS[bundle.role][1:])}."
     if plan.gpus > gpus:
         takers = [bundle for bundle in plan.bundles if bundle.gpus]
-        return f"it asks for {plan.gpus:g} GPUs and there are {gpus}. {_remedy(takers, 2)}"
+        return f"it asks for {plan.gpus:g} GPUs and there are {gpus:g}. {_remedy(takers, 2)}"
     takers = [bundle for bundle in plan.bundles if bundle.cpus]
     if plan.cpus > cpus:
         return f"it asks for {plan.cpus:g} CPUs and there are {cpus:g}. {_remedy(takers, 1)}"
@@ -127,7 +157,7 @@ def _table(plan: Plan, nodes: Sequence[Node]) -> str:
     alike = Counter((node.cpus, node.gpus) for node in nodes)
     rows = [("asked by", "processes", "CPUs each", "GPUs each"), *(row[:4] for row in plan_rows(plan))]
     rows += [("there", "nodes", "CPUs each", "GPUs each")]
-    rows += [("", str(count), f"{cpus:g}", str(gpus)) for (cpus, gpus), count in alike.items()]
+    rows += [("", str(count), f"{cpus:g}", f"{gpus:g}") for (cpus, gpus), count in alike.items()]
     return "\n".join(f"  {name:<10}{count:>10}{cpus:>11}{gpus:>11}" for name, count, cpus, gpus in rows)
 
 
@@ -189,14 +219,29 @@ def _installed(package: str) -> bool:
 
 def nodes_of_cluster() -> list[Node]:
     """The living nodes of the Ray cluster that this process is connected to, with their totals."""
+    return _nodes(lambda node: node["Resources"])
+
+
+def nodes_there(cluster: ClusterConfig) -> list[Node]:
+    """The nodes that a run will find: of the Ray that it joins, which this process is connected to, or this machine."""
+    return nodes_of_cluster() if joins(cluster) else [local_node()]
+
+
+def free_nodes() -> list[Node]:
+    """The living nodes with what is free on each now."""
+    from ray._private.state import available_resources_per_node  # Ray's public calls tell the cluster's sum alone
+
+    free = available_resources_per_node()
+    return _nodes(lambda node: free.get(node["NodeID"], {}))
+
+
+def _nodes(resources: Callable[[Mapping[str, Any]], Mapping[str, float]]) -> list[Node]:
     import ray
 
-    return [
-        Node(
-            f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})",
-            node["Resources"].get("CPU", 0.0),
-            int(node["Resources"].get("GPU", 0)),
-        )
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
+    found = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            has = resources(node)
+            name = f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
+            found.append(Node(name, has.get("CPU", 0.0), has.get("GPU", 0.0)))
+    return found

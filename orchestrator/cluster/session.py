@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,14 @@ WORKER_ENVIRONMENT = {
 OBJECT_STORE_BYTES = 512 * 2**20
 
 
+def joins(cluster: ClusterConfig) -> bool:
+    """Whether there is a Ray to join already; otherwise `connected` starts one on this machine."""
+    if cluster.address or os.environ.get("RAY_ADDRESS"):
+        return True
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
 @contextmanager
 def connected(cluster: ClusterConfig) -> Iterator[Any]:
     """The `ray` module, connected. A Ray that was started here ends with the block; one that was there already stays."""
@@ -42,7 +51,7 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     # Ray refuses a variable that the job sets too.
     ours = {key: value for key, value in (ENVIRONMENT | WORKER_ENVIRONMENT).items() if key not in variables()}
-    runtime = {"env_vars": ours}
+    runtime = {"env_vars": ours, "worker_process_setup_hook": f"{__name__}.{bind_to_node.__name__}"}
     try:
         if address:
             ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level="ERROR")
@@ -62,3 +71,18 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def bind_to_node() -> None:
+    """Ray calls this in every process that it starts: gloo then listens on the interface by which Ray knows the node.
+
+    By itself gloo takes the address of the host's name, which on many machines is a loopback one; ranks on two nodes would then
+    wait for each other in vain.
+    """
+    import psutil
+    from ray.util import get_node_ip_address
+
+    address = get_node_ip_address()
+    for name, found in psutil.net_if_addrs().items():
+        if any(item.address == address for item in found):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

@@ -1,4 +1,7 @@
-"""References to models, the same wherever one is named: `mini`, `hf:ID`, `path:FOLDER`, `run:NAME@step` or a URL."""
+"""References to models, the same wherever one is named: `mini`, `hf:ID`, `path:FOLDER`, `run:NAME@step` or a URL.
+
+`run:NAME@ROLE` is the model that a run's role began RL with: the judge that was taught in it, or its warmed-up policy.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.errors import ConfigError
 
-FORMS = "mini, hf:ID, path:FOLDER, run:NAME@STEP, http://… or https://…"
+FORMS = "mini, hf:ID, path:FOLDER, run:NAME@STEP, run:NAME@ROLE, http://… or https://…"
 MODEL_PARTS = {
     "weights": ("*.safetensors", "*.bin"),
     "tokenizer": ("tokenizer.json", "*.model", "*.tiktoken", "vocab.json", "vocab.txt"),
@@ -17,11 +20,13 @@ MODEL_PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """A parsed reference. kind: "mini", "hf", "path", "run" or "url"; step: of a run's checkpoint, None the newest."""
+    """A parsed reference. kind: "mini", "hf", "path", "run" or "url"; step: of a run's checkpoint, None the newest; role: of
+    the run's starting models, in place of a checkpoint."""
 
     kind: str
     value: str = ""
     step: int | None = None
+    role: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> ModelReference:
@@ -41,16 +46,21 @@ class ModelReference:
 
     @classmethod
     def _of_run(cls, text: str, value: str) -> ModelReference:
-        name, at, step = value.partition("@")
-        if not name or (at and not step.isdecimal()):
-            raise ConfigError(f"{text!r}: write run:NAME@STEP, the step a whole number, or run:NAME for the newest.")
-        return cls("run", name, int(step) if at else None)
+        name, at, which = value.partition("@")
+        if not name or (at and not (which.isdecimal() or which.isidentifier())):
+            raise ConfigError(
+                f"{text!r}: write run:NAME@STEP, the step a whole number, run:NAME for the newest, or run:NAME@ROLE for a model "
+                "that the run began RL with."
+            )
+        if at and not which.isdecimal():
+            return cls("run", name, role=which)
+        return cls("run", name, int(which) if at else None)
 
     def __str__(self) -> str:
         if self.kind == "url":
             return self.value
-        step = "" if self.step is None else f"@{self.step}"
-        return f"{self.kind}:{self.value}{step}" if self.value else self.kind
+        which = self.role or ("" if self.step is None else str(self.step))
+        return f"{self.kind}:{self.value}{'@' if which else ''}{which}" if self.value else self.kind
 
 
 def _guess(text: str) -> str:
@@ -78,7 +88,8 @@ def resolve(reference: ModelReference, storage: str | Path) -> Path | str:
                 )
         return folder
     if reference.kind == "run":
-        return _checkpoint(reference, find_run(reference.value, storage))
+        run = find_run(reference.value, storage)
+        return _starting(reference, run, storage) if reference.role else _checkpoint(reference, run)
     return reference.value or reference.kind
 
 
@@ -92,6 +103,28 @@ def find_run(name: str, storage: str | Path) -> Path:
     if len(found) > 1:
         raise ConfigError(f"Several runs are named {name!r}: {', '.join(map(str, found.values()))}. Use WORKLOAD/NAME.")
     return next(iter(found.values()))
+
+
+def _starting(reference: ModelReference, run: Path, storage: str | Path) -> Path | str:
+    """The model that a role of a run began RL with. Raises ConfigError where it has no such role, or taught it never to its end."""
+    from orchestrator.records.folder import RunFolder, read_json
+
+    path = RunFolder(run).models
+    models = read_json(path) if path.is_file() else {}
+    if reference.role not in models:
+        there = ", ".join(f"@{role}" for role in models) or "none"
+        raise ConfigError(f"{reference}: {run} has no model of that role. Roles that it has: {there}.")
+    name = str(models[reference.role])
+    folder = Path(storage).expanduser() / name
+    if folder.is_dir() and not any(
+        path.is_file() for pattern in MODEL_PARTS["weights"] for path in folder.glob(pattern)
+    ):
+        raise ConfigError(f"{reference}: {folder} holds no weights: the run had none to begin with.")
+    if not folder.is_dir() and name.startswith((".", "/")):
+        raise ConfigError(
+            f"{reference}: {folder} is not there: the run did not teach it to the end. Resume the run first."
+        )
+    return folder if folder.is_dir() else name
 
 
 def _checkpoint(reference: ModelReference, run: Path) -> Path:

@@ -208,6 +208,11 @@ class LearnerConfig:
     max_grad_norm: float = setting(1.0, "Global gradient norm clip.", low=0)
     tokens_per_microbatch: int = setting(16384, "Token budget of one forward pass on a rank, padding included.", low=16)
     gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
+    max_restarts: int = setting(
+        2,
+        "Restarts from the newest checkpoint after a rank was lost with its process or node before the run gives up.",
+        low=0,
+    )
     collective_deadline_s: float = setting(1800.0, "Longest wait of one rank for the others.", low=10)
 
     @property
@@ -349,7 +354,9 @@ class RunConfig:
         "Settings for a kind of machine (a YAML of orchestrator/config/presets/hardware): 1x24GB, 1x80GB, 8x80GB, 2x8x80GB.",
     )
     seed: int = setting(0, "Seed of the policy's warm-up and of sampling.", low=0)
-    steps: int = setting(60, "RL steps.", low=1)
+    steps: int = setting(
+        60, "RL steps. 0 teaches what is to be taught, examines it and evaluates the starting policy.", low=0
+    )
     storage: str = setting("runs", "Folder of all runs and of the cache.")
     mirror: str | None = setting(
         None,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from orchestrator.cluster.plan import Plan, make_plan
-from orchestrator.cluster.preflight import check_engines, check_fit, nodes_of_cluster
-from orchestrator.cluster.session import connected
+from orchestrator.cluster.preflight import check_engines, check_fit, nodes_there, wait_for_room
+from orchestrator.cluster.session import connected, joins
 from orchestrator.config.schema import RunConfig
 from orchestrator.fleets.fleet import Fleet, start_servers
 from orchestrator.fleets.specs import ServerSpec
+
+log = logging.getLogger("orchestrator")
 
 
 @contextmanager
@@ -23,9 +26,13 @@ def serving(config: RunConfig, specs: Sequence[ServerSpec]) -> Iterator[Fleet]:
     role, settings = specs[0].role, specs[0].fleet
     bundles = [replace(bundle, count=len(specs)) for bundle in make_plan(config).bundles if bundle.role == role]
     plan = Plan(tuple(bundles))
-    with connected(config.cluster) as ray:
+    with ExitStack() as stack:
+        if joins(config.cluster):
+            stack.enter_context(connected(config.cluster))
+        check_fit(plan, nodes_there(config.cluster))
         check_engines(plan)
-        check_fit(plan, nodes_of_cluster())
+        ray = stack.enter_context(connected(config.cluster))
+        wait_for_room(plan, config.cluster.placement_deadline_s, log.warning)
         servers = start_servers(specs)
         try:
             fleet = Fleet(role, servers, settings.request_deadline_s, settings.start_deadline_s, settings.max_restarts)

@@ -53,6 +53,12 @@ class StartingModel:
     to_teach: bool
     served: bool = True
 
+    def reference(self, storage: Path) -> str:
+        """Where the model lies when RL begins: under the storage where it was taught there, else a folder or hub id."""
+        folder = self.taught or self.folder
+        inside = folder.startswith(f"{storage.resolve()}/")
+        return str(Path(folder).relative_to(storage.resolve())) if inside else folder
+
 
 def starting_model(
     name: str, role: Role, learner: LearnerConfig, workload: Any, lessons: Sequence[Any], storage: Path

@@ -288,6 +288,7 @@ def _numbers(arms: Sequence[Arm], held: Sequence[Sequence[Held]]) -> list[tuple[
         row("tokens generated", ("tokens_generated",), ",.0f"),
         row("time, lessons and evaluations included, s", ("seconds", "total"), ",.0f"),
         row("GPU time, s", ("gpu_seconds",), ",.0f"),
+        row("busy share", ("busy_share",), ".2f"),
     ]
     return [cells for cells in rows if any(cells[1:])]
 

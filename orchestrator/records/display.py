@@ -182,7 +182,8 @@ class Display:
         lasting = {name: value for name, value in self._row.items() if not name.startswith("time/")}
         self._row = lasting | dict(row)
         if row["step"] > 0 and "time/step_s" in row:
-            self._durations.append(row["time/step_s"])
+            # The first step of a learner that was started again holds its start.
+            self._durations.append(row["time/step_s"] - row.get("time/start_s", 0.0))
         if not self._terminal:
             logger.info(step_line(row, self._total, self.eta_s))
         for finding in self._monitor.add(row):
@@ -196,8 +197,8 @@ class Display:
             self.progress(event["task"], event["done"], event["total"], event["note"])
         elif event["kind"] == "phase":
             self.phase(event["name"])
-        else:
-            raise ValueError(f"event of unknown kind {event['kind']!r}: announce, progress and phase are known")
+        elif event["kind"] != "step":  # whose row is shown instead
+            raise ValueError(f"event of unknown kind {event['kind']!r}: announce, progress, phase and step are known")
 
     @property
     def eta_s(self) -> float | None:

@@ -7,6 +7,7 @@ runs/<workload>/<name>/
     episodes/          one Parquet file a step and split
     checkpoints/       resumable states;  LATEST names the newest
     ledger.jsonl       seconds a phase;  ledger.parquet once it is compacted
+    models.json        the model that each role began RL with: a folder (under the storage where it was taught) or a hub id
     judge.json         how well the judge was taught
     summary.json       the numbers of the finished run
     report.html        the run as one page;  plots/  its pictures as PNG
@@ -60,8 +61,8 @@ class NoRunError(RunError, FileNotFoundError):
     """A folder is not a run's."""
 
 
-_held: list[IO[str]] = []
-"""Locks of the runs of this process; the system frees them when it ends, however it ends."""
+_held: dict[Path, IO[str]] = {}
+"""Locks of the runs of this process, by folder; the system frees them when it ends, however it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,18 @@ class RunFolder:
             )
         return folder
 
+    def running(self) -> bool:
+        """Whether a process, this one or another, works on the run."""
+        lock = self.path / ".lock"
+        if not lock.is_file():
+            return False
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
     def begin(self) -> None:
         """Take the folder for this process and clear what the run's last end left there.
 
@@ -123,9 +136,13 @@ class RunFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RunError(f"{self.path} is being run by another process. Wait for it, or stop it first.") from error
-        _held.append(lock)
+        _held[self.path.resolve()] = lock
         for path in (self.stop, self.summary):
             path.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Give the folder back: this process is done with it."""
+        _held.pop(self.path.resolve()).close()
 
     def change_setting(self, key: str, value: Any) -> None:
         """Set one top-level setting in config.yaml."""
@@ -183,6 +200,10 @@ class RunFolder:
     @property
     def ledger(self) -> Path:
         return self.path / "ledger.parquet"
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models.json"
 
     @property
     def judge(self) -> Path:

@@ -37,11 +37,13 @@ def headline(summary: Mapping[str, Any]) -> list[list[Line]]:
 
 def _scores(summary: Mapping[str, Any]) -> list[Line]:
     lines: list[Line] = []
+    # A single evaluation is first, last and best.
+    moments = ("first", "last", "best") if summary.get("first") != summary.get("last") else ("last",)
     for label, key, n in (
         ("held-out oracle", "oracle", "oracle_n"), ("held-out judge", "judge", "n"), ("held-out reward", "reward", "n"),
     ):  # fmt: skip
         # The best is the best by the first of these that there is.
-        for when in ("first", "last") if lines else ("first", "last", "best"):
+        for when in moments[:2] if lines else moments:
             values = summary.get(when, {})
             if key in values:
                 interval = _interval(values.get(f"{key}_low"), values.get(f"{key}_high"))
@@ -94,6 +96,9 @@ def _details(summary: Mapping[str, Any]) -> list[Line]:
         details += [Line(f"  {name}", duration(value)) for value, name in largest]
     if summary.get("gpu_seconds"):
         details.append(Line("GPU time", duration(summary["gpu_seconds"])))
+    if "busy_share" in summary:
+        kind = "GPU" if summary["gpu_seconds"] else "CPU"
+        details.append(Line(f"{kind} time held that was busy", f"{summary['busy_share']:.0%}"))
     if "peak_memory_bytes" in summary:
         details.append(Line("peak memory, all processes", f"{summary['peak_memory_bytes'] / 1e9:.1f} GB"))
     if "faults" in summary:

@@ -116,6 +116,10 @@ class Events:
             {"time": time.time(), "kind": "progress", "task": task, "done": done, "total": total, "note": note}
         )
 
+    def step(self, step: int) -> None:
+        """Say that the row of a step is there."""
+        self._log.append({"time": time.time(), "kind": "step", "step": step})
+
     def phase(self, name: str) -> None:
         """Say which phase of a step begins; `Ledger` calls this."""
         self._log.append({"time": time.time(), "kind": "phase", "name": name})

@@ -32,7 +32,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = (
 )
 GREY, INK, GRID = "#888888", "#1A1B1E", "#E5E5E5"
 _PHASE_COLOURS = dict(
-    zip((*PHASES, OTHER), (YELLOW, BLUE, ORANGE, "#666666", GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True)
+    zip((*PHASES, OTHER), ("#333333", YELLOW, BLUE, ORANGE, "#666666", GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True)
 )
 STYLE = {
     "font.size": 12,
@@ -280,7 +280,10 @@ def _time(axes: Axes, rows: Rows) -> None:
         )
         axes.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
     # Teaching takes minutes and would dwarf the steps.
-    before = {name: sum(row.get(f"time/{name}_s", 0) for row in rows if row["step"] == 0) for name in ("teach", "eval")}
+    before = {
+        name: sum(row.get(f"time/{name}_s", 0) for row in rows if row["step"] == 0)
+        for name in ("start", "teach", "eval")
+    }
     told = ", ".join(f"{name} {duration(value)}" for name, value in before.items() if value > 0)
     _finish(axes, "Time a step" + (f" (before: {told})" if told else ""), "seconds")
 

@@ -114,12 +114,22 @@ def _totals(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def _times(times: pa.Table) -> dict[str, Any]:
-    sums = times.group_by("phase").aggregate([("seconds", "sum"), ("gpu_seconds", "sum")]).to_pylist()
+    """Seconds by phase, CPU- and GPU-seconds held, and the share of them that was busy: of the GPUs where there are any."""
+    columns = ("seconds", "gpu_seconds", "cpu_seconds", "busy_gpu_seconds", "busy_cpu_seconds")
+    sums = times.group_by("phase").aggregate([(name, "sum") for name in columns]).to_pylist()
     seconds = {row["phase"]: row["seconds_sum"] for row in sums}
-    return {
-        "seconds": seconds | {"total": sum(seconds.values())},
-        "gpu_seconds": sum(row["gpu_seconds_sum"] for row in sums),
+    total = {name: sum(row[f"{name}_sum"] or 0.0 for row in sums) for name in columns}
+    found: dict[str, Any] = {
+        # What ran ahead took no time of its own.
+        "seconds": seconds
+        | {"total": sum(value for name, value in seconds.items() if not name.endswith(ledger.AHEAD))},
+        "gpu_seconds": total["gpu_seconds"],
+        "cpu_seconds": total["cpu_seconds"],
     }
+    kind = "gpu" if total["gpu_seconds"] else "cpu"
+    if total[f"{kind}_seconds"]:
+        found["busy_share"] = total[f"busy_{kind}_seconds"] / total[f"{kind}_seconds"]
+    return found
 
 
 def render(folder: RunFolder | Path, console: Console | None = None, unredacted: bool = False) -> None:
@@ -188,15 +198,3 @@ def _places(folder: RunFolder, pictures: Sequence[Path]) -> Table:
         if path is not None:
             table.add_row(label, str(path))
     return table
-
-
-def standing(folder: Path) -> tuple[str, str, str]:
-    """(status, steps, last evaluation) of a run, in words. Without a summary.json it is going on, or was broken off."""
-    paths = RunFolder(folder)
-    if not paths.summary.is_file():
-        rows = metrics.read(paths.metrics_log)
-        return "unfinished", f"{rows[-1]['step']:.0f}" if rows else "0", ""
-    summary = read_json(paths.summary)
-    last = summary.get("last", {})
-    scores = "  ".join(f"{name} {last[name]:.3f}" for name in ("oracle", "judge", "reward") if name in last)
-    return str(summary["status"]), str(summary["steps"]), scores

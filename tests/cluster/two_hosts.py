@@ -12,11 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = f"orch{os.getpid() % 10_000}"
-NETWORK = "10.213.7"
+NETWORK = f"10.213.{os.getpid() % 250}"
 HEAD_PORT, DASHBOARD_PORT = 6379, 8265
 START_S = 90.0
 BIN = Path(sys.executable).parent
@@ -51,6 +52,14 @@ class Host:
     def address(self) -> str:
         return f"{NETWORK}.{self.number}"
 
+    def runs(self, what: str) -> bool:
+        """Whether a process whose command holds `what` is on it."""
+        for process in self.processes():
+            with suppress(OSError):
+                if what in Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode():
+                    return True
+        return False
+
     def processes(self) -> list[int]:
         """All that runs on it."""
         told = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True)
@@ -60,17 +69,15 @@ class Host:
         """As if its power were cut: everything there at once, and nothing of it says goodbye."""
         while found := self.processes():
             for process in found:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
             time.sleep(0.05)
 
 
 class Hosts:
     """The hosts of a cluster, the head first. As a context manager: Ray is up inside, and nothing is left after it.
 
-    cpus: logical CPUs of each worker; the head has none. folder: shared by all hosts, as everything but their temporary folders.
+    cpus: logical CPUs of each worker; the head has none. folder: for the hosts' own files; all others they share.
     """
 
     def __init__(self, cpus: Sequence[float], folder: Path) -> None:
@@ -79,7 +86,7 @@ class Hosts:
         self._cpus = cpus
         self._bridge = f"{PREFIX}br"
         self.token = os.urandom(32).hex()
-        self.logs: list[Path] = []
+        self._started: list[subprocess.Popen[bytes]] = []
 
     @property
     def head(self) -> Host:
@@ -115,6 +122,8 @@ class Hosts:
             if Path(f"/run/netns/{host.name}").exists():
                 host.kill()
                 _ip("netns", "del", host.name)
+        for process in self._started:
+            process.wait()
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True)
 
     def _connect(self) -> None:
@@ -133,23 +142,37 @@ class Hosts:
             _ip(*inside, "link", "set", "lo", "up")
 
     def _start_ray(self) -> None:
-        common = ["--disable-usage-stats", "--object-store-memory=200000000"]
+        common = ["--block", "--disable-usage-stats", "--object-store-memory=200000000"]
         head = ["--head", f"--node-ip-address={self.head.address}", f"--port={HEAD_PORT}", "--num-cpus=0"]
         head += ["--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD_PORT}"]
-        self.run(self.head, [str(BIN / "ray"), "start", *head, *common])
+        self._begin(self.head, [str(BIN / "ray"), "start", *head, *common])
+        self._wait_for(1)
         for host, cpus in zip(self.workers, self._cpus, strict=True):
             joining = [f"--address={self.head.address}:{HEAD_PORT}", f"--node-ip-address={host.address}"]
-            self.run(host, [str(BIN / "ray"), "start", *joining, f"--num-cpus={cpus:g}", *common])
+            self._begin(host, [str(BIN / "ray"), "start", *joining, f"--num-cpus={cpus:g}", *common])
+        self._wait_for(len(self.hosts))
 
-    def run(self, host: Host, command: Sequence[str]) -> str:
-        """Run a command on a host to its end and return what it says. Raises RuntimeError where it fails."""
-        own = self.folder / "hosts" / host.name
-        own.mkdir(parents=True, exist_ok=True)
+    def _begin(self, host: Host, command: Sequence[str]) -> None:
+        """Start what a host lives on: its first process, with which all others of it end."""
+        own = self.folder / host.name
+        own.mkdir(parents=True)
         Path("/tmp/ray").mkdir(exist_ok=True)
-        # Ray's own folder is one of the host's own, under the name that it has everywhere.
+        # Ray's own folder is one of the host's own, under the name that it has everywhere. Ray looks for its node's address among
+        # all processes that it sees, so a host sees its own alone.
         script = f"hostname {host.name} && mount --bind {own} /tmp/ray && exec {shlex.join(command)}"
-        words = ["ip", "netns", "exec", host.name, "unshare", "--uts", "--mount", "sh", "-c", script]
-        done = subprocess.run(words, env=self.environment(), capture_output=True, text=True, timeout=START_S)
-        if done.returncode:
-            raise RuntimeError(f"{host.name}: {shlex.join(command)}\n{done.stdout}\n{done.stderr}")
-        return done.stdout
+        apart = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
+        words = ["ip", "netns", "exec", host.name, *apart]
+        with (self.folder / f"{host.name}.log").open("wb") as log:
+            self._started.append(subprocess.Popen(words, env=self.environment(), stdout=log, stderr=log))
+
+    def _wait_for(self, nodes: int) -> None:
+        """Wait for as many Ray nodes. Raises TimeoutError with what the hosts said."""
+        status = [str(BIN / "ray"), "status", f"--address={self.head.address}:{HEAD_PORT}"]
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            done = subprocess.run(status, env=self.environment(), capture_output=True, text=True, timeout=START_S)
+            if done.stdout.partition("Pending:")[0].count(" node_") >= nodes:
+                return
+            time.sleep(1)
+        said = "\n".join(path.read_text() for path in self.folder.glob("*.log"))
+        raise TimeoutError(f"not {nodes} Ray nodes after {START_S:g} s\n{said}")

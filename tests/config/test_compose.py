@@ -141,7 +141,7 @@ def test_values_are_read_as_they_are_meant(world: Path) -> None:
         ("learner.learning_rate=fast", "must be a number"),
         ("learner.learning_rate=nan", "must be a finite number"),
         ("learner.learning_rate=[1]", "must be a number"),
-        ("steps=0", "steps=0 (command line): must be at least 1"),
+        ("steps=-1", "steps=-1 (command line): must be at least 0"),
         ("learner.zero_stage=4", "must be at least 0 and at most 3"),
         ("model.dtype=float16", "must be one of float32, bfloat16"),
         ("algorithm=pppo", "algorithm.name=pppo (command line): must be one of cispo, dapo"),

@@ -36,7 +36,7 @@ def test_forms(text: str, expected: ModelReference) -> None:
         ("ftp://host", "is not a model reference"),
         ("http://", "without a host"),
         ("hf:", "names nothing after the colon"),
-        ("run:a@last", "the step a whole number"),
+        ("run:a@3 or 4", "the step a whole number"),
         ("run:a@", "the step a whole number"),
         ("run:@3", "the step a whole number"),
     ],

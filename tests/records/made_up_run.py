@@ -6,6 +6,7 @@ import math
 import random
 from pathlib import Path
 
+from orchestrator.cluster.plan import Bundle, Plan
 from orchestrator.config.schema import RunConfig
 from orchestrator.records import episodes, ledger, metrics
 from orchestrator.records.folder import RunFolder, write_json
@@ -57,13 +58,17 @@ def made_up_row(step: int, noise: random.Random) -> dict[str, float]:
     }
 
 
+PLAN = Plan((Bundle("learner", 2, 1, 1, ""), Bundle("policy", 1, 1, 0, "")))
+"""2 GPUs of the learner; the policy on a CPU."""
+
+
 def make_run(storage: Path) -> RunFolder:
     """30 steps, evaluated every 10, whose oracle score goes from 0.40 to 0.65 on 12 held-out tasks."""
     config = RunConfig(workload="rlvr", name="made-up", steps=30)
     folder = RunFolder.create(storage, "rlvr", "made-up", config)
     noise = random.Random(0)
     now = [0.0]
-    times = ledger.Ledger(folder.ledger_log, gpus=2, clock=lambda: now[0])
+    times = ledger.Ledger(folder.ledger_log, PLAN, clock=lambda: now[0])
     log = metrics.MetricsLog(folder.metrics_log)
     for step in range(31):
         row = made_up_row(step, noise) if step else {}

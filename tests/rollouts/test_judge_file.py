@@ -204,7 +204,8 @@ def test_a_judge_of_ones_own_is_served_and_ended(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(alone, "start_servers", start)
     monkeypatch.setattr(alone, "Fleet", Served)
     monkeypatch.setattr(alone, "connected", connected)
-    monkeypatch.setattr(alone, "nodes_of_cluster", lambda: [Node("one", 2, 1)])
+    monkeypatch.setattr(alone, "nodes_there", lambda cluster: [Node("one", 2, 1)])
+    monkeypatch.setattr(alone, "wait_for_room", lambda plan, deadline_s, tell: None)
     monkeypatch.setattr(alone, "check_engines", lambda plan: None)
 
     class Tokenizer:
