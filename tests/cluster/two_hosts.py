@@ -19,7 +19,7 @@ from pathlib import Path
 PREFIX = f"orch{os.getpid() % 10_000}"
 NETWORK = f"10.213.{os.getpid() % 250}"
 HEAD_PORT, DASHBOARD_PORT = 6379, 8265
-START_S = 90.0
+START_S = 180.0
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
 
@@ -142,7 +142,7 @@ class Hosts:
             _ip(*inside, "link", "set", "lo", "up")
 
     def _start_ray(self) -> None:
-        common = ["--block", "--disable-usage-stats", "--object-store-memory=200000000"]
+        common = ["--disable-usage-stats", "--object-store-memory=200000000"]
         head = ["--head", f"--node-ip-address={self.head.address}", f"--port={HEAD_PORT}", "--num-cpus=0"]
         head += ["--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD_PORT}"]
         self._begin(self.head, [str(BIN / "ray"), "start", *head, *common])
@@ -159,7 +159,7 @@ class Hosts:
         Path("/tmp/ray").mkdir(exist_ok=True)
         # Ray's own folder is one of the host's own, under the name that it has everywhere. Ray looks for its node's address among
         # all processes that it sees, so a host sees its own alone.
-        script = f"hostname {host.name} && mount --bind {own} /tmp/ray && exec {shlex.join(command)}"
+        script = f"hostname {host.name} && mount --bind {own} /tmp/ray && {shlex.join(command)} && exec sleep infinity"
         apart = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
         words = ["ip", "netns", "exec", host.name, *apart]
         with (self.folder / f"{host.name}.log").open("wb") as log:
