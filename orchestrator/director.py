@@ -18,6 +18,8 @@ from orchestrator.cluster.plan import make_plan
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Answerer, Fleet, start_servers
+from orchestrator.fleets.pool_manager import PoolSpec
+from orchestrator.fleets.pooled import PooledFleet
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.weights import publish
@@ -53,8 +55,8 @@ KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 
 
 class Director:
-    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. judge_key: for a judge's URL.
-    began: when the run took its resources, in seconds since the epoch; by default now."""
+    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. judge_key: for a judge's URL. pool: of
+    a shared judge. began: when the run took its resources, in seconds since the epoch; by default now."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Director:
         folder: Path,
         servers: Mapping[str, Sequence[Any]],
         judge_key: str | None = None,
+        pool: PoolSpec | None = None,
         began: float | None = None,
     ) -> None:
         self.config, self.workload, self.folder = config, workload, RunFolder(folder)
@@ -73,6 +76,7 @@ class Director:
         role = config.roles().get(JUDGE)
         if role and role.elsewhere:
             self.fleets[JUDGE] = RemoteFleet.of(config.judge, judge_key)
+        self._pooled = self._join(pool) if pool else None
         self._scoring, self._environment = Scoring(config, workload, self.events.announce), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
         self._tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
@@ -90,11 +94,20 @@ class Director:
             self.config.limits.exposed_wait_notice_s, tell=self.events.announce,
         )  # fmt: skip
 
+    def _join(self, pool: PoolSpec) -> PooledFleet:
+        notice_s = self.config.limits.exposed_wait_notice_s
+        pooled = PooledFleet(pool, f"the learner of {self.folder.name}", notice_s, self.events.announce)
+        self.fleets[pool.role] = pooled
+        return pooled
+
     def wait_for_fleets(self) -> None:
         """Block until every server answers."""
         for role, fleet in self.served.items():
             self.events.announce(f"waiting for the {role} fleet ({len(fleet.servers)} vLLM server(s))")
             fleet.wait_ready()
+        if self._pooled:
+            self.events.announce("waiting for the pool of judges")
+            self._pooled.wait_ready()
 
     def seat_fleets(self, specs: Mapping[str, Sequence[ServerSpec]]) -> None:
         """Start servers on the GPUs of the learner's ranks, and put them to sleep. One fleet after the other: vLLM measures
@@ -156,6 +169,8 @@ class Director:
             report = read_json(kept)
         else:
             self.events.announce(f"examining the {lesson.role}: {len(calls):,} questions on held-out data")
+            for fleet in self.fleets.values():
+                fleet.begin_step("exam")
             report = dict(lesson.report(insist(calls, self.fleets, self.config.judge.retries)[0]))
             if kept:
                 write_json(kept, report)
@@ -232,7 +247,7 @@ class Director:
     def _perform(self, tasks: Sequence[Task], samples: int, step: int, split: str, phase: Phase) -> Played:
         """Roll out and judge."""
         for fleet in self.fleets.values():
-            fleet.begin_step()
+            fleet.begin_step(split)
         with phase("rollout"):
             episodes = roll_out(
                 tasks, samples, self._environment, self._sampling, self.fleets,
@@ -264,6 +279,8 @@ class Director:
         if self._ahead:
             self._ahead.close()
         self._scoring.close()
+        if self._pooled:
+            self._pooled.close()
 
     def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | Refill | None:
         """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from.
@@ -326,6 +343,8 @@ class Director:
         judged = counted.get(JUDGE, {})
         if judged.get("prompt_tokens"):
             row["judge/cache_hit_rate"] = judged["cached_tokens"] / judged["prompt_tokens"]
+        if judged.get("asked"):
+            row["judge/verdict_cache_hit_rate"] = judged["verdict_hits"] / judged["asked"]
         for name in ("slowest", "slowest_ratio"):
             row |= {f"servers/{role}_{name}": told[name] for role, told in counted.items() if name in told}
         row["faults/lost"] = sum(statistics.get("restarts", 0) for statistics in counted.values())

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
+from orchestrator.fleets.pool import is_running, lease, pool_of
+from orchestrator.fleets.pool_manager import PoolSpec
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import specs_of
 from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
@@ -84,7 +86,8 @@ def run(
             RemoteFleet.of(config.judge, os.environ.get(config.judge.api_key_env))
         display.announce("starting Ray")
         ray = stack.enter_context(connected(config.cluster))
-        wait_for_room(plan.without(servers or ()), config.cluster.placement_deadline_s, display.announce)
+        there = [*(servers or ()), *(plan.shared if pool_is_there(config, models) else ())]
+        wait_for_room(plan.without(there), config.cluster.placement_deadline_s, display.announce)
         folder = folder or RunFolder.create(
             config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
         )
@@ -98,11 +101,12 @@ def run(
         try:
             began = time.time()
             ours = {} if servers else start_fleets(config, models)
-            payload = payload_of(config, folder, models, servers or ours, checkpoint, began)
-            display.announce(
-                f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
-            )
-            status = follow_through(config, folder, payload, display)
+            with holding_pool(config, models, f"the driver of {folder.name}") as pool:
+                payload = payload_of(config, folder, models, servers or ours, checkpoint, began, pool)
+                display.announce(
+                    f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
+                )
+                status = follow_through(config, folder, payload, display)
         except RunError as error:
             reason = str(error)
             raise
@@ -204,6 +208,25 @@ def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str
     }
 
 
+def holding_pool(
+    config: RunConfig, models: Sequence[StartingModel], holder: str
+) -> AbstractContextManager[PoolSpec | None]:
+    """A lease of the shared judge's pool, so that a learner that is started again finds it alive; None where nothing is shared."""
+    model = shared_model(config, models)
+    return lease(config, model, holder) if model else nullcontext()
+
+
+def pool_is_there(config: RunConfig, models: Sequence[StartingModel]) -> bool:
+    """Whether the cluster has the shared judge's pool already."""
+    model = shared_model(config, models)
+    return model is not None and is_running(pool_of(config, model))
+
+
+def shared_model(config: RunConfig, models: Sequence[StartingModel]) -> StartingModel | None:
+    """The model of the role that a pool answers; None where nothing is shared."""
+    return next((model for model in models if config.roles()[model.role].shared), None)
+
+
 def payload_of(
     config: RunConfig,
     folder: RunFolder,
@@ -211,6 +234,7 @@ def payload_of(
     servers: Mapping[str, Sequence[Any]],
     checkpoint: Path | None,
     began: float,
+    pool: PoolSpec | None = None,
 ) -> dict[str, Any]:
     """What the learner's ranks are given: plain data and actor handles. The judge's key travels here and nowhere else.
 
@@ -224,6 +248,7 @@ def payload_of(
         "judge_key": os.environ.get(config.judge.api_key_env),
         "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
         "began": began,
+        "pool": pool,
     }
 
 

@@ -59,7 +59,7 @@ def train(payload: Mapping[str, Any]) -> None:
     workload = find_workload(config.workload).workload(config)
     leads = dist.get_rank() == 0
     director = (
-        Director(config, workload, folder, payload["servers"], payload["judge_key"], payload["began"])
+        Director(config, workload, folder, payload["servers"], payload["judge_key"], payload["pool"], payload["began"])
         if leads
         else None
     )

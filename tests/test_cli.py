@@ -36,6 +36,7 @@ class Workload:
 
 OPTIONS = {
     "train": ["--all", "--dry-run", "--from", "--replay", "--resume", "--storage"],
+    "sweep": ["--dry-run", "--resume", "--storage"],
     "judge": ["--out"],
     "list": ["--storage"],
     "compare": ["--plot", "--samples", "--step", "--storage"],

@@ -10,13 +10,16 @@ import pytest
 from fakes.answerers import FakeAnswerer
 from fakes.openai_server import OpenAIServer, completion, serving
 
-from orchestrator.config.schema import EvalConfig, JudgeConfig, RolloutConfig, RunConfig
+from orchestrator.config.schema import EvalConfig, FleetConfig, JudgeConfig, ModelConfig, RolloutConfig, RunConfig
 from orchestrator.director import Director
 from orchestrator.errors import RunError
+from orchestrator.fleets.pool_manager import PoolSpec
+from orchestrator.fleets.specs import ServerSpec
 from orchestrator.records import episodes as episode_files
 from orchestrator.records import metrics
 from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.values import (
+    JUDGE,
     Answer,
     Call,
     Choice,
@@ -209,22 +212,55 @@ def test_too_many_unscored_episodes_stop_the_run_and_are_on_record(make: Make) -
 def test_a_step_begins_once_for_every_fleet(make: Make) -> None:
     """Before its rollout; the judge's questions belong to the same step."""
     director = make()
-    for step in (1, 2):
-        director.play(step)
-        assert {role: fleet.steps for role, fleet in fakes(director).items()} == {"policy": step, "judge": step}
+    director.play(1)
+    director.play(1, "eval")
+    begun = ["train", "eval"]
+    assert {role: fleet.purposes for role, fleet in fakes(director).items()} == {"policy": begun, "judge": begun}
 
 
 def test_what_fleets_count_is_written_once(make: Make) -> None:
     """Two restarts of the policy's servers and one of the judge's in step 1, none in step 2; 60 of 80 judge tokens cached."""
     director = make()
     fakes(director)["policy"].statistics = {"restarts": 2, "prompt_tokens": 9, "cached_tokens": 0}
-    fakes(director)["judge"].statistics = {"restarts": 1, "prompt_tokens": 80, "cached_tokens": 60}
+    judged = {"restarts": 1, "prompt_tokens": 80, "cached_tokens": 60, "asked": 10, "verdict_hits": 4}
+    fakes(director)["judge"].statistics = judged
     director.close_step(1, {})
     director.close_step(2, {})
     first, second = metrics.read(director.folder.metrics_log)
     assert (first["faults/lost"], first["judge/cache_hit_rate"]) == (3, 0.75)
+    assert first["judge/verdict_cache_hit_rate"] == 0.4
     assert second["faults/lost"] == 0
-    assert "judge/cache_hit_rate" not in second
+    assert not [name for name in second if name.startswith("judge/")]
+
+
+def test_a_shared_judge_is_waited_for_asked_for_each_purpose_and_left(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pooled(FakeAnswerer):
+        def __init__(self, spec: PoolSpec, holder: str, notice_s: float, tell: Any) -> None:
+            super().__init__(likes)
+            self.holder, self.did = holder, [f"joined {spec.name}"]
+
+        def wait_ready(self) -> None:
+            self.did.append("waited")
+
+        def close(self) -> None:
+            self.did.append("left")
+
+    monkeypatch.setattr("orchestrator.director.PooledFleet", Pooled)
+    spec = PoolSpec("k", "m", (ServerSpec(JUDGE, 0, "folder", True, ModelConfig(), FleetConfig()),), "verdicts")
+    made = make()
+    director = Director(made.config, TinyWorkload(), made.folder.path, {}, pool=spec)
+    pooled: Any = director.fleets[JUDGE]
+    director.fleets["policy"] = FakeAnswerer(spoken)
+    with director:
+        director.wait_for_fleets()
+        director.play(1)
+        director.play(1, "eval")
+    assert pooled.holder == "the learner of run-0"
+    assert pooled.did == ["joined judge-pool-k", "waited", "left"]
+    assert pooled.purposes == ["train", "eval"]
+    assert pooled.asked
 
 
 def test_the_slowest_server_of_a_role_is_on_record(make: Make) -> None:
@@ -308,6 +344,7 @@ def test_an_exam_is_kept_by_what_decides_its_report(make: Make, tmp_path: Path) 
         asked.append(sum(map(len, judge.batches)))
     assert asked == [2, 2, 3, 5]
     assert len(list(stored.glob("exam-*.json"))) == 3
+    assert judge.purposes == ["exam"] * 3
     # without a folder nothing is kept
     for _ in range(2):
         director.examine(TinyLesson((2, 4), {}), None, gated=True)

@@ -31,6 +31,8 @@ from orchestrator.records import diagnosis
 from orchestrator.rollouts.functions import verdicts_of
 from orchestrator.rollouts.judge_file import WORKLOAD, read_answers
 from orchestrator.rollouts.rubric_files import read_rubric
+from orchestrator.sweep.graph import plan_of, stages
+from orchestrator.sweep.reading import read_sweep
 from orchestrator.values import POLICY, Episode, Task, Turn
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +58,7 @@ COMMAND = re.compile(
 SHORT = {name.rpartition(".")[2] for name in KEYS}
 """Keys without their groups, as a text may name one that was named before."""
 LONGEST_PAGE = 118
+SEVERAL_SEEDS = re.compile(r"seed=\d+\.\.\d+")
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,8 @@ def _check(shown: str) -> None:
         _check_training(given, settings, [*words])
     elif name == "judge" and str(given["file"]) not in PLACEHOLDERS:
         _check_judging(given, settings)
+    elif name == "sweep":
+        _check_sweep(given, settings, words)
     elif name == "config show":
         trace(given["target"], settings)
     elif name == "rejudge":
@@ -167,8 +172,22 @@ def _check(shown: str) -> None:
         _run(words)
 
 
+def _check_sweep(given: dict[str, Any], settings: list[str], words: list[str]) -> None:
+    """Every run that is known beforehand is planned, as the dry run does."""
+    if given["name"] in PLACEHOLDERS:
+        return
+    sweep = read_sweep(given["name"], settings)
+    for stage in stages(sweep):
+        plan_of(sweep, stage, given["storage"])
+    if given["dry_run"]:
+        _run(words)
+
+
 def _check_training(given: dict[str, Any], settings: list[str], words: list[str]) -> None:
     target = given["target"]
+    if any(SEVERAL_SEEDS.fullmatch(word) for word in settings):
+        _run([*words, *([] if given["dry_run"] else ["--dry-run"])])
+        return
     if given["resume"] or given["start_from"] or given["replay"]:
         compose("rlvr", [*([target] if target else []), *settings])
         return
@@ -256,8 +275,8 @@ def test_a_page_is_short_and_says_where_to_go_next(path: Path) -> None:
     assert len(set(re.findall(r"\]\(([\w-]+\.md)\)", last)) - {path.name}) >= 2
 
 
-def test_there_are_nine_pages_and_each_is_linked_from_another() -> None:
-    assert len(DOCS) == 9
+def test_there_are_ten_pages_and_each_is_linked_from_another() -> None:
+    assert len(DOCS) == 10
     for page in DOCS:
         assert any(f"({page.name})" in other.read_text() for other in DOCS if other != page), page.name
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from orchestrator import experiment
 from orchestrator.config.compose import compose, to_values
+from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.learning.starting import StartingModel
 from orchestrator.records import report
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder
@@ -231,3 +234,21 @@ def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
     with Display("x", 5, terminal=False) as display, pytest.raises(RunError, match="rank 1 died"):
         experiment.follow_through(config, folder, {"checkpoint": None}, display)
     assert len(attempts) == 1
+
+
+def test_the_driver_holds_the_pool_of_a_shared_judge_and_none_of_a_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    leased: list[Any] = []
+
+    def lease(config: RunConfig, model: StartingModel, holder: str) -> AbstractContextManager[str]:
+        leased.append((model.role, holder))
+        return nullcontext("the pool")
+
+    monkeypatch.setattr(experiment, "lease", lease)
+    config = RunConfig()
+    models = [StartingModel(role, "folder", True, None, False) for role in ("policy", "judge")]
+    with experiment.holding_pool(config, models, "a test") as pool:
+        assert pool is None
+    config.judge.shared = True
+    with experiment.holding_pool(config, models, "a test") as pool:
+        assert pool == "the pool"
+    assert leased == [("judge", "a test")]

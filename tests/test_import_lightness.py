@@ -31,6 +31,8 @@ def heavy_after(code: str, names: tuple[str, ...] = HEAVY) -> list[str]:
         "orchestrator.cluster.needs",
         "orchestrator.cluster.plan",
         "orchestrator.cluster.preflight",
+        "orchestrator.sweep.reading",
+        "orchestrator.sweep.dry_run",
         "workloads.base",
         *(f"workloads.{name}" for name in workload_names()),
     ],

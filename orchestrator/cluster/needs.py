@@ -99,16 +99,21 @@ def needs_of(config: RunConfig, gpu_memory_gb: float | None) -> Needs:
     known = {name: shape for name, shape in shapes.items() if shape is not None}
     device = None if gpu_memory_gb is None else gpu_memory_gb * GB
     engines = _engines(config, roles, known, device)
-    columns = _learner(config, roles, known, device, engines)
-    if not _shared(config):
-        columns += [_server(name, roles[name], engine, device) for name, engine in engines.items()]
+    seated = _seated(config, roles, engines)
+    columns = _learner(config, roles, known, device, seated)
+    columns += [_server(name, roles[name], engine, device) for name, engine in engines.items() if name not in seated]
     return Needs(
         tuple(columns), tuple(_facts(config, roles, known, engines)), tuple(unknown), tuple(_lacks(roles, engines))
     )
 
 
-def _shared(config: RunConfig) -> bool:
-    return config.placement.name == "colocated" and bool(config.learner.gpus_per_rank)
+def _seated(
+    config: RunConfig, roles: Mapping[str, Role], engines: Mapping[str, EngineMemory]
+) -> dict[str, EngineMemory]:
+    """Those that share the learner's GPUs."""
+    if config.placement.name != "colocated" or not config.learner.gpus_per_rank:
+        return {}
+    return {name: engine for name, engine in engines.items() if not roles[name].shared}
 
 
 def _engines(
@@ -139,13 +144,12 @@ def _learner(
     roles: Mapping[str, Role],
     shapes: Mapping[str, ModelShape],
     device: float | None,
-    engines: Mapping[str, EngineMemory],
+    seated: Mapping[str, EngineMemory],
 ) -> list[MemoryNeed]:
-    """The learner's devices: while the policy learns, while models are taught before, and while colocated servers answer."""
+    """The learner's devices: while the policy learns, while models are taught before, and while servers seated there answer."""
     share = config.learner.gpus_per_rank
     capacity = device * share if device and share else None
-    shared = engines if _shared(config) else {}
-    asleep = added(*(engine.asleep for engine in shared.values()))
+    asleep = added(*(engine.asleep for engine in seated.values()))
     columns = []
     for name, memory in _lessons(config, roles, shapes).items():
         _, parts = memory.peak
@@ -154,9 +158,9 @@ def _learner(
         memory = _learning(config, shapes[POLICY])
         moment, parts = memory.peak
         columns.append(MemoryNeed("learner rank", f"learning ({moment})", added(parts, asleep), capacity))
-        if shared:
-            keys = " or ".join(f"{'rollout' if name == POLICY else name}.fleet.gpu_memory_share" for name in shared)
-            awake = added(memory.resident, *(engine.parts for engine in shared.values()))
+        if seated:
+            keys = " or ".join(f"{'rollout' if name == POLICY else name}.fleet.gpu_memory_share" for name in seated)
+            awake = added(memory.resident, *(engine.parts for engine in seated.values()))
             columns.append(MemoryNeed("learner rank", "servers awake", awake, capacity, keys))
     return columns
 
@@ -225,9 +229,8 @@ def _facts(
                 f"{weights:,})"
             )
         memory = _learning(config, shapes[POLICY])
-        sleeping = (
-            sum(engine.host * roles[name].fleet.servers for name, engine in engines.items()) if _shared(config) else 0
-        )
+        seated = _seated(config, roles, engines)
+        sleeping = sum(engine.host * roles[name].fleet.servers for name, engine in seated.items())
         host = sum(memory.host.values()) * config.learner.ranks + sleeping
         if host and config.learner.gpus_per_rank:
             facts.append(f"host memory of all nodes: {host / GB:.0f} GB for what is offloaded or sleeps")

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.config.schema import Role, RunConfig
-from orchestrator.values import JUDGE
 
 LEARNER = "learner"
 """The bundle of the learner's ranks."""
@@ -37,9 +36,14 @@ class Plan:
     facts: tuple[str, ...] = ()
 
     def without(self, roles: Iterable[str]) -> Plan:
-        """What is left to place where these roles, and pools that runs share, are there already."""
+        """What is left to place where these roles are there already."""
         there = set(roles)
-        return Plan(tuple(item for item in self.bundles if item.role not in there and not item.shared), self.facts)
+        return Plan(tuple(item for item in self.bundles if item.role not in there), self.facts)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The roles whose servers are not this run's alone."""
+        return tuple(item.role for item in self.bundles if item.shared)
 
     def at_work(self, roles: Iterable[str]) -> tuple[float, float]:
         """(CPUs, GPUs) of this run that work while these roles do. Colocated servers work with what the learner holds."""
@@ -70,20 +74,20 @@ def make_plan(config: RunConfig) -> Plan:
     colocated = config.placement.name == "colocated"
     for name, role in config.roles().items():
         if not role.elsewhere:
-            bundles.append(_fleet(name, role, colocated, name == JUDGE and config.judge.shared))
+            bundles.append(_fleet(name, role, colocated))
     return Plan(tuple(bundles), _facts(config))
 
 
-def _fleet(name: str, role: Role, colocated: bool, shared: bool) -> Bundle:
+def _fleet(name: str, role: Role, colocated: bool) -> Bundle:
     fleet = role.fleet
     if fleet.gpus_per_server > 1:
         device = f"tensor-parallel over {fleet.gpus_per_server:g} GPUs"
     else:
         device = "GPU" if fleet.gpus_per_server else f"CPU, {fleet.threads_per_server} thread(s)"
     what = f"vLLM server of {role.name}, {role.model.dtype}, {device}"
-    if colocated and not shared:
+    if colocated and not role.shared:
         return Bundle(name, fleet.servers, 0, 0, f"{what} of the learner's", colocated=True)
-    return Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what, shared=shared)
+    return Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what, shared=role.shared)
 
 
 def _facts(config: RunConfig) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ KEYS = {
 
 NOTICE_S, POLL_S = 30.0, 0.5
 """How often a wait for room is told, and how often it is looked."""
-_PROCESSES_MAX = 4096
+PROCESSES_MAX = 4096
 _INVENTORY = re.compile(r"(?:(\d+)x)?(\d+)x(\d+(?:\.\d+)?)GB", re.IGNORECASE)
 
 
@@ -65,18 +65,19 @@ def check_fit(plan: Plan, nodes: Sequence[Node]) -> list[Placement]:
     Greedy best fit, tried with the roles in every order: as good as Ray itself will place them.
     Raises PreflightError with a table of what is asked and what is there where no order fits.
     """
-    if sum(bundle.count for bundle in plan.bundles) > _PROCESSES_MAX:
-        raise PreflightError(f"The run asks for more than {_PROCESSES_MAX} processes.\n{_table(plan, nodes)}")
-    placements = _placed(plan, nodes)
+    if sum(bundle.count for bundle in plan.bundles) > PROCESSES_MAX:
+        raise PreflightError(f"The run asks for more than {PROCESSES_MAX} processes.\n{_table(plan, nodes)}")
+    placements = place(plan.bundles, nodes)
     if placements is None:
         raise PreflightError(f"The run can never be placed: {_lack(plan, nodes)}\n{_table(plan, nodes)}")
     return placements
 
 
-def _placed(plan: Plan, nodes: Sequence[Node]) -> list[Placement] | None:
-    largest_first = sorted(plan.bundles, key=lambda bundle: (-bundle.gpus, -bundle.cpus))
-    tried = (_pack(order, nodes) for order in itertools.permutations(largest_first))
-    return next((placements for placements in tried if placements is not None), None)
+def place(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> list[Placement] | None:
+    """The work of `check_fit`; None where no order fits."""
+    largest_first = sorted(bundles, key=lambda bundle: (-bundle.gpus, -bundle.cpus))
+    packed = (_pack(order, nodes) for order in itertools.permutations(largest_first))
+    return next((placements for placements in packed if placements is not None), None)
 
 
 def wait_for_room(plan: Plan, deadline_s: float, tell: Callable[[str], None]) -> None:
@@ -85,7 +86,7 @@ def wait_for_room(plan: Plan, deadline_s: float, tell: Callable[[str], None]) ->
     tell: is given a line when the wait begins and every `NOTICE_S`. Raises PreflightError with a table after `deadline_s`.
     """
     began = told = time.monotonic()
-    while _placed(plan, free := free_nodes()) is None:
+    while place(plan.bundles, free := free_nodes()) is None:
         now = time.monotonic()
         if now - began >= deadline_s:
             raise PreflightError(
@@ -114,19 +115,30 @@ def check_memory(needs: Needs) -> None:
 
 
 def _pack(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> list[Placement] | None:
-    cpus, gpus = [node.cpus for node in nodes], [node.gpus for node in nodes]
-    placements = []
+    cpus, gpus = [_grains(node.cpus) for node in nodes], [_grains(node.gpus) for node in nodes]
+    placements: list[Placement] = []
     for bundle in bundles:
-        for index in range(bundle.count):
-            fitting = [at for at in range(len(nodes)) if gpus[at] >= bundle.gpus and cpus[at] >= bundle.cpus]
-            if not fitting:
-                return None
-            # The fullest node that still fits; what needs no GPU goes where none is left.
-            best = min(fitting, key=lambda at: (gpus[at], cpus[at]))
-            cpus[best] = round(cpus[best] - bundle.cpus, 4)  # the grain of Ray's fractions
-            gpus[best] = round(gpus[best] - bundle.gpus, 4)
-            placements.append(Placement(bundle.role, index, nodes[best].id))
+        each_cpus, each_gpus = _grains(bundle.cpus), _grains(bundle.gpus)
+        left = bundle.count
+        # The fullest node that still fits takes all that it can; what needs no GPU goes where none is left.
+        for at in sorted(range(len(nodes)), key=lambda at: (gpus[at], cpus[at])):
+            rooms = [has // each for has, each in ((cpus[at], each_cpus), (gpus[at], each_gpus)) if each]
+            taken = max(0, min([left, *rooms]))
+            cpus[at] -= taken * each_cpus
+            gpus[at] -= taken * each_gpus
+            first = bundle.count - left
+            placements += [Placement(bundle.role, first + index, nodes[at].id) for index in range(taken)]
+            left -= taken
+            if not left:
+                break
+        if left:
+            return None
     return placements
+
+
+def _grains(amount: float) -> int:
+    """In Ray's smallest fractions of a CPU or GPU."""
+    return round(amount * 10_000)
 
 
 def _lack(plan: Plan, nodes: Sequence[Node]) -> str:
@@ -167,7 +179,7 @@ def inventory(text: str) -> list[Node]:
     Raises ConfigError.
     """
     match = _INVENTORY.fullmatch(text.strip())
-    if not match or not 1 <= int(match[1] or 1) <= _PROCESSES_MAX:
+    if not match or not 1 <= int(match[1] or 1) <= PROCESSES_MAX:
         raise ConfigError(f"cluster.inventory={text}: write GPUs x memory, 8x80GB, or nodes x GPUs x memory, 2x8x80GB.")
     nodes, gpus, memory = int(match[1] or 1), int(match[2]), float(match[3])
     return [Node(f"node-{number + 1}", gpus * CPUS_PER_GPU, gpus, memory) for number in range(nodes)]

@@ -14,10 +14,11 @@ from typing import Any
 
 import orchestrator
 import workloads
-from orchestrator.config.compose import COMMAND_LINE, Composed, trace
+from orchestrator.config.compose import Composed, trace
 from orchestrator.config.functions import functions_of
 from orchestrator.config.job import uploaded
-from orchestrator.config.keys import files_named, value_at
+from orchestrator.config.keys import files_named, set_at
+from orchestrator.config.layers import COMMAND_LINE
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 
@@ -106,7 +107,9 @@ def pack(verb: Sequence[str], rest: Sequence[str], given: Mapping[str, Any], sto
     parcel, named = Parcel(), storage or given.get("storage")
     if verb == ["train"] and given["target"] and not (given["resume"] or given["start_from"] or given["replay"]):
         first = [f"storage={named}"] if named else []
-        composed = trace(given["target"], [*first, *(given["overrides"] or [])], elsewhere=True)
+        # A range of seeds is a sweep of this run; each seed is as good as another here.
+        settings = [word for word in given["overrides"] or [] if not word.startswith("seed=")]
+        composed = trace(given["target"], [*first, *settings], elsewhere=True)
         words, named = _train_words(rest, given, composed, parcel), Path(composed.config.storage)
     else:
         words = [_named(word, parcel) for word in rest]
@@ -233,6 +236,5 @@ def keep(config: RunConfig) -> RunConfig:
     folder = Path(config.storage).expanduser().resolve() / ".cache" / "files" / parcel.digest()
     copy(parcel.files, folder)
     for key, (place, rest) in moved.items():
-        group, _, name = key.rpartition(".")
-        setattr(value_at(config, group) if group else config, name, f"{folder / place}{rest}")
+        set_at(config, key, f"{folder / place}{rest}")
     return config

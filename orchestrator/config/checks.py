@@ -130,10 +130,17 @@ def _judge(config: RunConfig) -> Iterator[str]:
     if JUDGE not in config.roles():
         return
     judge = config.judge
+    if judge.shared and config.roles()[JUDGE].elsewhere:
+        yield f"judge.shared with judge={judge.name}: what a URL serves is shared already. Leave judge.shared out."
     yield from _reference("judge.name", judge.name)
     if judge.model.name not in ("mini", judge.name):
         yield f"judge.model.name={judge.model.name} is not read: set the judge's model with judge={judge.model.name}."
     elif judge.name == "mini":
+        if judge.shared:
+            yield (
+                "judge.shared needs a judge that has its weights, and judge=mini is taught in every run. Teach it in one of its own "
+                "(steps=0), and name it: judge=run:NAME@judge."
+            )
         yield from _model("judge.model", judge.model, judge.fleet.gpus_per_server, "judge.fleet")
 
 
@@ -259,7 +266,7 @@ def _colocated(config: RunConfig) -> Iterator[str]:
         return
     for name, role in config.roles().items():
         key, fleet = "rollout.fleet" if name == POLICY else f"{name}.fleet", role.fleet
-        if role.elsewhere:
+        if role.elsewhere or role.shared:
             continue
         if not learner.gpus_per_rank:
             if fleet.gpus_per_server:

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from orchestrator.config.compose import Composed, ConfigError, differences, flatten, read_yaml, to_values
+from orchestrator.config.compose import Composed, ConfigError, differences, to_values
 from orchestrator.config.keys import Key, keys_of, suggestion
+from orchestrator.config.layers import flatten, read_yaml
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import WorkloadSource, find_workload, workload_names
 
@@ -45,19 +46,19 @@ def _listing(keys: Mapping[str, Key], prefix: str) -> Iterator[str]:
     inside = [key for name, key in keys.items() if name.startswith(prefix) and "." not in name.removeprefix(prefix)]
     width = max(len(key.name) for key in inside)
     for key in inside:
-        default = f"{key.doc} (group)" if key.is_group else f"{key.doc} [{_text(key.default)}]"
+        default = f"{key.doc} (group)" if key.is_group else f"{key.doc} [{on_one_line(key.default)}]"
         yield f"{key.name:<{width}}  {default}"
 
 
 def _details(key: Key, presets: Presets) -> Iterator[str]:
     yield f"{key.name}: {key.doc}"
     yield f"  type     {key.type_in_words}"
-    yield f"  default  {_text(key.default)}"
+    yield f"  default  {on_one_line(key.default)}"
     if key.bounds_in_words:
         yield f"  bounds   {key.bounds_in_words}"
     for preset, values in presets.items():
         if key.name in values:
-            yield f"  preset   {preset}: {_text(values[key.name])}"
+            yield f"  preset   {preset}: {on_one_line(values[key.name])}"
 
 
 def to_yaml(composed: Composed) -> str:
@@ -73,11 +74,11 @@ def to_yaml(composed: Composed) -> str:
                 yield from lines(value, f"{name}.")
             else:
                 comment = f"  # {origins[name]}" if name in origins else ""
-                yield f"{indent}{part}: {_text(value)}{comment}"
+                yield f"{indent}{part}: {on_one_line(value)}{comment}"
 
     return "\n".join(lines(to_values(composed.config), "")) + "\n"
 
 
-def _text(value: Any) -> str:
+def on_one_line(value: Any) -> str:
     """A value as YAML on one line."""
     return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()

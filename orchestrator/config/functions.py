@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.job import lasting
-from orchestrator.config.keys import files_named, value_at
+from orchestrator.config.keys import files_named, set_at
 from orchestrator.config.own_code import described, load_module, shown_path
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
@@ -138,9 +138,8 @@ def settle(config: RunConfig) -> None:
             raise ConfigError(f"{key}: {error}") from error
         setattr(config.reward, key.removeprefix("reward."), str(function))
     for key, path in files_named(config).items():
-        group, _, name = key.rpartition(".")
         # Links stay: what they point to may have a name without the extension by which a table is read.
-        setattr(value_at(config, group), name, os.path.abspath(path.expanduser()))
+        set_at(config, key, os.path.abspath(path.expanduser()))
     config.storage = str(lasting(Path(config.storage)))
 
 

@@ -46,9 +46,15 @@ class Key:
         return " and ".join(parts + ([f"at most {self.high:g}"] if self.high is not None else []))
 
 
-def keys_of(config_class: type) -> dict[str, Key]:
+_tables: dict[type, Mapping[str, Key]] = {}
+"""What was looked up: planning a sweep asks for the same keys thousands of times."""
+
+
+def keys_of(config_class: type) -> Mapping[str, Key]:
     """Every key of a config dataclass by its dotted name, groups included, in the order of declaration."""
-    return {key.name: key for key in _walk(config_class, "")}
+    if config_class not in _tables:
+        _tables[config_class] = types.MappingProxyType({key.name: key for key in _walk(config_class, "")})
+    return _tables[config_class]
 
 
 def _walk(config_class: type, prefix: str) -> Iterator[Key]:
@@ -78,6 +84,12 @@ def value_at(config: object, name: str) -> Any:
     for part in name.split("."):
         config = getattr(config, part)
     return config
+
+
+def set_at(config: object, name: str, value: Any) -> None:
+    """Set a dotted key of a config instance, unchecked."""
+    group, _, last = name.rpartition(".")
+    setattr(value_at(config, group) if group else config, last, value)
 
 
 def values_of(config: Any) -> dict[str, Any]:

@@ -322,13 +322,15 @@ class LimitsConfig:
 
 @dataclass(frozen=True)
 class Role:
-    """A served model of a run. name: the model's reference. seed: of fresh weights and of its lesson, beside training.seed."""
+    """A served model of a run. name: the model's reference. seed: of fresh weights and of its lesson, beside training.seed. shared:
+    by the pool of all runs that ask it, not by servers of the run."""
 
     name: str
     model: ModelConfig
     fleet: FleetConfig
     training: SftConfig
     seed: int
+    shared: bool = False
 
     @property
     def elsewhere(self) -> bool:
@@ -395,5 +397,5 @@ class RunConfig:
         roles = {"policy": Role(self.model.name, self.model, self.rollout.fleet, self.warmup, self.seed)}
         if self.asks_judge and self.reward.name is None:
             # Runs differ by seed in the policy, not in what judges it.
-            roles["judge"] = Role(judge.name, judge.model, judge.fleet, judge.training, 0)
+            roles["judge"] = Role(judge.name, judge.model, judge.fleet, judge.training, 0, judge.shared)
         return roles

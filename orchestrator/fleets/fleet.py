@@ -41,8 +41,8 @@ class Answerer(Protocol):
         """What it needs before a call that failed is tried again."""
         ...
 
-    def begin_step(self) -> None:
-        """What follows must not depend on what was asked before."""
+    def begin_step(self, purpose: str) -> None:
+        """What follows must not depend on what was asked before. purpose: of this thread's calls (train, eval, exam)."""
         ...
 
     def complete(self, calls: Sequence[Call]) -> list[Answer]: ...
@@ -140,8 +140,8 @@ class Fleet:
         """Restarts of all servers so far."""
         return self._lost.total()
 
-    def begin_step(self) -> None:
-        """The next batch of every server finds an empty prefix cache; those after it share what it leaves."""
+    def begin_step(self, purpose: str) -> None:
+        """For any purpose, the next batch of every server finds an empty prefix cache; those after it share what it leaves."""
         with self.busy:
             self._sent.clear()
 

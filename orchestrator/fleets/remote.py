@@ -71,7 +71,7 @@ class RemoteFleet:
             raise RunError(f"judge.name={self.url}: the server lists no model. Name one with judge.served_name=…")
         return models[0].id
 
-    def begin_step(self) -> None:
+    def begin_step(self, purpose: str) -> None:
         """Nothing to do: what a URL caches is its own business."""
 
     def complete(self, calls: Sequence[Call]) -> list[Answer]:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from orchestrator.errors import RunError
-from orchestrator.records.folder import fsync, sha256, step_name
+from orchestrator.records.folder import PINNED, fsync, sha256, step_name
 
 FORMAT = 1
 FILE_BYTES = 2 * 2**30
@@ -100,7 +100,7 @@ def _fill(
 
 
 def _publish(checkpoints: Path, temporary: Path, step: int, keep: int) -> None:
-    """Give the finished folder its name, and remove the oldest."""
+    """Give the finished folder its name, and remove the oldest of those that are not pinned."""
     final = step_folder(checkpoints, step)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
@@ -110,7 +110,8 @@ def _publish(checkpoints: Path, temporary: Path, step: int, keep: int) -> None:
     marker.rename(checkpoints / LATEST)
     fsync(checkpoints)
     # A run that went back to an older step finds later ones of its former course here; the newest is what was just written.
-    others = sorted(path for path in checkpoints.glob("step-*") if path != final)
+    kept = [path for path in checkpoints.glob("step-*") if path == final or (path / PINNED).exists()]
+    others = sorted(path for path in checkpoints.glob("step-*") if path not in kept)
     for old in others[: max(0, len(others) - keep + 1)]:
         shutil.rmtree(old)
 

@@ -44,7 +44,7 @@ MODEL_FILES = (
 class StartingModel:
     """folder: configuration and tokenizer (a local folder or a hub id). has_weights: whether weights lie there too.
     taught: where the lesson's result belongs, None without a lesson. to_teach: whether the lesson is still to be taught. served: by
-    a fleet of the run; a sequence classifier is only taught."""
+    a fleet of the run; a sequence classifier is only taught, and a shared judge is served by its pool."""
 
     role: str
     folder: str
@@ -76,10 +76,10 @@ def starting_model(
         )
     folder = str(_build(name, role.model, workload, cache) if built else resolve(reference, storage))
     if lesson is None:
-        return StartingModel(name, folder, not built, None, False)
+        return StartingModel(name, folder, not built, None, False, not role.shared)
     start = Path(folder).name if built else content_of(folder)
-    served = kind_of(lesson) == SFT
-    if name == POLICY and not served:
+    asked = kind_of(lesson) == SFT
+    if name == POLICY and not asked:
         raise ConfigError(f"the policy's lesson is of kind {kind_of(lesson)}: a policy is taught by sft alone.")
     with own_code(f"the examples() of the {name}'s lesson", lesson):
         examples = lesson.examples()
@@ -87,9 +87,15 @@ def starting_model(
         raise ConfigError(
             f"the lesson of the {name} has no examples: the data hold nothing to teach. Name weights, such as hf:ID."
         )
+    served = asked and not role.shared
     taught = cache / "taught" / f"{name}-{_lesson_key(start, role, learner, lesson, examples)}"
     if (taught / WEIGHTS).is_file():
         return StartingModel(name, str(taught), True, str(taught), False, served)
+    if role.shared:
+        raise ConfigError(
+            f"{name}.shared needs a {name} that has its weights, and {role.name} is still to be taught. Teach it in a run of its own "
+            f"(steps=0) and name it, {name}=run:NAME@{name}, or leave its lesson out ({name}.training.named_models=false)."
+        )
     return StartingModel(name, folder, not built, str(taught), True, served)
 
 

@@ -62,7 +62,10 @@ class NoRunError(RunError, FileNotFoundError):
 
 
 _held: dict[Path, IO[str]] = {}
-"""Locks of the runs of this process, by folder; the system frees them when it ends, however it ends."""
+"""Locks of this process, by folder; the system frees them when it ends, however it ends."""
+
+PINNED = "pinned"
+"""A file in a checkpoint's folder that keeps it, however many newer ones there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,33 +119,21 @@ class RunFolder:
 
     def running(self) -> bool:
         """Whether a process, this one or another, works on the run."""
-        lock = self.path / ".lock"
-        if not lock.is_file():
-            return False
-        with lock.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
+        return is_taken(self.path)
 
     def begin(self) -> None:
         """Take the folder for this process and clear what the run's last end left there.
 
         Raises RunError where another process runs it: two writers would spoil each other's records.
         """
-        lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"{self.path} is being run by another process. Wait for it, or stop it first.") from error
-        _held[self.path.resolve()] = lock
+        if not take(self.path):
+            raise RunError(f"{self.path} is being run by another process. Wait for it, or stop it first.")
         for path in (self.stop, self.summary):
             path.unlink(missing_ok=True)
 
     def end(self) -> None:
         """Give the folder back: this process is done with it."""
-        _held.pop(self.path.resolve()).close()
+        give_back(self.path)
 
     def change_setting(self, key: str, value: Any) -> None:
         """Set one top-level setting in config.yaml."""
@@ -233,6 +224,37 @@ class RunFolder:
     @property
     def tracking(self) -> Path:
         return self.path / "tracking.json"
+
+
+def take(folder: Path) -> bool:
+    """Lock a folder for this process, until it gives it back or ends. Returns whether it was free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return False
+    _held[folder.resolve()] = lock
+    return True
+
+
+def give_back(folder: Path) -> None:
+    """Unlock a folder that this process has taken."""
+    _held.pop(folder.resolve()).close()
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether a process, this one or another, has taken a folder."""
+    lock = folder / ".lock"
+    if not lock.is_file():
+        return False
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def unwritable(folder: Path) -> str | None:

@@ -81,7 +81,7 @@ class Ledger:
         # Where a learner was lost and started again, what was counted before is in the log.
         counted = path.stat().st_mtime if path.is_file() else 0.0
         self._log = jsonl.LineLog(path)
-        self._plan = plan.without(())
+        self._plan = plan.without(plan.shared)
         self._on_phase = on_phase
         self._clock = clock
         self._open: list[str] = []

@@ -150,7 +150,7 @@ def judged(episodes: Sequence[Episode], reward: Any, judge: Answerer, retries: i
     """Every episode with its verdict, in order. A fault of the judge leaves it unscored."""
     for start in range(0, len(episodes), AT_ONCE):
         some = episodes[start : start + AT_ONCE]
-        judge.begin_step()
+        judge.begin_step("judge")
         replies, _ = ask(some, reward, {JUDGE: judge}, retries)
         verdicts = reward.score(some, replies, [()] * len(some))
         yield from map(Judgement, some, replies, verdicts)

@@ -99,3 +99,18 @@ class Planned:
     overrides: tuple[str, ...]
     key: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A run that finished and others may be given. run: `workload/name`. point: what a search set.
+
+    winner: the best trial of an arm's search; trials that did not win are nobody's input and are not kept as `Done`.
+    """
+
+    node: str
+    arm: str
+    seed: int
+    run: str
+    point: Mapping[str, Any] = field(default_factory=dict)
+    winner: bool = False

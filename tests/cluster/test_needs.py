@@ -9,8 +9,9 @@ from orchestrator.cluster.memory import GB
 from orchestrator.cluster.needs import HEADROOM, REMEDIES, MemoryNeed, memory_rows, needs_of
 from orchestrator.cluster.plan import make_plan
 from orchestrator.cluster.preflight import check_fit, check_memory, inventory
-from orchestrator.config.compose import CORE_PRESETS, compose
+from orchestrator.config.compose import compose
 from orchestrator.config.keys import keys_of
+from orchestrator.config.layers import CORE_PRESETS
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import PreflightError
 
@@ -159,3 +160,16 @@ def test_a_policy_that_gets_adapters_alone_sleeps_in_the_hosts_memory_too() -> N
         form: f"host memory of all nodes: {size} GB for what is offloaded or sleeps"
         for form, size in (("merged", 1), ("adapter", 3))
     }
+
+
+def test_the_servers_of_a_shared_judge_are_not_on_the_learners_gpus() -> None:
+    """1x24GB is colocated: policy and judge lie beside the learner, a shared judge has a GPU of its own."""
+    own, shared = (
+        needs_of(compose("rlvr", ["hardware=1x24GB", "judge=hf:Qwen/Qwen3-0.6B", *more]), 24).columns
+        for more in ([], ["judge.shared=true"])
+    )
+    awake = [next(column for column in columns if column.phase == "servers awake") for columns in (own, shared)]
+    (judge,) = (column for column in shared if column.device == "judge server")
+    assert not [column for column in own if column.device == "judge server"]
+    assert awake[0].total - awake[1].total == judge.total
+    assert judge.capacity == 24 * GB

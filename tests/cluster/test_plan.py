@@ -152,3 +152,15 @@ def test_colocated_servers_take_nothing_of_their_own(monkeypatch: pytest.MonkeyP
     config.learner.gpus_per_rank = 0
     with pytest.raises(PreflightError, match="GPU build"):
         preflight.check_engines(make_plan(config))
+
+
+def test_a_shared_judge_takes_its_own_beside_colocated_servers() -> None:
+    """The learner's 4 GPUs, and two servers of 2 GPUs and half a CPU each."""
+    config = RunConfig(learner=LearnerConfig(ranks=4, gpus_per_rank=1, cpus_per_rank=2))
+    config.placement.name = "colocated"
+    config.rollout.fleet = FleetConfig(servers=4, gpus_per_server=1)
+    config.judge.fleet = FleetConfig(servers=2, gpus_per_server=2, cpus_per_server=0.5)
+    config.judge.shared = True
+    plan = make_plan(config)
+    assert (plan.gpus, plan.cpus) == (8, 9)
+    assert [bundle.role for bundle in plan.bundles if bundle.shared] == ["judge"]

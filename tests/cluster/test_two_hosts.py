@@ -20,8 +20,16 @@ QUICK = [
     "data.train_groups=32", "data.eval_groups=4", "eval.best_of=0", "eval.every_steps=12",
 ]  # fmt: skip
 """The miniature with little teaching: what is asked here is where things run, not how well."""
-RUN = [*QUICK, "steps=12", "checkpoint.every_steps=4", "learner.cpus_per_rank=0.6", "learner.max_restarts=2"]
-"""A rank and a server take 1.1 CPUs: on hosts with as many, no two ranks go to one host."""
+RUN = [
+    *QUICK,
+    "steps=12",
+    "checkpoint.every_steps=4",
+    "learner.max_restarts=2",
+    "learner.cpus_per_rank=1.1",
+    "rollout.fleet.cpus_per_server=0.9",
+    "judge.fleet.cpus_per_server=0.9",
+]
+"""A rank and a server take 2 CPUs: on hosts with as many, no two ranks go to one host."""
 DRIVER, RANK, SERVER = "-m orchestrator train", "RayTrainWorker", "VllmServer"
 RUN_S = 540.0
 
@@ -31,7 +39,7 @@ def hosts() -> Iterator[Hosts]:
     """Three workers, of which two can hold a run."""
     if reason := lacking():
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="hosts-") as folder, Hosts([1.1, 1.1, 1.1], Path(folder)) as made:
+    with tempfile.TemporaryDirectory(prefix="hosts-") as folder, Hosts([2, 2, 2], Path(folder)) as made:
         yield made
 
 

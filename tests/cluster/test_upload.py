@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import _parsed
+from orchestrator.cli.sending import _parsed
 from orchestrator.cluster import upload
 from orchestrator.cluster.upload import OWN, Upload, keep, pack, project_files
 from orchestrator.config import job
@@ -47,7 +47,7 @@ def own(found: Upload) -> dict[str, str]:
 
 def test_the_project_is_its_packages_alone() -> None:
     places = dict(project_files())
-    assert {"orchestrator/cli.py", "workloads/rlvr/presets/mini.yaml", "pyproject.toml"} <= places.keys()
+    assert {"orchestrator/cli/app.py", "workloads/rlvr/presets/mini.yaml", "pyproject.toml"} <= places.keys()
     assert "orchestrator/records/page/page.css" in places
     tops = {place.partition("/")[0] for place in places}
     assert tops <= {"orchestrator", "workloads", "sweeps", "pyproject.toml"}

@@ -80,7 +80,7 @@ class Hosts:
     cpus: logical CPUs of each worker; the head has none. folder: for the hosts' own files; all others they share.
     """
 
-    def __init__(self, cpus: Sequence[float], folder: Path) -> None:
+    def __init__(self, cpus: Sequence[int], folder: Path) -> None:
         self.folder = folder
         self.hosts = [Host(f"{PREFIX}{chr(97 + number)}", number + 1) for number in range(len(cpus) + 1)]
         self._cpus = cpus
@@ -149,7 +149,7 @@ class Hosts:
         self._wait_for(1)
         for host, cpus in zip(self.workers, self._cpus, strict=True):
             joining = [f"--address={self.head.address}:{HEAD_PORT}", f"--node-ip-address={host.address}"]
-            self._begin(host, [str(BIN / "ray"), "start", *joining, f"--num-cpus={cpus:g}", *common])
+            self._begin(host, [str(BIN / "ray"), "start", *joining, f"--num-cpus={cpus}", *common])
         self._wait_for(len(self.hosts))
 
     def _begin(self, host: Host, command: Sequence[str]) -> None:
@@ -166,13 +166,15 @@ class Hosts:
             self._started.append(subprocess.Popen(words, env=self.environment(), stdout=log, stderr=log))
 
     def _wait_for(self, nodes: int) -> None:
-        """Wait for as many Ray nodes. Raises TimeoutError with what the hosts said."""
+        """Wait for as many Ray nodes. Raises RuntimeError with what the hosts said."""
         status = [str(BIN / "ray"), "status", f"--address={self.head.address}:{HEAD_PORT}"]
         until = time.monotonic() + START_S
         while time.monotonic() < until:
             done = subprocess.run(status, env=self.environment(), capture_output=True, text=True, timeout=START_S)
             if done.stdout.partition("Pending:")[0].count(" node_") >= nodes:
                 return
+            if any(process.poll() is not None for process in self._started):
+                break
             time.sleep(1)
         said = "\n".join(path.read_text() for path in self.folder.glob("*.log"))
-        raise TimeoutError(f"not {nodes} Ray nodes after {START_S:g} s\n{said}")
+        raise RuntimeError(f"not {nodes} Ray nodes within {START_S:g} s\n{said}")

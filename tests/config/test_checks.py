@@ -24,6 +24,7 @@ SPLIT = ["learner.gpus_per_rank=1", "rollout.fleet.gpus_per_server=1", "judge.fl
 COLOCATED = ["placement=colocated", *SPLIT]
 
 BFLOAT16 = ["model.dtype=bfloat16", "limits.logprob_gap_max=10", "limits.logprob_gap_mean=0.05"]
+SHARED = ["judge.shared=true", "judge=hf:Qwen/Qwen3-0.6B"]
 IMPOSSIBLE = {
     "completion fills the context": ["rollout.max_completion_tokens=256"],
     "width not a multiple of heads": ["model.heads=6", "model.kv_heads=2"],
@@ -61,6 +62,8 @@ IMPOSSIBLE = {
     "nccl on the CPU": ["sync.transport=nccl"],
     "ipc between GPUs": [*SPLIT, "sync.transport=ipc"],
     "nccl on one GPU": [*COLOCATED, "sync.transport=nccl"],
+    "a shared judge that every run would teach": ["judge.shared=true"],
+    "a shared judge behind a URL": ["judge.shared=true", f"judge={URL}"],
     "nccl on parts of GPUs": [*SPLIT, "learner.gpus_per_rank=0.5", "sync.transport=nccl"],
 }
 
@@ -77,6 +80,7 @@ POSSIBLE = {
     "colocated on GPUs": [*COLOCATED, "rollout.fleet.servers=2", "judge.fleet.gpus_per_server=2", "sync.transport=ipc"],
     "colocated on the CPU": ["placement=colocated", "rollout.fleet.servers=3"],
     "colocated with a judge elsewhere": [*COLOCATED, f"judge={URL}", "judge.fleet.servers=9"],
+    "colocated with a judge of a pool on the CPU": [*COLOCATED, *SHARED, "judge.fleet.gpus_per_server=0"],
     "nccl between GPUs": [*SPLIT, "sync.transport=nccl"],
     "everything offloaded": [
         "learner.zero_stage=3",

@@ -11,14 +11,14 @@ from orchestrator.config.compose import (
     ConfigError,
     compose,
     differences,
-    flatten,
     from_values,
-    read_yaml,
     to_values,
     trace,
+    vary,
 )
 from orchestrator.config.explain import to_yaml
 from orchestrator.config.keys import keys_of, nearest_keys
+from orchestrator.config.layers import Layer, chooses_preset, flatten, read_yaml
 from orchestrator.config.workloads import find_workload, workload_names
 
 WORKLOAD = """
@@ -146,7 +146,7 @@ def test_values_are_read_as_they_are_meant(world: Path) -> None:
         ("model.dtype=float16", "must be one of float32, bfloat16"),
         ("algorithm=pppo", "algorithm.name=pppo (command line): must be one of cispo, dapo"),
         ("rubric.tone=rude", "must be one of plain, formal"),
-        ("seed=0..4", "`train` runs one seed"),
+        ("seed=0..4", "orchestrate train TARGET seed=0..4"),
         ("workload=rlvr", "is chosen by the first word"),
         ("steps", "write settings as key=value"),
         ("=3", "write settings as key=value"),
@@ -335,3 +335,49 @@ def test_truncated_sampling_is_refused_with_the_reason(setting: str) -> None:
     """The engine's log-probabilities would be of the kept tokens alone."""
     with pytest.raises(ConfigError, match=rf"{setting.partition('=')[0]}.*renormalise.*biases every ratio"):
         compose("rlvr", [setting])
+
+
+def test_layers_stand_between_the_file_and_the_command_line(world: Path) -> None:
+    write(world / "my.yaml", "workload: world.py\nsteps: 1\nseed: 1\njudge: {retries: 1}\n")
+    layers = [Layer("first", {"seed": 2, "judge.retries": 2}), Layer("second", {"judge.retries": 3})]
+    composed = trace("my.yaml", ["seed=4"], layers)
+    assert (composed.config.steps, composed.config.judge.retries, composed.config.seed) == (1, 3, 4)
+    assert composed.origins["judge.retries"] == "second"
+    with pytest.raises(ConfigError, match=r"seed=x \(third\): must be a whole number"):
+        trace("my.yaml", [], [Layer("third", {"seed": "x"})])
+
+
+def test_a_varied_config_is_what_composing_it_would_give(world: Path) -> None:
+    composed = trace("world.py", ["preset=small"])
+    values = {"seed": 7, "learner.learning_rate": "1e-3", "rubric.tone": "formal"}
+    varied = vary(composed, values, "search")
+    assert varied == compose("world.py", ["preset=small", *(f"{key}={value}" for key, value in values.items())])
+    assert (varied.learner.learning_rate, varied.rubric.tone) == (1e-3, "formal")  # type: ignore[attr-defined]
+    # What it came from, and what is composed afterwards, is as before.
+    assert composed.config == compose("world.py", ["preset=small"])
+    assert vary(composed, {}, "search") == composed.config
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"steps": "many"}, "steps=many (search): must be a whole number"),
+        ({"steps": -1}, "steps=-1 (search): must be at least 0"),
+        ({"rollout.max_completion_tokens": 256}, "leaves no room for a prompt"),
+        ({"rubric.tone": "formal", "judge.soft": True}, "rubric.tone=formal needs judge.soft=false"),
+        ({"steps": -1, "seed": "x"}, "seed=x (search)"),
+    ],
+)
+def test_a_varied_config_is_checked_as_composing_would(world: Path, values: dict[str, object], words: str) -> None:
+    composed = trace("world.py", [])
+    with pytest.raises(ConfigError) as caught:
+        vary(composed, values, "search")
+    assert words in str(caught.value)
+
+
+def test_settings_that_choose_others_are_told_apart() -> None:
+    choosing = [("preset", "small"), ("algorithm.name", "flowrl"), ("data.source", "table"), ("model.name", "hf:a/b")]
+    assert all(chooses_preset(*pair) for pair in choosing)
+    assert not any(
+        chooses_preset(*pair) for pair in [("steps", 3), ("judge.name", "run:rlvr/x@judge"), ("name", "x y")]
+    )

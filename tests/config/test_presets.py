@@ -8,8 +8,9 @@ import pytest
 
 from orchestrator.cluster.needs import needs_of
 from orchestrator.config.checks import GROUPLESS
-from orchestrator.config.compose import CORE_PRESETS, ConfigError, compose, trace
+from orchestrator.config.compose import ConfigError, compose, trace
 from orchestrator.config.keys import keys_of
+from orchestrator.config.layers import CORE_PRESETS
 from orchestrator.config.schema import AlgorithmConfig, RunConfig
 from orchestrator.learning.objectives import OBJECTIVES
 

@@ -12,18 +12,18 @@ from orchestrator.values import Answer, Call
 class FakeAnswerer:
     """Answers each call by `answer(call, attempt)`, attempt from 0: how often a call of this key came before.
 
-    steps: how many have begun. statistics: what the next `take_statistics` returns, once.
+    purposes: of the steps that have begun. statistics: what the next `take_statistics` returns, once.
     """
 
     answer: Callable[[Call, int], Answer]
     retry_delay_s: float = 0.0
-    steps: int = 0
+    purposes: list[str] = field(default_factory=list)
     statistics: dict[str, float] = field(default_factory=dict)
     batches: list[list[Call]] = field(default_factory=list)
     _attempts: dict[str, int] = field(default_factory=dict)
 
-    def begin_step(self) -> None:
-        self.steps += 1
+    def begin_step(self, purpose: str) -> None:
+        self.purposes.append(purpose)
 
     def complete(self, calls: Sequence[Call]) -> list[Answer]:
         self.batches.append(list(calls))

@@ -140,7 +140,7 @@ def test_a_death_within_a_step_brings_back_what_its_prefix_cache_held(start: Sta
     fleet.push(weights(1))
     again = [replace(call, key=f"{call.key}/again", route=call.key) for call in CALLS]
     fleet.complete(CALLS)
-    fleet.begin_step()
+    fleet.begin_step("train")
     fleet.complete(CALLS)
     assert fleet.complete(again) == [answer_to(call, 1) for call in again]
     second = "batch " + " ".join(f"{key}/again" for key in SHARES[0])

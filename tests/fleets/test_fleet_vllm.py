@@ -78,7 +78,7 @@ def largest_gap(scorer: TokenScorer, turns: list[Turn]) -> float:
 
 def turns_of(fleet: Fleet, count: int = 12) -> list[Turn]:
     """A step's first answers."""
-    fleet.begin_step()
+    fleet.begin_step("train")
     answers = fleet.complete(calls(count))
     assert all(isinstance(answer, Turn) for answer in answers)
     return [answer for answer in answers if isinstance(answer, Turn)]
@@ -164,11 +164,11 @@ def test_a_killed_server_comes_back_with_its_weights_and_its_batch(fleets: dict[
     fleet = fleets[True]
     message = ({"role": "user", "content": "we owe you honesty " * 12},)
     batches = [[replace(call, messages=message) for call in calls(count)] for count in (1, 8)]
-    fleet.begin_step()
+    fleet.begin_step("train")
     fleet.take_statistics()
     before = [fleet.complete(batch) for batch in batches]
     assert fleet.take_statistics()["cached_tokens"] >= 8 * 32
-    fleet.begin_step()
+    fleet.begin_step("train")
     first = fleet.complete(batches[0])
     pid = fleet.wait_ready()[0]["pid"]
     os.kill(pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ import random
 import torch
 from torch import nn
 
-from orchestrator.config.compose import CORE_PRESETS, read_yaml
+from orchestrator.config.layers import CORE_PRESETS, read_yaml
 from orchestrator.config.schema import AlgorithmConfig
 from orchestrator.learning.batch import Batch, make_batch, select
 from orchestrator.learning.objectives import OBJECTIVES

@@ -16,6 +16,7 @@ from orchestrator.learning import checkpoints as module
 from orchestrator.learning.checkpoints import random_states, read_tensors, step_folder, verify, write
 from orchestrator.learning.model import TokenScorer, build, served_weights
 from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
+from orchestrator.records.folder import PINNED
 
 STATE = {"step": 4, "sampler": [1, 2, 3], "wandb_id": "abc", "rng": {"torch": [0, 255]}}
 
@@ -102,6 +103,16 @@ def test_the_oldest_checkpoints_are_removed(tmp_path: Path, model_folder: Path, 
         save(tmp_path, model_folder, scorer, step, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["LATEST", "step-000009", "step-000010"]
     assert latest(tmp_path) == step_folder(tmp_path, 10)
+
+
+def test_a_pinned_checkpoint_stays(tmp_path: Path, scorer: TokenScorer, model_folder: Path) -> None:
+    """Step 1 is pinned, so that of the steps 1 to 4 keep=2 leaves it beside the two newest."""
+    save(tmp_path, model_folder, scorer, 1)
+    (tmp_path / "step-000001" / PINNED).touch()
+    for step in (2, 3, 4):
+        save(tmp_path, model_folder, scorer, step, keep=2)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000001", "step-000003", "step-000004"]
+    verify(tmp_path / "step-000001")
 
 
 def test_what_was_just_written_stays_where_later_steps_lie(

@@ -128,3 +128,15 @@ def test_a_named_model_is_taught_only_where_that_was_asked_for(find: Find, tmp_p
     assert find(judge(name, steps=0)) == StartingModel("judge", name[5:], True, None, False)
     with pytest.raises(ConfigError, match=r"judge\.name=mini: nothing teaches this model"):
         find(judge(steps=0))
+
+
+def test_a_shared_judge_is_not_served_by_the_run_and_must_be_taught_before(find: Find, tmp_path: Path) -> None:
+    named = f"path:{model_folder(tmp_path / 'x')}"
+    plain, taught = replace(judge(named, steps=0), shared=True), replace(judge(named), shared=True)
+    assert find(plain) == StartingModel("judge", named[5:], True, None, False, served=False)
+    with pytest.raises(ConfigError, match=r"judge\.shared needs .*steps=0.*judge=run:NAME@judge"):
+        find(taught)
+    before = find(judge(named)).taught
+    assert before is not None
+    model_folder(Path(before))
+    assert find(taught) == StartingModel("judge", before, True, before, False, served=False)

@@ -1,0 +1,14 @@
+"""The verbs of `orchestrate`: each parses, calls one function and prints. What is heavy is imported inside its verb."""
+
+from __future__ import annotations
+
+# In the order in which --help lists their verbs.
+from orchestrator.cli import begin, judging, looking, sending
+from orchestrator.cli.app import app
+
+__all__ = ["app", "begin", "judging", "looking", "main", "sending"]
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,73 @@
+"""What the verbs share: the program, its words for settings and folders, and how an expected failure ends it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from orchestrator.config.job import check_secrets, lasting
+from orchestrator.errors import RunError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+EXPECTED_FAILURE = 2
+"""Exit status of failures that the user can mend."""
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help is drawn without importing rich
+    pretty_exceptions_enable=False,
+    help="""Reinforcement learning of language models on Ray: roll out, judge, learn, sync, evaluate.
+
+    \b
+    Examples:
+      orchestrate train rlvr                         one run on this machine
+      orchestrate train rlvr steps=100 seed=1        the same with other settings
+      orchestrate train rlvr --dry-run               what it needs and whether it fits
+      orchestrate train my.yaml                      settings of one's own (a YAML with `workload: rlvr`)
+      orchestrate train rubric data.path=prompts.jsonl rubric.path=rubric.yaml judge=http://localhost:8000/v1
+      orchestrate judge answers.jsonl rubric.yaml judge=http://localhost:8000/v1
+      orchestrate train rlvr reward=my.py:score      with a reward function of one's own
+      orchestrate new my_task                        a commented file to start a workload of one's own from
+      orchestrate sweep rlvr_quick                   a search: many runs side by side, each once
+      orchestrate submit --address URL -- train rlvr --storage FOLDER    the same on a Ray cluster
+      orchestrate config explain judge.min_mass      what a setting means
+      orchestrate list                               the runs that are there
+      orchestrate compare A B                        two runs, on the same held-out tasks
+      orchestrate rejudge RUN --judge URL            what another judge says of a run's answers
+      orchestrate sample RUN@40 "a prompt"           what a checkpoint answers
+
+    Settings are key=value; `orchestrate config explain` lists them. `python -m orchestrator` is the same program.
+    """,
+)
+config_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Settings: what they mean and where their values come from."
+)
+app.add_typer(config_app, name="config")
+
+Target = Annotated[
+    str, typer.Argument(metavar="TARGET", help="A workload (rlvr), a YAML of one's own, or a workload's .py file.")
+]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, such as steps=100.")]
+Storage = Annotated[Path, typer.Option(help="Folder of all runs (the setting `storage`).", callback=lasting)]
+
+
+def expected_errors(verb: Callable[P, T]) -> Callable[P, T]:
+    """A verb that prints the message of a RunError and ends with status 2; other errors keep their traceback."""
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            check_secrets()
+            return verb(*args, **kwargs)
+        except RunError as error:
+            typer.echo(f"orchestrate: {error}", err=True)
+            raise typer.Exit(EXPECTED_FAILURE) from None
+
+    return wrapped

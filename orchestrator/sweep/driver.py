@@ -1,0 +1,139 @@
+"""The story of one sweep, as the driver tells it.
+
+definition -> folder -> [what the stage needs -> how many fit -> trials under Ray Tune -> its winner] x stages -> summary
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from orchestrator.cluster.preflight import nodes_of_cluster
+from orchestrator.cluster.session import connected
+from orchestrator.config.workloads import find_workload
+from orchestrator.experiment import handling, run
+from orchestrator.fleets.pool import lease
+from orchestrator.learning.starting import starting_model
+from orchestrator.records.display import Display
+from orchestrator.records.folder import RunFolder
+from orchestrator.sweep import summary
+from orchestrator.sweep.capacity import at_once
+from orchestrator.sweep.course import Course, winner_of
+from orchestrator.sweep.folder import SweepFolder
+from orchestrator.sweep.graph import Configured, MissingRunError, plan_of, stages
+from orchestrator.sweep.journal import FINISHED, LASTING, Journal
+from orchestrator.sweep.spec import Done, Sweep
+from orchestrator.sweep.trial import Body, release
+from orchestrator.sweep.tuning import tuner_of
+from orchestrator.values import JUDGE
+
+log = logging.getLogger("orchestrator")
+STOPPED, FAILED = 130, 1
+POLL_S = 0.2
+
+
+def run_sweep(sweep: Sweep, storage: Path, resume: bool, body: Body = run) -> int:
+    """Run a sweep, or what is left of it. Returns the exit status: 0, 1 where a run failed, 130 where it was stopped.
+
+    storage: folder of all runs. resume: there is a folder of this sweep already, and nodes may have been added. body: what is run, as
+    `experiment.run`. Raises RunError for what a user can mend.
+    """
+    folder = SweepFolder.begin(storage, sweep, resume)
+    journal = Journal(folder.journal)
+    with Display(f"sweep {sweep.name}", 0, terminal=False) as display:
+        display.announce(f"sweep folder: {folder.path}")
+        first = sweep.nodes[0]
+        cluster = Configured(sweep, first, next(iter(first.arms)), folder.storage)(0, {}).cluster
+        with handling(lambda number, frame: _ask_to_stop(folder)), connected(cluster):
+            skipped = _run_stages(sweep, folder, journal, body)
+    summary.conclude(sweep, folder, journal, skipped)
+    folder.end()
+    if folder.stop.exists():
+        log.warning("stopped; go on with: orchestrate sweep %s --resume", sweep.name)
+        return STOPPED
+    failed = [one for one in journal.all() if one.outcome not in LASTING]
+    return FAILED if failed or skipped else 0
+
+
+def _ask_to_stop(folder: SweepFolder) -> None:
+    """The first Ctrl-C or SIGTERM lets every run in flight write a checkpoint, the second ends everything at once."""
+    if folder.stop.exists():
+        raise KeyboardInterrupt
+    folder.stop.touch()
+    log.info("stopping: every run in flight ends its step and writes a checkpoint; once more ends everything at once")
+
+
+def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body) -> dict[str, str]:
+    """All stages that are not done, one after another. Returns why stages were skipped, by name."""
+    closed, done = folder.done()
+    skipped: dict[str, str] = {}
+    for stage in stages(sweep):
+        if stage.name in closed:
+            log.info("%s: done already", stage.name)
+            continue
+        try:
+            fits = at_once(plan_of(sweep, stage, folder.storage), nodes_of_cluster(), sweep.at_once)
+            course = Course(sweep, stage, folder, journal, done, fits)
+        except MissingRunError as error:
+            skipped[stage.name] = str(error)
+            log.warning("%s: skipped, because %s", stage.name, error)
+            continue
+        journal.open(stage.name)
+        log.info("%s: %d run(s), %d at once", stage.name, course.total, len(course.slots))
+        with _holding_pool(course):
+            _follow(course, body)
+        if folder.stop.exists():
+            break
+        found = _done(course)
+        done += [one for one in found if one not in done]
+        if found and (stage.arm is not None or len(found) == course.total):
+            folder.close(stage, done)
+    return skipped
+
+
+def _holding_pool(course: Course) -> AbstractContextManager[Any]:
+    """A lease of the judges' pool that the stage's runs share, so that it lives on between them."""
+    config = course.example()
+    role = config.roles().get(JUDGE)
+    if role is None or not role.shared:
+        return nullcontext()
+    workload = find_workload(config.workload).workload(config)
+    model = starting_model(JUDGE, role, config.learner, workload, (), course.folder.storage)
+    return lease(config, model, f"sweep {course.sweep.name}")
+
+
+def _follow(course: Course, body: Body) -> None:
+    """Run the experiment of a stage to its end, in a thread: on the main one Tune would take over Ctrl-C."""
+    tuner = tuner_of(course, body)
+    if tuner is None:
+        return
+    failure: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            tuner.fit()
+        # Whatever ends Tune is raised again on the main thread.
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=fit, name="tune", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_S)
+    if failure:
+        raise failure[0]
+    if course.is_population and not course.folder.stop.exists():
+        for run_name in {name for one in course.journal.of(course.stage.name) for name in one.runs}:
+            release(RunFolder(course.folder.storage / run_name), course.config.checkpoint.keep)
+
+
+def _done(course: Course) -> list[Done]:
+    """What later stages may name: the winner of a search, the finished runs of a stage without one."""
+    stage, tried = course.stage, course.journal.of(course.stage.name)
+    if stage.arm is None:
+        return [Done(stage.node.name, one.arm, one.seed, one.run) for one in tried if one.outcome == FINISHED]
+    best = winner_of(tried, course.sweep.mode)
+    return [Done(stage.node.name, best.arm, best.seed, best.run, dict(best.point), True)] if best else []

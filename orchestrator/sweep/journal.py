@@ -1,0 +1,150 @@
+"""What happened in a sweep, a line an event, as the driver saw it: trials begun, evaluated and ended.
+
+Read again it says what was tried already, so that a sweep that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.records import jsonl
+
+FINISHED, EARLY, FAILED, STOPPED = "finished", "stopped early", "failed", "stopped"
+"""How a trial ends: at its last step; by the scheduler; by an error; or asked to stop, to go on another time."""
+LASTING = (FINISHED, EARLY)
+"""Ends after which a trial is not tried again."""
+
+SPENT = ("seconds", "cpu_seconds", "gpu_seconds")
+"""What a run takes, by the name of its sum."""
+
+
+@dataclass(slots=True)
+class Tried:
+    """One trial. arm, seed, point: what it was. run: "workload/name" of its run, the last one of a population's member.
+
+    runs: all of its runs. origin: the run and the step that the last one was forked from. scores: (step, score, hours spent in the
+    sweep by then) of every evaluation. seconds, cpu_seconds, gpu_seconds: of its runs so far. outcome: "" while it goes on.
+    """
+
+    stage: str
+    number: int
+    arm: str
+    seed: int
+    point: Mapping[str, Any]
+    run: str
+    origin: tuple[str, int] | None = None
+    runs: list[str] = field(default_factory=list)
+    scores: list[tuple[int, float, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    outcome: str = ""
+    reason: str = ""
+    before: Mapping[str, float] = field(default_factory=dict)
+    """What its former runs took."""
+
+    @property
+    def score(self) -> float:
+        """Of the last evaluation; NaN before the first."""
+        return self.scores[-1][1] if self.scores else float("nan")
+
+    @property
+    def step(self) -> int:
+        return self.scores[-1][0] if self.scores else -1
+
+
+class Journal:
+    """Writer and reader of trials.jsonl; one process writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._log = jsonl.LineLog(path)
+        self._tried: dict[tuple[str, int], Tried] = {}
+        self._spent: dict[str, float] = {}
+        self._last, self._open = 0.0, ""
+        for line in jsonl.read(path):
+            self._take(line)
+
+    # --- what is known ---
+
+    def of(self, stage: str) -> list[Tried]:
+        """The trials of a stage, by number."""
+        return sorted((one for one in self._tried.values() if one.stage == stage), key=lambda one: one.number)
+
+    def all(self) -> list[Tried]:
+        """Every trial, in the order in which they began."""
+        return list(self._tried.values())
+
+    def spent_h(self, stage: str) -> float:
+        """Hours for which a stage was going on, all starts of the sweep together; until now, of the one that goes on."""
+        since = time.time() - self._last if stage == self._open else 0.0
+        return (self._spent.get(stage, 0.0) + since) / 3600
+
+    # --- what happens ---
+
+    def open(self, stage: str) -> None:
+        """A stage begins or goes on."""
+        self._open = stage
+        self._add({"kind": "stage", "stage": stage})
+
+    def begin(self, tried: Tried) -> Tried:
+        """A trial begins, or goes on in this run. Returns the trial as it is kept."""
+        self._add(
+            {
+                "kind": "trial", "stage": tried.stage, "number": tried.number, "arm": tried.arm, "seed": tried.seed,
+                "point": dict(tried.point), "run": tried.run, "origin": tried.origin,
+            }
+        )  # fmt: skip
+        return self._tried[tried.stage, tried.number]
+
+    def row(self, tried: Tried, step: int, score: float, spent: Mapping[str, float]) -> None:
+        """A trial was evaluated. spent: its seconds, cpu_seconds and gpu_seconds so far. What is known already is not told again."""
+        if step > tried.step:
+            self._add(
+                {"kind": "row", "stage": tried.stage, "number": tried.number, "step": step, "score": score, **spent}
+            )
+
+    def end(self, tried: Tried, outcome: str, reason: str = "") -> None:
+        """A trial ends."""
+        self._add({"kind": "end", "stage": tried.stage, "number": tried.number, "outcome": outcome, "reason": reason})
+
+    def _add(self, line: dict[str, Any]) -> None:
+        line = {"time": time.time(), **line}
+        self._log.append(line)
+        self._take(line)
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        stage = line["stage"]
+        if line["kind"] == "stage":  # the time before it belongs to no stage: the sweep was not going on
+            self._last = line["time"]
+            return
+        self._spent[stage] = self._spent.get(stage, 0.0) + max(0.0, line["time"] - self._last)
+        self._last = line["time"]
+        key = (stage, line["number"])
+        if line["kind"] == "trial":
+            made = Tried(
+                stage, line["number"], line["arm"], line["seed"], line["point"], line["run"],
+                tuple(line["origin"]) if line["origin"] else None,
+            )  # fmt: skip
+            _go_on(self._tried.setdefault(key, made), made)
+            return
+        tried = self._tried[key]
+        if line["kind"] == "end":
+            tried.outcome, tried.reason = line["outcome"], line["reason"]
+            return
+        tried.scores.append((line["step"], line["score"], sum(self._spent.values()) / 3600))
+        for name in SPENT:
+            setattr(tried, name, tried.before.get(name, 0.0) + line[name])
+
+
+def _go_on(tried: Tried, now: Tried) -> None:
+    """The trial goes on as `now` says: in the same run, or in one that was forked."""
+    if now.run not in tried.runs:
+        tried.before = {name: getattr(tried, name) for name in SPENT}
+        tried.runs.append(now.run)
+        if now.origin:  # what came after the fork is no part of its course
+            tried.scores = [entry for entry in tried.scores if entry[0] <= now.origin[1]]
+    tried.point, tried.run, tried.origin, tried.outcome, tried.reason = now.point, now.run, now.origin, "", ""

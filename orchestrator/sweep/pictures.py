@@ -1,0 +1,105 @@
+"""Pictures of a sweep: the best score against what was spent, and the score against what was searched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from orchestrator.records import plots
+from orchestrator.records.curves import COLOURS
+from orchestrator.records.folder import atomic_path
+from orchestrator.sweep.folder import SweepFolder
+from orchestrator.sweep.graph import stages
+from orchestrator.sweep.journal import FINISHED, Journal, Tried
+from orchestrator.sweep.spec import Range, Sweep
+
+
+def draw(sweep: Sweep, folder: SweepFolder, journal: Journal) -> list[Path]:
+    """Draw what the sweep has scores for into plots/ and return the paths of the PNGs."""
+    drawn = []
+    with mpl.rc_context(plots.STYLE):
+        if any(one.scores for one in journal.all()):
+            drawn.append(_save(_against_budget(sweep, journal), folder.plots / "score_against_budget.png"))
+        for node in sweep.nodes:
+            searched = [stage for stage in stages(sweep) if stage.node is node and stage.arm is not None]
+            tried = [one for stage in searched for one in journal.of(stage.name) if one.scores]
+            if tried:
+                figure = _search(sweep, node.name, node.search, tried)
+                drawn.append(_save(figure, folder.plots / f"search_{node.name}.png"))
+    return drawn
+
+
+def best_so_far(entries: Sequence[tuple[float, float]], mode: str) -> tuple[list[float], list[float]]:
+    """(hours, the best score until then) of (hours, score) in any order."""
+    ordered = sorted(entry for entry in entries if math.isfinite(entry[1]))
+    hours = [hour for hour, _ in ordered]
+    return hours, list(accumulate((score for _, score in ordered), max if mode == "max" else min))
+
+
+def _against_budget(sweep: Sweep, journal: Journal) -> Figure:
+    figure = Figure(figsize=(10, 6), dpi=100)
+    axes = figure.add_subplot()
+    lines = {"all": [(hours, score) for one in journal.all() for _, score, hours in one.scores]}
+    for stage in stages(sweep):
+        for arm in stage.node.arms if stage.arm is None else (stage.arm,):
+            mine = [one for one in journal.of(stage.name) if one.arm == arm]
+            label = stage.name if stage.arm is not None or not arm else f"{stage.name}, {arm}"
+            lines[label] = [(hours, score) for one in mine for _, score, hours in one.scores]
+    for number, (label, entries) in enumerate(lines.items()):
+        if entries:
+            style: dict[str, Any] = {"color": plots.INK, "linewidth": 1, "linestyle": ":"}
+            if label != "all":
+                style = {"color": COLOURS[(number - 1) % len(COLOURS)], "marker": "o", "markersize": 4}
+            axes.step(*best_so_far(entries, sweep.mode), where="post", label=label, **style)
+    axes.set_title(f"{sweep.name}: best score so far")
+    axes.set_xlabel("hours of the sweep")
+    axes.set_ylabel(sweep.metric)
+    axes.spines["right"].set_visible(False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    return figure
+
+
+def _search(sweep: Sweep, node: str, ranges: Sequence[Range], tried: Sequence[Tried]) -> Figure:
+    """A panel a searched setting: the last score of each trial, filled where it ran to its end."""
+    figure = Figure(figsize=(max(5.5, 5 * len(ranges)), 5), dpi=100)
+    figure.suptitle(f"{sweep.name}, {node}", fontsize=15, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    arms = list(dict.fromkeys(one.arm for one in tried))
+    for number, item in enumerate(ranges, 1):
+        axes = figure.add_subplot(1, len(ranges), number)
+        for arm in arms:
+            _panel(
+                axes,
+                item,
+                [one for one in tried if one.arm == arm and item.key in one.point],
+                COLOURS[arms.index(arm) % len(COLOURS)],
+            )
+        axes.set_title(item.key)
+        axes.set_xlabel("value")
+        axes.set_ylabel(sweep.metric)
+        axes.spines["right"].set_visible(False)
+        if item.kind == "loguniform":
+            axes.set_xscale("log")
+    return figure
+
+
+def _panel(axes: Axes, item: Range, tried: Sequence[Tried], colour: str) -> None:
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in item.values)
+    for whole in (True, False):
+        mine = [one for one in tried if (one.outcome == FINISHED) == whole]
+        places = [one.point[item.key] if numbers else str(one.point[item.key]) for one in mine]
+        axes.scatter(places, [one.score for one in mine], color=colour if whole else "none", edgecolors=colour, s=45)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path

@@ -1,0 +1,81 @@
+"""What was tried is read again as it was; hours count only while the sweep goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.sweep.course import winner_of
+from orchestrator.sweep.journal import EARLY, FINISHED, Journal, Tried
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("orchestrator.sweep.journal.time.time", lambda: now[0])
+    return now
+
+
+def spent(seconds: float) -> dict[str, float]:
+    return {"seconds": seconds, "cpu_seconds": 2 * seconds, "gpu_seconds": 4 * seconds}
+
+
+def test_a_trial_is_read_as_it_was_written(tmp_path: Path, clock: list[float]) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    journal.open("policy")
+    tried = journal.begin(Tried("policy", 0, "grpo", 7, {"lr": 0.1}, "rlvr/a"))
+    clock[0] = 3600.0
+    journal.row(tried, 5, 0.25, spent(10.0))
+    journal.row(tried, 5, 0.25, spent(10.0))  # told again after a restart
+    clock[0] = 7200.0
+    journal.row(tried, 10, 0.5, spent(20.0))
+    journal.end(tried, EARLY)
+    (again,) = Journal(tmp_path / "trials.jsonl").of("policy")
+    assert again == tried
+    # An hour to each evaluation.
+    assert again.scores == [(5, 0.25, 1.0), (10, 0.5, 2.0)]
+    assert (again.seconds, again.cpu_seconds, again.gpu_seconds) == (20.0, 40.0, 80.0)
+    assert (again.outcome, again.arm, again.seed, again.runs) == (EARLY, "grpo", 7, ["rlvr/a"])
+
+
+def test_hours_between_two_starts_are_not_spent(tmp_path: Path, clock: list[float]) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    journal.open("policy")
+    tried = journal.begin(Tried("policy", 0, "", 0, {}, "rlvr/a"))
+    clock[0] = 1800.0
+    journal.row(tried, 1, 0.0, spent(1.0))
+    clock[0] = 36000.0
+    again = Journal(tmp_path / "trials.jsonl")
+    assert again.spent_h("policy") == 0.5
+    again.open("policy")
+    clock[0] = 36900.0
+    # Half an hour before the break and a quarter since.
+    assert again.spent_h("policy") == 0.75
+
+
+def test_a_member_that_copies_goes_on_from_the_donors_step(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    journal.open("policy")
+    tried = journal.begin(Tried("policy", 0, "", 0, {"lr": 0.1}, "rlvr/a"))
+    for step in (0, 5, 10, 15):
+        journal.row(tried, step, step / 100, spent(step))
+    journal.begin(Tried("policy", 0, "", 0, {"lr": 0.2}, "rlvr/b", ("rlvr/c", 10)))
+    journal.row(tried, 15, 0.9, spent(5.0))
+    # Its own step 15 is no part of its course any more, but was paid for: 15 s of the first run and 5 s of the second.
+    assert [(step, score) for step, score, _ in tried.scores] == [(0, 0.0), (5, 0.05), (10, 0.1), (15, 0.9)]
+    assert tried.seconds == 20.0
+    assert tried.runs == ["rlvr/a", "rlvr/b"]
+    assert tried.origin == ("rlvr/c", 10)
+
+
+def test_the_winner_ran_to_its_end() -> None:
+    def trial(number: int, score: float, outcome: str) -> Tried:
+        return Tried("policy", number, "", 0, {}, "", scores=[(8, score, 0.0)], outcome=outcome)
+
+    tried = [trial(0, 0.9, EARLY), trial(1, 0.5, FINISHED), trial(2, 0.6, FINISHED), trial(3, float("nan"), FINISHED)]
+    best, least = winner_of(tried, "max"), winner_of(tried, "min")
+    assert best is not None
+    assert least is not None
+    assert (best.number, least.number) == (2, 1)
+    assert winner_of(tried[:1], "max") is None
