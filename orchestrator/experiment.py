@@ -31,6 +31,7 @@ from orchestrator.cluster.preflight import (
     wait_for_room,
 )
 from orchestrator.cluster.session import connected, joins
+from orchestrator.cluster.upload import keep
 from orchestrator.config.compose import compose, to_values
 from orchestrator.config.functions import files_of
 from orchestrator.config.own_code import own_code
@@ -46,6 +47,7 @@ from orchestrator.learning.starting import StartingModel, check_tasks, starting_
 from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder, check_storage, step_name, step_of, write_json
+from orchestrator.records.mirror import Mirror, check_mirror
 from orchestrator.records.tracking import Tracker
 from orchestrator.values import POLICY
 
@@ -64,6 +66,8 @@ def run(
     checkpoint: where to go on from. folder: the run that is resumed; without it a new run begins (from the checkpoint: a fork).
     servers: by role, where they are there already and stay for other runs with the same models (`start_fleets`).
     """
+    config = keep(config)
+    check_mirror(config.mirror)
     source = find_workload(config.workload)
     workload = source.workload(config)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"
@@ -88,6 +92,7 @@ def run(
             config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
         )
         folder.begin()
+        mirror = Mirror(config.mirror, folder)
         write_json(folder.models, {model.role: model.reference(Path(config.storage)) for model in models})
         display.announce(f"run folder: {folder.path}")
         for model in models:
@@ -109,8 +114,10 @@ def run(
             for handle in itertools.chain.from_iterable(ours.values()):
                 ray.kill(handle)
             record(folder, status, reason)
+            mirror.finish()
             folder.end()
     show(folder)
+    mirror.finish()
     if status == "stopped" and folder.newest_checkpoint():
         log.warning("stopped; go on with: orchestrate train --resume %s", folder.path)
     elif status == "stopped":

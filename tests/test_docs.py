@@ -52,7 +52,9 @@ SHOWN = ("jsonl", "yaml", "python")
 ENDINGS = ("md", "py", "yaml", "json", "jsonl", "csv", "parquet", "html", "png")
 KEYS = {name: key for source in workload_names() for name, key in keys_of(find_workload(source).config).items()}
 GROUPS = "|".join(name for name, key in KEYS.items() if key.is_group and "." not in name)
-COMMAND = re.compile(r"^(?:ray job submit .* -- )?(?:orchestrate|python -m orchestrator) (.*)")
+COMMAND = re.compile(
+    r"^(?:orchestrate submit .* -- |(?:ray job submit .* -- )?(?:orchestrate|python -m orchestrator) )(.*)"
+)
 SHORT = {name.rpartition(".")[2] for name in KEYS}
 """Keys without their groups, as a text may name one that was named before."""
 LONGEST_PAGE = 118
@@ -273,8 +275,8 @@ def test_a_page_is_short_and_says_where_to_go_next(path: Path) -> None:
     assert len(set(re.findall(r"\]\(([\w-]+\.md)\)", last)) - {path.name}) >= 2
 
 
-def test_there_are_nine_pages_and_each_is_linked_from_another() -> None:
-    assert len(DOCS) == 9
+def test_there_are_ten_pages_and_each_is_linked_from_another() -> None:
+    assert len(DOCS) == 10
     for page in DOCS:
         assert any(f"({page.name})" in other.read_text() for other in DOCS if other != page), page.name
 

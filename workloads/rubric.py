@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
-from orchestrator.config.own_code import shown_path
 from orchestrator.config.schema import Role, RunConfig, group, setting
 from orchestrator.data import TableConfig, answers_of, same_prompt, task_of, tasks_of
 from orchestrator.data.tables import Row, read_rows
@@ -95,9 +94,6 @@ class Workload(BaseWorkload):
                 f"data.path is not set (preset={config.preset}): give your prompts as data.path=prompts.jsonl (or .csv, .parquet, "
                 "hf:ORG/NAME) and your rubric as rubric.path=rubric.yaml."
             )
-        for key, path in (("rubric.path", rubric.path), ("rubric.labels", rubric.labels)):
-            if path is not None and not Path(path).is_file():
-                raise ConfigError(f"{key}={shown_path(Path(path))}: there is no such file (from {Path.cwd()}).")
         self.data = data if data.path else replace(data, path=str(EXAMPLE / "prompts.jsonl"))
 
     def tasks(self, split: str) -> Sequence[Task]:

@@ -9,6 +9,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 
+from orchestrator.config.job import check_secrets, lasting
 from orchestrator.errors import RunError
 
 P = ParamSpec("P")
@@ -35,6 +36,7 @@ app = typer.Typer(
       orchestrate train rlvr reward=my.py:score      with a reward function of one's own
       orchestrate new my_task                        a commented file to start a workload of one's own from
       orchestrate sweep rlvr_quick                   a search: many runs side by side, each once
+      orchestrate submit --address URL -- train rlvr --storage FOLDER    the same on a Ray cluster
       orchestrate config explain judge.min_mass      what a setting means
       orchestrate list                               the runs that are there
       orchestrate compare A B                        two runs, on the same held-out tasks
@@ -53,7 +55,7 @@ Target = Annotated[
     str, typer.Argument(metavar="TARGET", help="A workload (rlvr), a YAML of one's own, or a workload's .py file.")
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, such as steps=100.")]
-Storage = Annotated[Path, typer.Option(help="Folder of all runs (the setting `storage`).")]
+Storage = Annotated[Path, typer.Option(help="Folder of all runs (the setting `storage`).", callback=lasting)]
 
 
 def expected_errors(verb: Callable[P, T]) -> Callable[P, T]:
@@ -62,6 +64,7 @@ def expected_errors(verb: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(verb)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            check_secrets()
             return verb(*args, **kwargs)
         except RunError as error:
             typer.echo(f"orchestrate: {error}", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.app import Overrides, Storage, app, expected_errors
+from orchestrator.config.job import lasting
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def train(
         bool, typer.Option("--dry-run", help="Show what differs from the defaults and what goes where; start nothing.")
     ] = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Continue a run from its newest checkpoint (no TARGET).")
+        str | None,
+        typer.Option(metavar="RUN", help="Continue a run (or a mirror's URL) from its newest checkpoint (no TARGET)."),
     ] = None,
     start_from: Annotated[
         str | None,
@@ -62,12 +64,12 @@ def train(
             raise ConfigError(
                 "--replay RUN@STEP stands alone: the run's own settings are used, and nothing is started."
             )
-        _replay(replay, everything, storage or Path("runs"))
+        _replay(replay, everything, storage or lasting(Path("runs")))
         return
     if resume or start_from:
         if dry_run:
             raise ConfigError("--dry-run goes with a TARGET, not with --resume or --from.")
-        _go_on(resume, start_from, [target, *(overrides or [])] if target else [], storage or Path("runs"))
+        _go_on(resume, start_from, [target, *(overrides or [])] if target else [], storage or lasting(Path("runs")))
     if target is None:
         raise ConfigError("name what to train: orchestrate train rlvr, a YAML of your own, or --resume RUN.")
     _begin(target, [*([f"storage={storage}"] if storage else []), *(overrides or [])], dry_run)
@@ -96,7 +98,12 @@ def _begin_seeds(target: str, overrides: list[str], seeds: str, dry_run: bool) -
 
     settings = [text for text in overrides if not text.startswith(("seed=", "storage="))]
     storages = [text.removeprefix("storage=") for text in overrides if text.startswith("storage=")]
-    _sweep(sweep_of_seeds(target, settings, read_seeds(seeds) or ()), Path([*["runs"], *storages][-1]), False, dry_run)
+    _sweep(
+        sweep_of_seeds(target, settings, read_seeds(seeds) or ()),
+        lasting(Path([*["runs"], *storages][-1])),
+        False,
+        dry_run,
+    )
 
 
 def _sweep(sweep: Sweep, storage: Path, resume: bool, dry_run: bool) -> None:
@@ -119,7 +126,10 @@ def _go_on(resume: str | None, start_from: str | None, overrides: list[str], sto
     if resume and start_from:
         raise ConfigError("--resume continues a run, --from begins another one: give one of the two.")
     if resume:
-        raise typer.Exit(experiment.resume(find_run(resume, storage), overrides))
+        from orchestrator.records.mirror import fetch
+
+        folder = fetch(resume, storage) if "://" in resume else find_run(resume, storage)
+        raise typer.Exit(experiment.resume(folder, overrides))
     name, step = _run_and_step(str(start_from))
     raise typer.Exit(experiment.fork(find_run(name, storage), step, overrides))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from orchestrator.config.job import variables
 from orchestrator.config.schema import ClusterConfig
 from orchestrator.errors import RunError
 
@@ -50,8 +50,8 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     # Ray refuses a variable that the job sets too.
-    ours = {key: value for key, value in (ENVIRONMENT | WORKER_ENVIRONMENT).items() if key not in job_variables()}
-    runtime = {"env_vars": ours}
+    ours = {key: value for key, value in (ENVIRONMENT | WORKER_ENVIRONMENT).items() if key not in variables()}
+    runtime = {"env_vars": ours, "worker_process_setup_hook": f"{__name__}.{bind_to_node.__name__}"}
     try:
         if address:
             ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level="ERROR")
@@ -73,7 +73,16 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
         ray.shutdown()
 
 
-def job_variables() -> set[str]:
-    """Environment variables that `ray job submit` was given for this process; none outside a job."""
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    return set((job.get("runtime_env") or {}).get("env_vars") or {})
+def bind_to_node() -> None:
+    """Ray calls this in every process that it starts: gloo then listens on the interface by which Ray knows the node.
+
+    By itself gloo takes the address of the host's name, which on many machines is a loopback one; ranks on two nodes would then
+    wait for each other in vain.
+    """
+    import psutil
+    from ray.util import get_node_ip_address
+
+    address = get_node_ip_address()
+    for name, found in psutil.net_if_addrs().items():
+        if any(item.address == address for item in found):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

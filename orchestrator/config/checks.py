@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from orchestrator.config.keys import keys_of, value_at
+from orchestrator.config.keys import files_named, keys_of, value_at
 from orchestrator.config.references import ModelReference, resolve
 from orchestrator.config.schema import ADAPTER_RANKS, LimitsConfig, ModelConfig, RunConfig
 from orchestrator.errors import ConfigError
@@ -48,7 +48,10 @@ def _between(value: float, low: float | None, high: float | None) -> bool:
 
 
 def check(config: RunConfig) -> list[str]:
-    """Settings that cannot go together: one sentence each, with the keys and a remedy. Empty where all is well."""
+    """Settings that cannot go together: one sentence each, with the keys and a remedy. Empty where all is well.
+
+    Touches no disk: `missing` does.
+    """
     return [
         *_run(config),
         *_data(config),
@@ -105,13 +108,11 @@ def _data(config: RunConfig) -> Iterator[str]:
         return  # a workload may have an example of its own; the hub is asked when the rows are read
     elif path is None:
         yield f"data.source={source} is read from a file: set data.path=FILE."
-    elif not Path(path).expanduser().exists():
-        yield f"data.path={path} does not exist (data.source={source}): give the path of the data from {Path.cwd()}."
 
 
 def _policy(config: RunConfig) -> Iterator[str]:
     yield from _model("model", config.model, config.rollout.fleet.gpus_per_server, "rollout.fleet")
-    yield from _reference("model.name", config.model.name, config.storage)
+    yield from _reference("model.name", config.model.name)
     if config.model.name.startswith(("http://", "https://")):
         yield (
             f"model.name={config.model.name}: the learner needs the policy's weights, which a URL cannot give; "
@@ -131,7 +132,7 @@ def _judge(config: RunConfig) -> Iterator[str]:
     judge = config.judge
     if judge.shared and config.roles()[JUDGE].elsewhere:
         yield f"judge.shared with judge={judge.name}: what a URL serves is shared already. Leave judge.shared out."
-    yield from _reference("judge.name", judge.name, config.storage)
+    yield from _reference("judge.name", judge.name)
     if judge.model.name not in ("mini", judge.name):
         yield f"judge.model.name={judge.model.name} is not read: set the judge's model with judge={judge.model.name}."
     elif judge.name == "mini":
@@ -143,11 +144,28 @@ def _judge(config: RunConfig) -> Iterator[str]:
         yield from _model("judge.model", judge.model, judge.fleet.gpus_per_server, "judge.fleet")
 
 
-def _reference(key: str, text: str, storage: str) -> Iterator[str]:
+def _reference(key: str, text: str) -> Iterator[str]:
     try:
-        resolve(ModelReference.parse(text), storage)
+        ModelReference.parse(text)
     except ConfigError as error:
         yield f"{key}: {error}"
+
+
+def missing(config: RunConfig) -> list[str]:
+    """Files, models and runs that the settings name and that are not there: one sentence each, with the key."""
+    problems = [
+        f"{key}={path} does not exist: give its path from {Path.cwd()}."
+        for key, path in files_named(config).items()
+        if not path.expanduser().exists()
+    ]
+    models = {"model.name": config.model.name} | ({"judge.name": config.judge.name} if JUDGE in config.roles() else {})
+    for key, text in models.items():
+        if not list(_reference(key, text)):
+            try:
+                resolve(ModelReference.parse(text), config.storage)
+            except ConfigError as error:
+                problems.append(f"{key}: {error}")
+    return problems
 
 
 def _model(key: str, model: ModelConfig, gpus: float, fleet: str) -> Iterator[str]:

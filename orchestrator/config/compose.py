@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestrator.config.checks import check, out_of_bounds
+from orchestrator.config.checks import check, missing, out_of_bounds
 from orchestrator.config.functions import settle
 from orchestrator.config.keys import Key, keys_of, values_of
 from orchestrator.config.layers import COMMAND_LINE, Layer, layer_of, presets, read_overrides, read_yaml
@@ -67,10 +67,13 @@ def compose(target: str, overrides: Sequence[str] = ()) -> RunConfig:
     return trace(target, overrides).config
 
 
-def trace(target: str, overrides: Sequence[str] = (), layers: Sequence[Layer] = ()) -> Composed:
+def trace(
+    target: str, overrides: Sequence[str] = (), layers: Sequence[Layer] = (), elsewhere: bool = False
+) -> Composed:
     """As `compose`, with the origin of every value and the workload that was found.
 
     layers: further settings above the target's own and below the overrides, the later above the earlier.
+    elsewhere: the run is for another machine, so data, models and runs that it names need not be on this one.
     """
     own, reference, origin = _read_target(target)
     source = find_workload(reference)
@@ -86,7 +89,7 @@ def trace(target: str, overrides: Sequence[str] = (), layers: Sequence[Layer] = 
             origins[name] = layer.origin
     tree.workload, origins["workload"] = source.reference, origin
     config = _instance(tree)
-    _check(source, config, origins, problems)
+    _check(source, config, origins, problems, elsewhere)
     return Composed(config, origins, source)
 
 
@@ -220,9 +223,15 @@ def _instance(tree: Any) -> RunConfig:
     return config
 
 
-def _check(source: WorkloadSource, config: RunConfig, origins: Mapping[str, str], problems: Sequence[str]) -> None:
+def _check(
+    source: WorkloadSource,
+    config: RunConfig,
+    origins: Mapping[str, str],
+    problems: Sequence[str],
+    elsewhere: bool = False,
+) -> None:
     """Write the paths of files as absolute ones. Raises ConfigError with all problems, those that were found before included."""
-    _raise([*problems, *out_of_bounds(config, origins)] or check(config))
+    _raise([*problems, *out_of_bounds(config, origins)] or check(config) + ([] if elsewhere else missing(config)))
     settle(config)
     _raise(_workloads_own_check(source, config))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.job import lasting
 from orchestrator.config.keys import files_named, set_at
 from orchestrator.config.own_code import described, load_module, shown_path
 from orchestrator.config.schema import RunConfig
@@ -128,7 +129,7 @@ def functions_of(config: RunConfig) -> Iterator[tuple[str, FunctionReference]]:
 
 def settle(config: RunConfig) -> None:
     """Write the paths of functions and files into the config as absolute ones, and look at each function's file, which is run in a
-    process of its own alone. Raises ConfigError with the key.
+    process of its own alone. In a Ray job the storage becomes one that outlives it. Raises ConfigError with the key.
     """
     for key, function in list(functions_of(config)):
         try:
@@ -139,6 +140,7 @@ def settle(config: RunConfig) -> None:
     for key, path in files_named(config).items():
         # Links stay: what they point to may have a name without the extension by which a table is read.
         set_at(config, key, os.path.abspath(path.expanduser()))
+    config.storage = str(lasting(Path(config.storage)))
 
 
 def files_of(config: RunConfig) -> dict[str, str]:

@@ -360,6 +360,11 @@ class RunConfig:
         60, "RL steps. 0 teaches what is to be taught, examines it and evaluates the starting policy.", low=0
     )
     storage: str = setting("runs", "Folder of all runs and of the cache.")
+    mirror: str | None = setting(
+        None,
+        "Where the run's folder is copied at every checkpoint and at the end: a URL that fsspec knows, such as s3://BUCKET/runs or "
+        "gs://BUCKET/runs (`train --resume URL/WORKLOAD/NAME` fetches it back).",
+    )
     data: DataConfig = group(DataConfig, "Where tasks come from.")
     model: ModelConfig = group(ModelConfig, "The policy.")
     warmup: SftConfig = group(SftConfig, "SFT of the policy before RL.")
