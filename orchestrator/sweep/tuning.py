@@ -41,7 +41,7 @@ TIME = "step"
 
 
 class Next(Searcher):
-    """Gives Tune the next trial while the stage's budget lasts, and ends the stage once every trial's process is gone."""
+    """Gives Tune the next trial while the stage's budget lasts, and ends the stage once every run's processes are gone."""
 
     def __init__(self, course: Course, scheduler: TrialScheduler) -> None:
         super().__init__()
