@@ -12,10 +12,11 @@ import os
 import random
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -155,8 +156,7 @@ class Watcher(tune.Callback):
         self._say(tried, told[tried.outcome], trials)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        tried, error = self._tried(trial), trial.get_pickled_error()
-        reason = str(getattr(error, "cause", None) or error or trial.get_error())
+        tried, reason = self._tried(trial), _reason(trial)
         self._end(trial, tried, FAILED, reason)
         self._say(tried, f"failed: {reason}", trials)
 
@@ -243,6 +243,14 @@ def _settings(point: Mapping[str, Any]) -> str:
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items()
     )
     return f": {told}" if told else ""
+
+
+def _reason(trial: Any) -> str:
+    """Why a trial failed: the run's own words, or Tune's where its process died."""
+    if trial.pickled_error_file is None:
+        return Path(trial.error_file).read_text()
+    error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return str(getattr(error, "cause", None) or error)
 
 
 def _spent(result: Mapping[str, Any]) -> dict[str, float]:

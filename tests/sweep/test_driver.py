@@ -123,7 +123,7 @@ def test_no_trial_begins_once_the_budget_is_spent(done: tuple[Path, str]) -> Non
     assert [one.outcome for one in trials] == [FINISHED, FINISHED]
     # 9 rows x 10 s x 4 GPUs.
     assert [one.gpu_seconds for one in trials] == [360, 360]
-    assert "tuning.gpu_hours=0.15 is spent" in said
+    assert "tuning.gpu_hours=0.05 is spent" in said
 
 
 def test_a_failed_run_ends_what_needs_it_and_nothing_else(done: tuple[Path, str]) -> None:
