@@ -11,6 +11,7 @@ import math
 import os
 import random
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,6 +224,7 @@ def tuner_of(course: Course, body: Body) -> tune.Tuner | None:
     if course.is_population:  # Tune takes no searcher beside it
         assert course.tuning is not None
         random.seed(course.tuning.seed)
+        warnings.filterwarnings("ignore", message="Consider boosting PBT")
         space["work"], options = tune.grid_search(searcher.everything()), {}
     return tune.Tuner(
         Trial,

@@ -57,10 +57,10 @@ SWEEPS = {
         (
             node(
                 "policy",
-                steps=24,
+                steps=40,
                 every=4,
                 search=(Range(RATE, "choice", values=(0.01, 0.4)),),
-                tuning=tuning(scheduler="pbt", searcher="random", seed=1, every_steps=4),
+                tuning=tuning(scheduler="pbt", searcher="random", seed=0, every_steps=4),
                 settings={"checkpoint.keep": 1},
             ),
         ),
