@@ -28,6 +28,8 @@ WORKER_ENVIRONMENT = {
     "DS_LOG_LEVEL": "warning",
 }
 OBJECT_STORE_BYTES = 512 * 2**20
+STARTING = 4
+"""Processes that a Ray of our own starts at once, at least."""
 
 
 def joins(cluster: ClusterConfig) -> bool:
@@ -41,7 +43,11 @@ def joins(cluster: ClusterConfig) -> bool:
 @contextmanager
 def connected(cluster: ClusterConfig) -> Iterator[Any]:
     """The `ray` module, connected. A Ray that was started here ends with the block; one that was there already stays."""
-    limits = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(cluster.placement_deadline_s)}
+    limits = {
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(cluster.placement_deadline_s),
+        # On two cores Ray would warn of the light processes of a few runs, which cost nothing.
+        "RAY_worker_maximum_startup_concurrency": str(max(STARTING, os.cpu_count() or 1)),
+    }
     os.environ.update({key: value for key, value in (ENVIRONMENT | limits).items() if key not in os.environ})
     import ray
 
