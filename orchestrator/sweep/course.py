@@ -215,7 +215,7 @@ class Course:
         return ""
 
     def is_busy(self) -> bool:
-        """Whether a trial's process still has its slot."""
+        """Whether a trial still has its slot."""
         return any(map(is_taken, self.slots))
 
     # --- a population ---

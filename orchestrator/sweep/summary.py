@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import ConfigError
@@ -16,6 +15,7 @@ from orchestrator.records import jsonl
 from orchestrator.records.compare import Arm, compare
 from orchestrator.records.display import duration
 from orchestrator.records.folder import FORMAT, RunFolder, write_json
+from orchestrator.records.shown import print_table
 from orchestrator.sweep import pictures
 from orchestrator.sweep.course import winner_of
 from orchestrator.sweep.folder import SweepFolder
@@ -35,8 +35,7 @@ def conclude(sweep: Sweep, folder: SweepFolder, journal: Journal, skipped: Mappi
     write_json(folder.summary, summary)
     drawn = pictures.draw(sweep, folder, journal)
     console = Console()
-    for table in _tables(summary):
-        console.print(table, highlight=False)
+    _print_tables(summary)
     for arm in summary["arms"]:
         if "winner" in arm:
             console.print(
@@ -151,8 +150,9 @@ def _differences(folder: SweepFolder, stage: Stage, arms: Mapping[str, Sequence[
     ]  # fmt: skip
 
 
-def _tables(summary: Mapping[str, Any]) -> list[Table]:
+def _print_tables(summary: Mapping[str, Any]) -> None:
     """The arms, and their differences where there are any."""
+<<<<<<< HEAD
     table = Table(title=f"sweep {summary['sweep']}: {summary['metric']} at the last step", title_justify="left")
     for name in (
         "stage",
@@ -167,38 +167,39 @@ def _tables(summary: Mapping[str, Any]) -> list[Table]:
         "0.01 costs",
     ):
         table.add_column(name, justify="left" if name in ("stage", "arm") else "right", overflow="fold")
+=======
+    rows = []
+>>>>>>> sweeprun
     for arm in summary["arms"]:
         score, device = arm.get("score"), "gpu_seconds" if arm["gpu_seconds"] else "cpu_seconds"
-        early = f", {arm['stopped_early']} early" if arm["stopped_early"] else ""
-        table.add_row(
-            arm["stage"],
-            arm["arm"],
-            f"{arm['finished']} of {arm['runs']}{early}",
-            f"{score['mean']:.3f}" if score else "",
-            _interval(score) if score else "",
-            str(score["n"]) if score else "",
-            duration(arm["seconds"]),
-            f"{arm[device] / 3600:.2f} {device[:3].upper()} h",
-            f"{arm['busy_share']:.0%}" if "busy_share" in arm else "",
-            f"{arm['cost_of_a_point']:.0f} {device[:3].upper()} s" if "cost_of_a_point" in arm else "",
-        )
-    tables, tests = [table], [test for test in summary["differences"] if "arm" in test]
-    if tests:
-        against = Table(title="differences, over runs and tasks", title_justify="left")
-        for name in ("stage", "arm", "against", "by", "difference", "95 % interval", "n"):
-            against.add_column(name)
-        for test in tests:
-            against.add_row(
-                test["stage"],
-                test["arm"],
-                test["against"],
-                test["by"],
-                f"{test['mean']:+.3f}",
-                _interval(test),
-                str(test["n"]),
+        kind = device[:3].upper()
+        early = f", {arm['stopped_early']} stopped early" if arm["stopped_early"] else ""
+        rows.append(
+            (
+                arm["stage"],
+                arm["arm"],
+                f"{arm['finished']} of {arm['runs']}{early}",
+                f"{score['mean']:.3f}" if score else "",
+                _interval(score) if score else "",
+                str(score["n"]) if score else "",
+                duration(arm["seconds"]),
+                f"{arm[device] / 3600:.2f} {kind}-hours",
+                f"{arm['busy_share']:.0%}" if "busy_share" in arm else "",
+                f"{arm['cost_of_a_point']:.0f} {kind}-s" if "cost_of_a_point" in arm else "",
             )
-        tables.append(against)
-    return tables
+        )
+    headers = ("stage", "arm", "runs", summary["metric"], "95 % interval", "n", "time", "held", "busy", "0.01 costs")
+    print_table(headers, rows)
+    tests = [test for test in summary["differences"] if "arm" in test]
+    if tests:
+        headers_of_tests = ("stage", "arm", "against", "by", "difference", "95 % interval", "n")
+        print_table(
+            headers_of_tests,
+            [
+                (test["stage"], test["arm"], test["against"], test["by"], f"{test['mean']:+.3f}", _interval(test), str(test["n"]))
+                for test in tests
+            ],
+        )  # fmt: skip
 
 
 def _interval(values: Mapping[str, float]) -> str:

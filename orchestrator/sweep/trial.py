@@ -1,8 +1,7 @@
 """A run as a trial of Ray Tune: a light process without CPUs or GPUs of its own that drives one run in a thread.
 
 The run's fleets and learner hold placements of their own. A trial begins its run once it has one of the sweep's slots, and keeps
-the slot until its process has ended, which is after its run's processes have: so no run waits half-placed for what an ending one
-still holds.
+the slot until its run's processes are gone, or its own process is: so no run waits half-placed for what an ending one still holds.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ray import tune
 from orchestrator.config.compose import from_values
 from orchestrator.errors import RunError
 from orchestrator.records import jsonl, ledger, metrics
-from orchestrator.records.folder import PINNED, RunFolder, read_json, step_name, step_of, take
+from orchestrator.records.folder import PINNED, RunFolder, give_back, read_json, step_name, step_of, take
 from orchestrator.sweep.journal import FINISHED, SPENT, STOPPED
 
 POLL_S = 0.1
@@ -93,6 +92,7 @@ class Trial(tune.Trainable):
         self._metric: str = config["metric"]
         self._pins: bool = config["pins"]
         self._body: Body = config["body"]
+        self._slot: Path | None = None
         self._thread: threading.Thread | None = None
         self._status: int | None = None
         self._failure: BaseException | None = None
@@ -152,15 +152,18 @@ class Trial(tune.Trainable):
             self._thread.join(POLL_S)
         while children() and time.monotonic() < deadline:
             time.sleep(POLL_S)
+        if self._slot is not None:
+            give_back(self._slot)
 
     # --- the run ---
 
     def _begin(self) -> bool:
         """Start the run: from its newest checkpoint, as a copy of another one, or anew. False where the sweep is asked to stop."""
-        while not any(take(slot) for slot in self._slots):
+        while (slot := next(filter(take, self._slots), None)) is None:
             if self._stop.exists():
                 return False
             time.sleep(POLL_S)
+        self._slot = slot
         work = self._work
         folder = self._folder = RunFolder(work.run)
         config = from_values({**work.values, "name": folder.name})
@@ -180,7 +183,7 @@ class Trial(tune.Trainable):
 
     def _run(self, config: Any, checkpoint: Path | None, folder: RunFolder | None) -> None:
         try:
-            self._status = self._body(config, checkpoint, folder, quiet=True)
+            self._status = self._body(config, checkpoint, folder)
         # Whatever ends the run is raised again where Tune sees it.
         except BaseException as error:
             self._failure = error

@@ -11,11 +11,13 @@ import math
 import os
 import random
 import time
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -41,7 +43,7 @@ TIME = "step"
 
 
 class Next(Searcher):
-    """Gives Tune the next trial while the stage's budget lasts, and ends the stage once every trial's process is gone."""
+    """Gives Tune the next trial while the stage's budget lasts, and ends the stage once every run's processes are gone."""
 
     def __init__(self, course: Course, scheduler: TrialScheduler) -> None:
         super().__init__()
@@ -155,8 +157,7 @@ class Watcher(tune.Callback):
         self._say(tried, told[tried.outcome], trials)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        tried, error = self._tried(trial), trial.get_pickled_error()
-        reason = str(getattr(error, "cause", None) or error or trial.get_error())
+        tried, reason = self._tried(trial), _reason(trial)
         self._end(trial, tried, FAILED, reason)
         self._say(tried, f"failed: {reason}", trials)
 
@@ -223,6 +224,7 @@ def tuner_of(course: Course, body: Body) -> tune.Tuner | None:
     if course.is_population:  # Tune takes no searcher beside it
         assert course.tuning is not None
         random.seed(course.tuning.seed)
+        warnings.filterwarnings("ignore", message="Consider boosting PBT")
         space["work"], options = tune.grid_search(searcher.everything()), {}
     return tune.Tuner(
         Trial,
@@ -238,5 +240,23 @@ def tuner_of(course: Course, body: Body) -> tune.Tuner | None:
     )
 
 
+<<<<<<< HEAD
+=======
+def _settings(point: Mapping[str, Any]) -> str:
+    told = " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in point.items()
+    )
+    return f": {told}" if told else ""
+
+
+def _reason(trial: Any) -> str:
+    """Why a trial failed: the run's own words, or Tune's where its process died."""
+    if trial.pickled_error_file is None:
+        return Path(trial.error_file).read_text()
+    error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return str(getattr(error, "cause", None) or error)
+
+
+>>>>>>> sweeprun
 def _spent(result: Mapping[str, Any]) -> dict[str, float]:
     return {name: result[name] for name in SPENT}

@@ -1,6 +1,6 @@
 """A run in the place of `experiment.run`: it holds a placement of its plan's GPUs, writes rows and checkpoints, and ends when asked to.
 
-Each start and end of it is a line of STORAGE/runs.jsonl. A learning rate above 0.5 fails.
+Each start and end of it is a line of STORAGE/runs.jsonl; STORAGE/step_s holds the seconds of a step. A learning rate above 0.5 fails.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from orchestrator.records import jsonl
 from orchestrator.records.folder import PINNED, RunFolder, step_name, step_of, write_json
 from orchestrator.records.metrics import MetricsLog
 
-STEP_S = float(os.environ.get("FAKE_STEP_S", "0.05"))
-
 
 class Holder:
     """An actor that holds what it was given."""
@@ -30,7 +28,7 @@ class Holder:
         return os.getpid()
 
 
-def fake_run(config: RunConfig, checkpoint: Path | None, folder: RunFolder | None, quiet: bool) -> int:
+def fake_run(config: RunConfig, checkpoint: Path | None, folder: RunFolder | None) -> int:
     """Its score rises by the learning rate a step, so that the largest one wins. The weights of a checkpoint are the score."""
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
@@ -73,7 +71,7 @@ def _holders() -> int:
 def _steps(config: RunConfig, folder: RunFolder, score: float, done: int, gpus: float) -> int:
     log, ledger = MetricsLog(folder.metrics_log), jsonl.LineLog(folder.ledger_log)
     log.drop_after(done if done else -1)
-    rate = config.learner.learning_rate
+    rate, step_s = config.learner.learning_rate, float((Path(config.storage) / "step_s").read_text())
     for step in range(done if done == 0 else done + 1, config.steps + 1):
         if folder.stop.exists():
             save(folder, step - 1, score, config.checkpoint.keep)
@@ -82,7 +80,7 @@ def _steps(config: RunConfig, folder: RunFolder, score: float, done: int, gpus: 
             score += rate
             if rate > 0.5 and step == 2:
                 raise RunError("the loss is not finite")
-        time.sleep(STEP_S)
+        time.sleep(step_s)
         ledger.append(
             {
                 "step": step,

@@ -39,8 +39,8 @@ def environment() -> Iterator[dict[str, str]]:
 
 def start(environment: dict[str, str], storage: Path, *sweeps: str, step_s: float = 0.05) -> subprocess.Popen[str]:
     command = [sys.executable, str(PROCESS), str(storage), *sweeps]
-    variables = {**environment, "FAKE_STEP_S": str(step_s)}
-    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    (storage / "step_s").write_text(str(step_s))
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -123,7 +123,7 @@ def test_no_trial_begins_once_the_budget_is_spent(done: tuple[Path, str]) -> Non
     assert [one.outcome for one in trials] == [FINISHED, FINISHED]
     # 9 rows x 10 s x 4 GPUs.
     assert [one.gpu_seconds for one in trials] == [360, 360]
-    assert "tuning.gpu_hours=0.15 is spent" in said
+    assert "tuning.gpu_hours=0.05 is spent" in said
 
 
 def test_a_failed_run_ends_what_needs_it_and_nothing_else(done: tuple[Path, str]) -> None:
@@ -143,8 +143,8 @@ def runs_name(storage: Path, prefix: str) -> str:
 
 
 def test_a_killed_sweep_goes_on_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
-    process = start(environment, tmp_path, "long", step_s=0.1)
-    # The first two take 6 s; killed once one is finished and the third has a checkpoint.
+    process = start(environment, tmp_path, "long", step_s=0.05)
+    # Killed once one is finished and the third has a checkpoint.
     wait_until(lambda: len(runs(tmp_path, "begin")) == 3, process)
     third = RunFolder(tmp_path / "rlvr" / runs(tmp_path, "begin")[2]["run"])
     wait_until(lambda: third.newest_checkpoint() is not None, process)
@@ -174,7 +174,7 @@ def wait_until_free(folder: RunFolder) -> None:
 
 
 def test_ctrl_c_ends_every_run_with_a_checkpoint(environment: dict[str, str], tmp_path: Path) -> None:
-    process = start(environment, tmp_path, "long", step_s=0.3)
+    process = start(environment, tmp_path, "long", step_s=0.2)
     wait_until(lambda: len(runs(tmp_path, "begin")) == 2, process)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
