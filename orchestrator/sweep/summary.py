@@ -152,24 +152,7 @@ def _differences(folder: SweepFolder, stage: Stage, arms: Mapping[str, Sequence[
 
 def _print_tables(summary: Mapping[str, Any]) -> None:
     """The arms, and their differences where there are any."""
-<<<<<<< HEAD
-    table = Table(title=f"sweep {summary['sweep']}: {summary['metric']} at the last step", title_justify="left")
-    for name in (
-        "stage",
-        "arm",
-        "runs",
-        "score",
-        "95 % interval",
-        "n",
-        "time",
-        "device",
-        "busy",
-        "0.01 costs",
-    ):
-        table.add_column(name, justify="left" if name in ("stage", "arm") else "right", overflow="fold")
-=======
     rows = []
->>>>>>> sweeprun
     for arm in summary["arms"]:
         score, device = arm.get("score"), "gpu_seconds" if arm["gpu_seconds"] else "cpu_seconds"
         kind = device[:3].upper()
