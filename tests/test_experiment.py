@@ -14,7 +14,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from orchestrator import experiment
+from orchestrator import experiment, following
 from orchestrator.config.compose import compose, to_values
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError, RunError
@@ -57,11 +57,11 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def follow(monkeypatch: pytest.MonkeyPatch, folder: RunFolder, learner: Learner) -> str:
-    monkeypatch.setattr(experiment, "Outcome", learner)
-    monkeypatch.setattr(experiment, "POLL_S", 0.0)
+    monkeypatch.setattr(following, "Outcome", learner)
+    monkeypatch.setattr(following, "POLL_S", 0.0)
     config = compose("rlvr", ["steps=5", "tracking.mode=disabled"])
     with Display("x", 5, terminal=False) as display:
-        return experiment.follow(config, folder, {}, experiment.News(config, folder, display))
+        return following.follow(config, folder, {}, following.News(config, folder, display))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -125,8 +125,8 @@ def test_the_words_of_the_rank_that_failed_are_found() -> None:
     class TrainingFailed(Exception):
         worker_failures = {1: ConnectionError("peer closed"), 0: RunError("faults/unscored: 9 of 9")}  # noqa: RUF012
 
-    assert experiment.explain_failure(TrainingFailed("two ranks failed")) == "faults/unscored: 9 of 9"
-    assert "peer closed" in experiment.explain_failure(ConnectionError("peer closed"))
+    assert following.explain_failure(TrainingFailed("two ranks failed")) == "faults/unscored: 9 of 9"
+    assert "peer closed" in following.explain_failure(ConnectionError("peer closed"))
 
 
 def test_a_resume_names_what_it_lacks(folder: RunFolder) -> None:
@@ -199,10 +199,10 @@ def test_a_rank_whose_process_died_is_told_from_one_that_failed() -> None:
     died = ActorDiedError()
     wrapped = WorkerHealthCheckFailedError("rank 1", failure=ActorDiedError())
     collateral = RuntimeError("gloo: connection closed by peer")
-    assert experiment.lost_ranks(Failure({0: collateral, 1: wrapped, 2: died})) == [1, 2]
-    assert experiment.lost_ranks(Failure({0: collateral})) == []
+    assert following.lost_ranks(Failure({0: collateral, 1: wrapped, 2: died})) == [1, 2]
+    assert following.lost_ranks(Failure({0: collateral})) == []
     # A rank's own words are the reason, whatever died with it.
-    assert experiment.lost_ranks(Failure({0: RunError("the judge failed its exam"), 1: died})) == []
+    assert following.lost_ranks(Failure({0: RunError("the judge failed its exam"), 1: died})) == []
 
 
 def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
@@ -216,15 +216,15 @@ def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
             (folder.checkpoints / "step-000003").mkdir()
             (folder.checkpoints / "LATEST").write_text("step-000003")
         if len(attempts) < 3:
-            raise experiment.RankLostError([1])
+            raise following.RankLostError([1])
         return "finished"
 
     waited: list[float] = []
-    monkeypatch.setattr(experiment, "follow", follow)
-    monkeypatch.setattr(experiment, "wait_for_room", lambda plan, deadline_s, tell: waited.append(plan.cpus))
+    monkeypatch.setattr(following, "follow", follow)
+    monkeypatch.setattr(following, "wait_for_room", lambda plan, deadline_s, tell: waited.append(plan.cpus))
     config = compose("rlvr", ["learner.max_restarts=2", "tracking.mode=disabled"])
     with Display("x", 5, terminal=False) as display:
-        assert experiment.follow_through(config, folder, {"checkpoint": None}, display) == "finished"
+        assert following.follow_through(config, folder, {"checkpoint": None}, display) == "finished"
     newest = str((folder.checkpoints / "step-000003").resolve())
     assert attempts == [None, None, newest]
     assert waited == [1.0, 1.0]  # two ranks of half a CPU; the fleets are there
@@ -232,7 +232,7 @@ def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
     attempts.clear()
     config = compose("rlvr", ["learner.max_restarts=0", "tracking.mode=disabled"])
     with Display("x", 5, terminal=False) as display, pytest.raises(RunError, match="rank 1 died"):
-        experiment.follow_through(config, folder, {"checkpoint": None}, display)
+        following.follow_through(config, folder, {"checkpoint": None}, display)
     assert len(attempts) == 1
 
 

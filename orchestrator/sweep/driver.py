@@ -15,8 +15,9 @@ from typing import Any
 from orchestrator.cluster.preflight import nodes_of_cluster
 from orchestrator.cluster.session import connected
 from orchestrator.config.workloads import find_workload
-from orchestrator.experiment import handling, run
+from orchestrator.experiment import run
 from orchestrator.fleets.pool import lease
+from orchestrator.following import handling
 from orchestrator.learning.starting import starting_model
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder
