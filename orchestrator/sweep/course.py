@@ -151,11 +151,11 @@ class Course:
         work = work.apart(None) if self.is_population else work
         tried = self._known.get(number)
         if tried is None:
-            tried = Tried(self.stage.name, number, planned.arm, planned.seed, point, place_of(work))
+            tried = Tried(self.stage.name, number, planned.arm, planned.seed, point, place_of(work.run))
             self._known[number] = tried = self.journal.begin(tried)
         elif self.is_population:  # as it was when it was last seen
             work = self.work_of(self._trial(tried.point), tried.point, str(number))
-            origin = Origin(*tried.origin) if tried.origin else None
+            origin = Origin(str(self.folder.storage / tried.origin[0]), tried.origin[1]) if tried.origin else None
             work = replace(work, run=str(self.folder.storage / tried.run), origin=origin)
         return tried, work
 
@@ -246,9 +246,9 @@ def moved_point(ranges: Sequence[Range], settings: Mapping[str, Any], point: Map
     return moved
 
 
-def place_of(work: Work) -> str:
-    """ "workload/name" of a trial's run."""
-    folder = RunFolder(work.run)
+def place_of(run: str) -> str:
+    """A run's folder as "workload/name"."""
+    folder = RunFolder(run)
     return f"{folder.workload}/{folder.name}"
 
 

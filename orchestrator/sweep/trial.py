@@ -29,6 +29,9 @@ POLL_S = 0.1
 STOP_DEADLINE_S = 540.0
 """Longest wait for a stopped run to write its checkpoint and end; Tune kills a trial's process 60 s later."""
 
+SAVED = "saved"
+"""Content of the pin of a checkpoint that Tune has been given, and may hand to any trial until the stage ends."""
+
 Body = Callable[..., int]
 """`orchestrator.experiment.run`, or what stands for it in tests."""
 
@@ -98,7 +101,7 @@ class Trial(tune.Trainable):
         self._failure: BaseException | None = None
         self._rows: deque[dict[str, float]] = deque()
         self._step = 0
-        self._saved: set[int] = set()
+        self._told = -1
 
     # --- what Tune calls ---
 
@@ -111,7 +114,8 @@ class Trial(tune.Trainable):
             alive = self._thread.is_alive()
             if alive and self._stop.exists():
                 self._ask_to_stop()
-            self._rows.extend(row for row in self._follower.new() if self._metric in row)
+            news = self._follower.new()
+            self._rows.extend(row for row in news if self._metric in row and row["step"] > self._told)
             if not alive or len(self._rows) > 1 or self._is_due():
                 break
             self._thread.join(POLL_S)
@@ -136,13 +140,14 @@ class Trial(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """A pointer to the run's checkpoint of the step that was reported last, which is kept until the sweep's stage ends."""
         step = self._step if self._checkpoint(self._step).is_dir() else self._newest()
-        self._saved.add(step)
-        (self._checkpoint(step) / PINNED).touch()
+        (self._checkpoint(step) / PINNED).write_text(SAVED)
         return {"run": str(self._folder.path), "step": step, "token": self._work.token, "origin": self._work.origin}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         assert checkpoint is not None
+        own = checkpoint["token"] == self._work.token
         self._work = self._work.handed(checkpoint)
+        self._told = checkpoint["step"] if own else -1
 
     def cleanup(self) -> None:
         """Ask the run to end, and wait until it and its processes have, or until the deadline."""
@@ -205,12 +210,11 @@ class Trial(tune.Trainable):
 
     def _pin(self) -> None:
         """Keep the checkpoint of the reported step as long as Tune may ask for it, which it does before the next step."""
-        for folder in self._folder.checkpoints.glob("step-*"):
-            step = step_of(folder)
-            if step == self._step:
-                (folder / PINNED).touch()
-            elif step not in self._saved:
-                (folder / PINNED).unlink(missing_ok=True)
+        for pinned in self._folder.checkpoints.glob(f"step-*/{PINNED}"):
+            if pinned.read_text() != SAVED:
+                pinned.unlink()
+        if self._checkpoint(self._step).is_dir():
+            (self._checkpoint(self._step) / PINNED).touch()
 
     def _checkpoint(self, step: int) -> Path:
         return self._folder.checkpoints / step_name(step)

@@ -22,10 +22,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, Populati
 from ray.tune.search import Searcher
 
 from orchestrator.records.display import duration
-from orchestrator.sweep.course import Course
+from orchestrator.sweep.course import Course, place_of
 from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, SPENT, STOPPED, Tried, in_words
 from orchestrator.sweep.spec import Tuning
-from orchestrator.sweep.trial import Body, Origin, Trial, Work
+from orchestrator.sweep.trial import Body, Trial, Work
 
 log = logging.getLogger("orchestrator")
 
@@ -113,6 +113,14 @@ class Next(Searcher):
         self._scheduler.on_trial_complete(None, trial, dict(rows[-1]))
 
 
+class Population(PopulationBasedTraining):
+    """Members run side by side all the while: Tune would have one pause, and begin again, whenever another one is starting."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if decision == TrialScheduler.PAUSE else decision
+
+
 class Watcher(tune.Callback):
     """Writes down and says what happens to the trials of a stage."""
 
@@ -137,12 +145,13 @@ class Watcher(tune.Callback):
         if work is None or metric not in result:
             return
         if result["run"] != tried.run:
-            origin = work.origin or Origin("", 0)
-            moved = Tried(
-                tried.stage, tried.number, tried.arm, tried.seed, work.point, result["run"], (origin.run, origin.step)
+            assert work.origin is not None, "only what was copied goes on in another run"
+            donor = place_of(work.origin.run)
+            origin = (donor, work.origin.step)
+            self._course.journal.begin(
+                Tried(tried.stage, tried.number, tried.arm, tried.seed, work.point, result["run"], origin)
             )
-            self._course.journal.begin(moved)
-            self._say(tried, f"goes on from {origin.run}@{origin.step} {in_words(work.point)}", trials)
+            self._say(tried, f"goes on from {donor}@{origin[1]} {in_words(work.point)}", trials)
         self._course.journal.row(tried, int(result[TIME]), result[metric], _spent(result))
         self._say(tried, f"step {result[TIME]}: {metric} {result[metric]:.4g}", trials)
 
@@ -195,7 +204,7 @@ def scheduler_of(course: Course) -> TrialScheduler:
             reduction_factor=tuning.reduction,
         )
     if tuning.scheduler == "pbt":
-        return PopulationBasedTraining(
+        return Population(
             **by,
             perturbation_interval=tuning.every_steps,
             custom_explore_fn=lambda config: {**config, "work": course.moved(config["work"])},
