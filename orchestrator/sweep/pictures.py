@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -20,6 +19,9 @@ from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import stages
 from orchestrator.sweep.journal import FINISHED, Journal, Tried
 from orchestrator.sweep.spec import Range, Sweep
+
+SHORT_H = 2
+"""Below so many hours a picture counts minutes."""
 
 
 def draw(sweep: Sweep, folder: SweepFolder, journal: Journal) -> list[Path]:
@@ -45,26 +47,36 @@ def best_so_far(entries: Sequence[tuple[float, float]], mode: str) -> tuple[list
 
 
 def _against_budget(sweep: Sweep, journal: Journal) -> Figure:
+    """Every evaluation as a pale point; as a line the best of the runs that ended so far, by the score that a winner is chosen by."""
     figure = Figure(figsize=(10, 6), dpi=100)
     axes = figure.add_subplot()
-    lines = {"all": [(hours, score) for one in journal.all() for _, score, hours in one.scores]}
+    unit, scale = ("hours", 1) if _last_hour(journal) >= SHORT_H else ("minutes", 60)
+    number = 0
     for stage in stages(sweep):
         for arm in stage.node.arms if stage.arm is None else (stage.arm,):
-            mine = [one for one in journal.of(stage.name) if one.arm == arm]
+            mine = [one for one in journal.of(stage.name) if one.arm == arm and one.scores]
+            if not mine:
+                continue
+            colour, number = COLOURS[number % len(COLOURS)], number + 1
             label = stage.name if stage.arm is not None or not arm else f"{stage.name}, {arm}"
-            lines[label] = [(hours, score) for one in mine for _, score, hours in one.scores]
-    for number, (label, entries) in enumerate(lines.items()):
-        if entries:
-            style: dict[str, Any] = {"color": plots.INK, "linewidth": 1, "linestyle": ":"}
-            if label != "all":
-                style = {"color": COLOURS[(number - 1) % len(COLOURS)], "marker": "o", "markersize": 4}
-            axes.step(*best_so_far(entries, sweep.mode), where="post", label=label, **style)
-    axes.set_title(f"{sweep.name}: best score so far")
-    axes.set_xlabel("hours of the sweep")
+            spent, scores = zip(
+                *((hours * scale, score) for one in mine for _, score, hours in one.scores), strict=True
+            )
+            axes.scatter(spent, scores, color=colour, alpha=0.3, s=16, linewidths=0)
+            ended = [(one.scores[-1][2] * scale, one.score) for one in mine if one.outcome == FINISHED]
+            axes.step(
+                *best_so_far(ended, sweep.mode), where="post", label=label, color=colour, marker="o", markersize=6
+            )
+    axes.set_title(f"{sweep.name}: the best run so far (pale: every evaluation)", parse_math=False)
+    axes.set_xlabel(f"{unit} of the sweep")
     axes.set_ylabel(sweep.metric)
     axes.spines["right"].set_visible(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
     return figure
+
+
+def _last_hour(journal: Journal) -> float:
+    return max(hours for one in journal.all() for _, _, hours in one.scores)
 
 
 def _search(sweep: Sweep, node: str, ranges: Sequence[Range], tried: Sequence[Tried]) -> Figure:

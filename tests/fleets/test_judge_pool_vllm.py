@@ -17,7 +17,7 @@ from orchestrator.learning.starting import StartingModel
 from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
 from orchestrator.values import JUDGE, Call, Choice
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 WORDS = ["yes", "no", "we", "owe", "you", "honesty", "and", "care", "is", "harm", "hidden", "may", "break"]
 
 

@@ -19,7 +19,7 @@ from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, STOPPED, Journal
 
 PROCESS = Path(__file__).with_name("sweeping.py")
 DEADLINE_S = 240.0
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
