@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator.cluster.needs import needs_of
-from orchestrator.cluster.plan import make_plan
+from orchestrator.cluster.plan import Plan, make_plan
 from orchestrator.cluster.preflight import (
     check_engines,
     check_fit,
@@ -65,23 +65,19 @@ def run(
     config = keep(config)
     check_mirror(config.mirror)
     source = find_workload(config.workload)
-    workload = source.workload(config)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"
-    plan = make_plan(config)
     with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display, ExitStack() as stack:
         if joins(config.cluster):
             display.announce("connecting to Ray")
             stack.enter_context(connected(config.cluster))
-        check_fit(plan, nodes_there(config.cluster))
-        check_engines(plan)
-        check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
+        plan = preflight(config)
         display.announce("reading data and models")
-        models = starting_models(config, workload, Path(config.storage))
+        models = starting_models(config, source.workload(config), Path(config.storage))
         if any(role.elsewhere for role in config.roles().values()):
             # The ranks, who ask it later, would find out in a minute or two.
             RemoteFleet.of(config.judge, os.environ.get(config.judge.api_key_env))
         display.announce("starting Ray")
-        ray = stack.enter_context(connected(config.cluster))
+        stack.enter_context(connected(config.cluster))
         there = [*(servers or ()), *(plan.shared if pool_is_there(config, models) else ())]
         wait_for_room(plan.without(there), config.cluster.placement_deadline_s, display.announce)
         folder = folder or RunFolder.create(
@@ -89,27 +85,9 @@ def run(
         )
         folder.begin()
         mirror = Mirror(config.mirror, folder)
-        write_json(folder.models, {model.role: model.reference(Path(config.storage)) for model in models})
-        display.announce(f"run folder: {folder.path}")
-        for model in models:
-            display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
-        status, reason, ours = "failed", None, {}
         try:
-            began = time.time()
-            ours = {} if servers else start_fleets(config, models)
-            with holding_pool(config, models, f"the driver of {folder.name}") as pool:
-                payload = payload_of(config, folder, models, servers or ours, checkpoint, began, pool)
-                display.announce(
-                    f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
-                )
-                status = follow_through(config, folder, payload, display)
-        except RunError as error:
-            reason = str(error)
-            raise
+            status = execute(config, folder, models, servers, checkpoint, display)
         finally:
-            for handle in itertools.chain.from_iterable(ours.values()):
-                ray.kill(handle)
-            record(folder, status, reason)
             mirror.finish()
             folder.end()
     show(folder)
@@ -119,6 +97,49 @@ def run(
     elif status == "stopped":
         log.warning("stopped before the first step; what was taught is kept for the next run")
     return 0 if status == "finished" else 130
+
+
+def preflight(config: RunConfig) -> Plan:
+    """What the run places, after a look at whether that can ever fit. Raises PreflightError with what is asked and what is there."""
+    plan = make_plan(config)
+    check_fit(plan, nodes_there(config.cluster))
+    check_engines(plan)
+    check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
+    return plan
+
+
+def execute(
+    config: RunConfig,
+    folder: RunFolder,
+    models: Sequence[StartingModel],
+    servers: Mapping[str, Sequence[Any]] | None,
+    checkpoint: Path | None,
+    display: Display,
+) -> str:
+    """Start fleets and learner, follow them to their end, record it. Returns "finished" or "stopped"."""
+    import ray
+
+    write_json(folder.models, {model.role: model.reference(Path(config.storage)) for model in models})
+    display.announce(f"run folder: {folder.path}")
+    for model in models:
+        display.announce(f"{model.role}: {'to be taught' if model.to_teach else 'ready'}, {model.folder}")
+    began, status, reason, ours = time.time(), "failed", None, {}
+    try:
+        ours = {} if servers else start_fleets(config, models)
+        with holding_pool(config, models, f"the driver of {folder.name}") as pool:
+            payload = payload_of(config, folder, models, servers or ours, checkpoint, began, pool)
+            display.announce(
+                f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
+            )
+            status = follow_through(config, folder, payload, display)
+    except RunError as error:
+        reason = str(error)
+        raise
+    finally:
+        for handle in itertools.chain.from_iterable(ours.values()):
+            ray.kill(handle)
+        record(folder, status, reason)
+    return status
 
 
 def resume(run_folder: Path, overrides: Sequence[str]) -> int:

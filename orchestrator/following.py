@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from orchestrator.records.folder import RunFolder, step_of
 from orchestrator.records.tracking import Tracker
 
 POLL_S = 0.2
+_COLLECTIVE = re.compile(r"gloo/transport|DistBackendError|DistNetworkError|ncclRemoteError|ncclSystemError")
+"""What torch and its backends say where a peer of a collective is gone."""
 
 
 def follow_through(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], display: Display) -> str:
@@ -103,11 +105,6 @@ def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
 class RankLostError(RunError):
     """Processes of the learner died, by themselves or with their node; what they said is not to blame."""
 
-    def __init__(self, ranks: Sequence[int]) -> None:
-        super().__init__(
-            f"learner rank {', '.join(map(str, ranks))} died (its process was killed, or its node is gone)."
-        )
-
 
 class Outcome:
     """Ray Train in a thread of its own: its `fit` blocks, and on the main thread it would take over Ctrl-C."""
@@ -163,22 +160,31 @@ def trainer_of(config: RunConfig, train: Any, payload: Mapping[str, Any]) -> Any
         run_config=TrainRunConfig(
             name=f"{Path(payload['folder']).name}-{time.time_ns()}",
             storage_path=str(Path(config.storage).resolve() / ".cache" / "ray_train"),
-            # A group that cannot be placed would otherwise be asked for again for ever.
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+            # A group that cannot be placed would otherwise be asked for again for ever; once more is for a node that dies meanwhile.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
         ),
     )
 
 
-def lost_ranks(error: BaseException) -> list[int]:
-    """The ranks whose processes died. The others fail with them, in their collectives, and are no reason of their own."""
+def lost_ranks(error: BaseException) -> str:
+    """What was lost, in words, where processes of the learner died and nothing else went wrong; else "".
+
+    The ranks that live fail in their collectives, often before Ray knows of the others' end.
+    """
     from ray.exceptions import RayActorError
 
     failures = getattr(error, "worker_failures", None) or {}
-    if any(isinstance(failure, RunError) for failure in failures.values()):
-        return []
     # Ray Train wraps what its health check met.
     causes = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
-    return sorted(rank for rank, cause in causes.items() if isinstance(cause, RayActorError))
+    died = sorted(rank for rank, cause in causes.items() if isinstance(cause, RayActorError))
+    cut_off = [rank for rank, cause in causes.items() if _COLLECTIVE.search(str(cause))]
+    if any(isinstance(cause, RunError) for cause in causes.values()):
+        return ""  # its own words are the reason
+    if died:
+        return f"learner rank {', '.join(map(str, died))} died (its process was killed, or its node is gone)."
+    if not cut_off or len(cut_off) < len(causes):
+        return ""
+    return f"learner rank {', '.join(map(str, cut_off))} lost its connection to another one (its node is gone, or cut off)."
 
 
 def explain_failure(error: BaseException) -> str:
