@@ -26,10 +26,10 @@ RUN = [
     "checkpoint.every_steps=4",
     "learner.max_restarts=2",
     "learner.cpus_per_rank=1.1",
-    "rollout.fleet.cpus_per_server=0.9",
-    "judge.fleet.cpus_per_server=0.9",
+    "rollout.fleet.cpus_per_server=0.4",
+    "judge.fleet.cpus_per_server=0.4",
 ]
-"""A rank and a server take 2 CPUs: on hosts with as many, no two ranks go to one host."""
+"""On hosts of 2 CPUs no two ranks go to one host, and a rank fits beside both servers: wherever these are, two hosts do."""
 DRIVER, RANK, SERVER = "-m orchestrator train", "RayTrainWorker", "VllmServer"
 RUN_S = 540.0
 
