@@ -24,6 +24,7 @@ from orchestrator.cluster.preflight import (
     check_fit,
     check_memory,
     gpu_memory_gb,
+    nodes_of_cluster,
     nodes_there,
     wait_for_room,
 )
@@ -78,6 +79,8 @@ def run(
             RemoteFleet.of(config.judge, os.environ.get(config.judge.api_key_env))
         display.announce("starting Ray")
         stack.enter_context(connected(config.cluster))
+        # This machine may show more than Ray was given: CUDA_VISIBLE_DEVICES, a container's share of CPUs.
+        check_fit(plan, nodes_of_cluster())
         there = [*(servers or ()), *(plan.shared if pool_is_there(config, models) else ())]
         wait_for_room(plan.without(there), config.cluster.placement_deadline_s, display.announce)
         folder = folder or RunFolder.create(

@@ -209,6 +209,11 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lacks in start(*wanted)
 
 
+def test_a_bucket_is_no_folder_to_write_runs_to() -> None:
+    with pytest.raises(ConfigError, match="mirror=s3://bucket/runs for a copy there"):
+        compose("rlvr", ["storage=s3://bucket/runs"])
+
+
 @pytest.mark.parametrize("name", ["a/b", "../up", "/abs", ".hidden", "a b"])
 def test_a_name_that_is_no_folder(name: str) -> None:
     told = start(f"name={name}")

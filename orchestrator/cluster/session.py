@@ -27,6 +27,8 @@ WORKER_ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "DS_LOG_LEVEL": "warning",
 }
+NODE_ID, HEAD = "ray.io/node-id", "node:__internal_head__"
+"""Ray's label of each node, and the resource that the head alone has."""
 OBJECT_STORE_BYTES = 512 * 2**20
 STARTING = 4
 """Processes that a Ray of our own starts at once, at least."""
@@ -77,6 +79,15 @@ def connected(cluster: ClusterConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def apart_from_head() -> dict[str, str]:
+    """A label selector for light processes: any node but the head, on which all others depend; {} where there is no other."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    head = next((node["NodeID"] for node in nodes if HEAD in node["Resources"]), None)
+    return {NODE_ID: f"!{head}"} if head and len(nodes) > 1 else {}
 
 
 def bind_to_node() -> None:

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 import typer
 
+from orchestrator.cluster.session import NODE_ID
 from orchestrator.cluster.upload import Upload
 from orchestrator.config.job import SECRETS
 from orchestrator.errors import ConfigError, RunError
@@ -28,7 +29,6 @@ STOP_S = 600
 """How long a job that is stopped may take to end its step and write a checkpoint; Ray's own bound is 3 seconds."""
 RECONNECT_S, RECONNECTS = 2.0, 30
 INTERRUPTED = 130
-NODE_ID = "ray.io/node-id"
 MOST_NODES = 10_000
 
 
@@ -142,8 +142,18 @@ async def _follow(client: Any, job: str) -> None:
 
 def _status(client: Any, job: str) -> int:
     """The exit status of the job's driver. Its log may end a moment before Ray knows it."""
-    while not (info := client.get_job_info(job)).status.is_terminal():
-        time.sleep(0.2)
+    failures = 0
+    while True:
+        try:
+            info = client.get_job_info(job)
+            failures = 0
+            if info.status.is_terminal():
+                break
+        except (RuntimeError, OSError) as error:
+            failures += 1
+            if failures > RECONNECTS:
+                raise RunError(f"how {job} ended cannot be asked ({error}): ray job status {job}") from error
+        time.sleep(RECONNECT_S if failures else 0.2)
     if info.driver_exit_code is not None:
         return int(info.driver_exit_code)
     typer.echo(f"job {job}: {info.status}. {info.message or ''}", err=True)

@@ -208,7 +208,7 @@ def check_revealing(words: Iterable[str], files: Iterable[Path]) -> None:
     secrets = {
         name: value
         for name, value in os.environ.items()
-        if _SECRET.search(name) and len(value) >= _SECRET_CHARACTERS and not Path(value).exists()
+        if _SECRET.search(name) and len(value) >= _SECRET_CHARACTERS and not os.path.exists(value)
     }
     texts = [("the command", " ".join(words).encode()), *((str(path), path.read_bytes()) for path in files)]
     for where, text in texts if secrets else ():

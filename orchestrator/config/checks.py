@@ -73,6 +73,11 @@ def _run(config: RunConfig) -> Iterator[str]:
         )
     if not config.storage:
         yield "storage: must name a folder, for example storage=runs."
+    if "://" in config.storage:
+        yield (
+            f"storage={config.storage}: runs are written to a folder. Name one that every node sees, and mirror={config.storage} for a "
+            "copy there."
+        )
     if config.model.dtype == "bfloat16" and config.learner.zero_stage < 2:
         # At 0 DeepSpeed's optimizer (FP16_UnfusedOptimizer) keeps its float32 weights where no checkpoint reaches; at 1 it sums
         # microbatch gradients in bfloat16.

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cluster.session import apart_from_head
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
 from orchestrator.fleets.pool_manager import LeaseLostError, PoolManager, PoolSpec, Pulse
@@ -27,8 +28,10 @@ NAMESPACE = "orchestrator"
 """Ray's namespace of pools: a detached actor is found by its name in one, and each job has one of its own."""
 CLIENTS_AT_ONCE = 10_000
 """Calls of its methods that a manager works on side by side; most wait for servers."""
+TOLD_AFTER = 5
+"""Attempts to open a pool, of which the first meet one that is about to end."""
 RENEWALS = 3
-"""How often a client goes on with another manager in place of one that was lost, before it gives up."""
+"""How often in a row a client goes on with another manager in place of one that was lost, before it gives up."""
 RELEASE_S = 10.0
 """How long a client that ends waits for the manager to hear of it; otherwise its silence will tell."""
 
@@ -114,7 +117,9 @@ class Lease:
         while True:
             manager, token = held = self._held
             try:
-                return self._wait(getattr(manager, method).remote(token, *arguments), doing)
+                answer = self._wait(getattr(manager, method).remote(token, *arguments), doing)
+                self._renewals = 0
+                return answer
             except _Lost as lost:
                 self._renew(held, doing, lost)
 
@@ -126,7 +131,7 @@ class Lease:
                 raise RunError(f"the {self.spec.role} pool was left while it should {doing}.") from lost
             if self._renewals == RENEWALS:
                 raise RunError(
-                    f"the {self.spec.role} pool was lost {RENEWALS + 1} times; now it should {doing}: {lost}"
+                    f"the {self.spec.role} pool was lost {RENEWALS + 1} times in a row; now it should {doing}: {lost}"
                 ) from lost
             self._renewals += 1
             self._tell(f"the {self.spec.role} pool was lost ({lost}); looking for another, or beginning one.")
@@ -142,12 +147,13 @@ class Lease:
             "lifetime": "detached",
             "get_if_exists": True,
             "num_cpus": 0,
+            "label_selector": apart_from_head() or None,
             # Otherwise it would belong to the placement group of the trial that happens to be first.
             "scheduling_strategy": "DEFAULT",
             "max_restarts": 0,
             "max_concurrency": CLIENTS_AT_ONCE,
         }
-        deadline = time.monotonic() + self.spec.specs[0].fleet.start_deadline_s
+        deadline, waits = time.monotonic() + self.spec.specs[0].fleet.start_deadline_s, 0
         while True:
             try:
                 manager = ray.remote(**options)(PoolManager).remote(self.spec)
@@ -156,7 +162,10 @@ class Lease:
             except (_Lost, ValueError) as error:
                 if time.monotonic() > deadline:
                     raise RunError(f"the {self.spec.role} pool cannot be opened: {error}") from error
-                time.sleep(0.2)
+                waits += 1
+                if waits == TOLD_AFTER:
+                    self._tell(f"the {self.spec.role} pool does not open yet ({error}); trying on.")
+                time.sleep(min(5.0, 0.2 * 2 ** min(waits, 5)))
             except ray.exceptions.GetTimeoutError as error:
                 raise RunError(
                     f"the {self.spec.role} pool's manager did not start within {self.spec.specs[0].fleet.start_deadline_s:.0f} s "

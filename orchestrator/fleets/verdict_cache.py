@@ -76,7 +76,7 @@ class VerdictCache:
         ]
         try:
             with self._file:
-                self._file.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", rows)
+                self._file.executemany("INSERT OR IGNORE INTO verdicts VALUES (?, ?)", rows)
         except sqlite3.Error as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 self._full = True

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from orchestrator.cluster.session import apart_from_head
 from orchestrator.config.compose import from_values
 from orchestrator.errors import RunError
 from orchestrator.records import jsonl, ledger, metrics
@@ -85,8 +86,9 @@ class Trial(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """One byte: Tune refuses a trial that asks for nothing."""
-        return tune.PlacementGroupFactory([{"memory": 1}])
+        """One byte: Tune refuses a trial that asks for nothing. On any node but the head."""
+        seat = apart_from_head()
+        return tune.PlacementGroupFactory([{"memory": 1}], **({"bundle_label_selector": [seat]} if seat else {}))
 
     def setup(self, config: dict[str, Any]) -> None:
         self._work: Work = config["work"]

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.cluster import preflight
 from orchestrator.cluster.plan import Bundle, Plan
 from orchestrator.cluster.preflight import Node, wait_for_room
+from orchestrator.cluster.session import apart_from_head
 from orchestrator.errors import PreflightError
 
 FOUR_GPUS = Plan((Bundle("learner", 4, 1, 1, ""),))
@@ -67,3 +68,12 @@ def test_what_an_actor_holds_is_not_free(ray_cluster: Any) -> None:
     assert time.monotonic() - began > 1
     assert said
     timer.join()
+
+
+# The head is the node that has Ray's own resource for it; alone it is all there is.
+def test_light_processes_keep_off_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = {"Alive": True, "NodeID": "aa", "Resources": {"node:__internal_head__": 1.0}}
+    worker, dead = ({"Alive": alive, "NodeID": "bb", "Resources": {"CPU": 2.0}} for alive in (True, False))
+    for nodes, selector in (([head, worker], {"ray.io/node-id": "!aa"}), ([head, dead], {}), ([worker], {})):
+        monkeypatch.setattr("ray.nodes", lambda nodes=nodes: nodes)
+        assert apart_from_head() == selector
