@@ -15,7 +15,7 @@ WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true o
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One setting, or one group of settings (`is_group`; its default is then None)."""
+    """One setting, or one group of settings (`is_group`; its default is then None). is_indifferent: it changes no result."""
 
     name: str
     type: Any
@@ -26,6 +26,7 @@ class Key:
     high: float | None = None
     is_group: bool = False
     is_file: bool = False
+    is_indifferent: bool = False
 
     @property
     def kinds(self) -> tuple[Any, ...]:
@@ -57,16 +58,18 @@ def keys_of(config_class: type) -> Mapping[str, Key]:
     return _tables[config_class]
 
 
-def _walk(config_class: type, prefix: str) -> Iterator[Key]:
+def _walk(config_class: type, prefix: str, indifferent: bool = False) -> Iterator[Key]:
     hints = get_type_hints(config_class)
     for item in fields(config_class):
         kind, meta, name = hints[item.name], item.metadata, prefix + item.name
+        changes_nothing = indifferent or meta.get("indifferent", False)
         if isinstance(kind, type) and is_dataclass(kind):
-            yield Key(name, kind, None, meta.get("doc", ""), is_group=True)
-            yield from _walk(kind, f"{name}.")
+            yield Key(name, kind, None, meta.get("doc", ""), is_group=True, is_indifferent=changes_nothing)
+            yield from _walk(kind, f"{name}.", changes_nothing)
         else:
             bounds = (meta.get("choices", ()), meta.get("low"), meta.get("high"))
-            yield Key(name, kind, _default(item), meta.get("doc", ""), *bounds, is_file=meta.get("file", False))
+            marks = {"is_file": meta.get("file", False), "is_indifferent": changes_nothing}
+            yield Key(name, kind, _default(item), meta.get("doc", ""), *bounds, **marks)
 
 
 def _default(item: Field[Any]) -> Any:

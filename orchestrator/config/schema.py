@@ -64,11 +64,11 @@ class FleetConfig:
     )
     gpu_memory_share: float = setting(0.85, "Share of a GPU's memory that a server may use.", low=0.05, high=1)
     max_concurrent_sequences: int = setting(256, "Sequences that a server works on at once.", low=1)
-    start_deadline_s: float = setting(600.0, "Longest wait for a server to be ready.", low=1)
+    start_deadline_s: float = setting(600.0, "Longest wait for a server to be ready.", low=1, indifferent=True)
     request_deadline_s: float = setting(
-        600.0, "Longest wait for one batch of requests before its server counts as hung.", low=1
+        600.0, "Longest wait for one batch of requests before its server counts as hung.", low=1, indifferent=True
     )
-    max_restarts: int = setting(3, "Restarts of a server that died before the run gives up.", low=0)
+    max_restarts: int = setting(3, "Restarts of a server that died before the run gives up.", low=0, indifferent=True)
 
 
 @dataclass
@@ -100,9 +100,9 @@ class JudgeConfig:
     training: SftConfig = group(SftConfig, "SFT on verdicts.")
     served_name: str | None = setting(None, "Model name to ask a URL for (default: the first that it lists).")
     api_key_env: str = setting(
-        "OPENAI_API_KEY", "Environment variable that holds the key for a URL. The key itself is never stored."
+        "OPENAI_API_KEY", "Environment variable with the key for a URL. The key is never stored.", indifferent=True
     )
-    call_deadline_s: float = setting(60.0, "Longest wait for one call of a URL.", low=1)
+    call_deadline_s: float = setting(60.0, "Longest wait for one call of a URL.", low=1, indifferent=True)
     shared: bool = setting(
         False,
         "Ask a pool of servers that all runs of the cluster with this judge share, and that keeps its verdicts. A sweep sets it; the "
@@ -209,11 +209,9 @@ class LearnerConfig:
     tokens_per_microbatch: int = setting(16384, "Token budget of one forward pass on a rank, padding included.", low=16)
     gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
     max_restarts: int = setting(
-        2,
-        "Restarts from the newest checkpoint after a rank was lost with its process or node before the run gives up.",
-        low=0,
+        2, "Restarts from the newest checkpoint after a rank was lost, before it gives up.", low=0, indifferent=True
     )
-    collective_deadline_s: float = setting(1800.0, "Longest wait of one rank for the others.", low=10)
+    collective_deadline_s: float = setting(1800.0, "Longest wait of one rank for the others.", low=10, indifferent=True)
 
     @property
     def lora_layers(self) -> tuple[str, ...] | None:
@@ -252,7 +250,7 @@ class SyncConfig:
         choices=("merged", "adapter"),
     )
     bucket_bytes: int = setting(256 * 2**20, "Weights that travel at once.", low=2**10)
-    deadline_s: float = setting(300.0, "Longest wait for one bucket to be taken over by every server.", low=1)
+    deadline_s: float = setting(300.0, "Longest wait for all servers to take a bucket.", low=1, indifferent=True)
 
 
 @dataclass
@@ -273,7 +271,7 @@ class CheckpointConfig:
     """What is kept."""
 
     every_steps: int = setting(20, "Steps between checkpoints; the last step is always saved.", low=1)
-    keep: int = setting(2, "Newest checkpoints that are kept.", low=1)
+    keep: int = setting(2, "Newest checkpoints that are kept.", low=1, indifferent=True)
 
 
 @dataclass
@@ -317,7 +315,7 @@ class LimitsConfig:
     logprob_gap_mean: float = setting(
         1e-4, "Largest mean of that difference over a step's tokens (float32; bfloat16 needs about 0.05).", low=0
     )
-    exposed_wait_notice_s: float = setting(30.0, "A wait longer than this says what it waits for.", low=1)
+    exposed_wait_notice_s: float = setting(30.0, "A longer wait says what it waits for.", low=1, indifferent=True)
 
 
 @dataclass(frozen=True)
@@ -345,7 +343,7 @@ class RunConfig:
     asks_judge: ClassVar[bool] = True
 
     workload: str = setting("", "The workload: a name under workloads/.")
-    name: str | None = setting(None, "Name of the run's folder (default: preset, seed and time).")
+    name: str | None = setting(None, "Name of the run's folder (default: preset, seed and time).", indifferent=True)
     preset: str = setting(
         "mini",
         "Size of the run; a YAML of the workload's presets. Where model names weights (hf:, path:) and data.path data, and neither "
@@ -359,11 +357,12 @@ class RunConfig:
     steps: int = setting(
         60, "RL steps. 0 teaches what is to be taught, examines it and evaluates the starting policy.", low=0
     )
-    storage: str = setting("runs", "Folder of all runs and of the cache.")
+    storage: str = setting("runs", "Folder of all runs and of the cache.", indifferent=True)
     mirror: str | None = setting(
         None,
         "Where the run's folder is copied at every checkpoint and at the end: a URL that fsspec knows, such as s3://BUCKET/runs or "
         "gs://BUCKET/runs (`train --resume URL/WORKLOAD/NAME` fetches it back).",
+        indifferent=True,
     )
     data: DataConfig = group(DataConfig, "Where tasks come from.")
     model: ModelConfig = group(ModelConfig, "The policy.")
@@ -377,8 +376,8 @@ class RunConfig:
     sync: SyncConfig = group(SyncConfig, "How new weights reach the policy's servers.")
     eval: EvalConfig = group(EvalConfig, "Evaluation.")
     checkpoint: CheckpointConfig = group(CheckpointConfig, "Checkpoints.")
-    tracking: TrackingConfig = group(TrackingConfig, "Experiment tracking.")
-    cluster: ClusterConfig = group(ClusterConfig, "Ray.")
+    tracking: TrackingConfig = group(TrackingConfig, "Experiment tracking.", indifferent=True)
+    cluster: ClusterConfig = group(ClusterConfig, "Ray.", indifferent=True)
     limits: LimitsConfig = group(LimitsConfig, "When to stop.")
 
     def transport(self) -> str:

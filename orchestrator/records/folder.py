@@ -22,6 +22,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,17 +227,25 @@ class RunFolder:
         return self.path / "tracking.json"
 
 
-def take(folder: Path) -> bool:
-    """Lock a folder for this process, until it gives it back or ends. Returns whether it was free."""
+def take(folder: Path, patience_s: float = 1.0) -> bool:
+    """Lock a folder for this process, until it gives it back or ends. Returns whether it was free.
+
+    patience_s: for how long it is tried, since `is_taken` locks it too while it looks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        return False
-    _held[folder.resolve()] = lock
-    return True
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                lock.close()
+                return False
+            time.sleep(0.02)
+        else:
+            _held[folder.resolve()] = lock
+            return True
 
 
 def give_back(folder: Path) -> None:

@@ -18,10 +18,11 @@ from orchestrator.errors import ConfigError
 from orchestrator.records.folder import RunFolder, is_taken
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import Configured, runs_of, trial_of, trials_of
-from orchestrator.sweep.journal import FAILED, FINISHED, LASTING, Journal, Tried
+from orchestrator.sweep.journal import FAILED, FINISHED, LASTING, Journal, Tried, spent_by
+from orchestrator.sweep.keys import is_finished
 from orchestrator.sweep.space import LISTED, active, draw, grid
 from orchestrator.sweep.spec import Done, Planned, Range, Stage, Sweep, Tuning
-from orchestrator.sweep.trial import Origin, Work, evaluations, is_finished, spent
+from orchestrator.sweep.trial import Origin, Work, evaluations, spent
 
 FACTORS = (0.8, 1.25)
 RESAMPLED = 0.25
@@ -153,6 +154,8 @@ class Course:
         if tried is None:
             tried = Tried(self.stage.name, number, planned.arm, planned.seed, point, place_of(work.run))
             self._known[number] = tried = self.journal.begin(tried)
+        elif not self.is_population and tried.run != place_of(work.run):  # a file that decides it has changed since
+            self.journal.begin(replace(tried, run=place_of(work.run)))
         elif self.is_population:  # as it was when it was last seen
             work = self.work_of(self._trial(tried.point), tried.point, str(number))
             origin = Origin(str(self.folder.storage / tried.origin[0]), tried.origin[1]) if tried.origin else None
@@ -178,7 +181,7 @@ class Course:
         folder, twin = RunFolder(work.run), self.twin(tried)
         finished = folder.config.is_file() and is_finished(folder)
         if not finished and twin and twin.outcome == FAILED:
-            self.journal.end(tried, FAILED, twin.reason)
+            self.journal.end(tried, FAILED, twin.reason, spent(folder))
             self.tell(tried.number, math.nan)
             return []
         outcome = FINISHED if finished else twin.outcome if twin else tried.outcome
@@ -188,7 +191,7 @@ class Course:
         if tried.outcome not in LASTING:
             for row in rows:
                 self.journal.row(tried, int(row["step"]), row[self.sweep.metric], spent(folder))
-            self.journal.end(tried, outcome)
+            self.journal.end(tried, outcome, spent=spent(folder))
         self.tell(tried.number, tried.score)
         return rows
 
@@ -205,7 +208,7 @@ class Course:
             return "it was asked to stop"
         if self.tuning is None:
             return ""
-        gpu_hours = sum(one.gpu_seconds for one in self.journal.of(self.stage.name)) / 3600
+        gpu_hours = spent_by(self.journal.of(self.stage.name))["gpu_seconds"] / 3600
         for name, budget, used in (
             ("hours", self.tuning.hours, self.journal.spent_h(self.stage.name)),
             ("gpu_hours", self.tuning.gpu_hours, gpu_hours),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from orchestrator.cluster.preflight import nodes_of_cluster
 from orchestrator.cluster.session import connected
+from orchestrator.config.schema import FleetConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.experiment import run
 from orchestrator.fleets.pool import lease
@@ -26,7 +27,7 @@ from orchestrator.sweep.capacity import at_once
 from orchestrator.sweep.course import Course, winner_of
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import Configured, MissingRunError, plan_of, stages
-from orchestrator.sweep.journal import FINISHED, LASTING, Journal
+from orchestrator.sweep.journal import FINISHED, LASTING, Journal, Tried
 from orchestrator.sweep.spec import Done, Sweep
 from orchestrator.sweep.trial import Body, release
 from orchestrator.sweep.tuning import tuner_of
@@ -56,8 +57,13 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, body: Body = run) -> in
     if folder.stop.exists():
         log.warning("stopped; go on with: orchestrate sweep %s --resume", sweep.name)
         return STOPPED
-    failed = [one for one in journal.all() if one.outcome not in LASTING]
-    return FAILED if failed or skipped else 0
+    return FAILED if unfinished(folder, journal) or skipped else 0
+
+
+def unfinished(folder: SweepFolder, journal: Journal) -> list[Tried]:
+    """The trials that --resume would try again: not those of a search that has its winner, which failures do not hold up."""
+    closed, _ = folder.done()
+    return [one for one in journal.all() if one.outcome not in LASTING and one.stage not in closed]
 
 
 @contextmanager
@@ -109,15 +115,28 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
     return skipped
 
 
-def _holding_pool(course: Course) -> AbstractContextManager[Any]:
-    """A lease of the judges' pool that the stage's runs share, so that it lives on between them."""
+@contextmanager
+def _holding_pool(course: Course) -> Iterator[None]:
+    """A lease of the judges' pool that the stage's runs share, so that it lives on between them. The journal has what it took."""
     config = course.example()
     role = config.roles().get(JUDGE)
     if role is None or not role.shared:
-        return nullcontext()
+        yield
+        return
     workload = find_workload(config.workload).workload(config)
     model = starting_model(JUDGE, role, config.learner, workload, (), course.folder.storage)
-    return lease(config, model, f"sweep {course.sweep.name}")
+    began = time.monotonic()
+    with lease(config, model, f"sweep {course.sweep.name}"):
+        try:
+            yield
+        finally:
+            course.journal.pool(course.stage.name, pool_took(role.fleet, time.monotonic() - began))
+
+
+def pool_took(fleet: FleetConfig, seconds: float) -> dict[str, float]:
+    """What the servers of a pool held in this time, by the names of `journal.SPENT`."""
+    cpus, gpus = fleet.servers * fleet.cpus_per_server, fleet.servers * fleet.gpus_per_server
+    return {"seconds": seconds, "cpu_seconds": seconds * cpus, "gpu_seconds": seconds * gpus}
 
 
 def _follow(course: Course, body: Body) -> None:

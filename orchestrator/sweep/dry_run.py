@@ -16,11 +16,10 @@ from orchestrator.cluster.preflight import CPUS_PER_GPU, Node, check_memory, inv
 from orchestrator.config.keys import set_at
 from orchestrator.config.schema import ClusterConfig, RunConfig
 from orchestrator.errors import PreflightError
-from orchestrator.records.folder import read_json
 from orchestrator.records.shown import print_table
 from orchestrator.sweep.capacity import at_once
 from orchestrator.sweep.graph import Configured, node_named, plan_of, runs_of, source_run, stages, trials_of
-from orchestrator.sweep.keys import find_by_key
+from orchestrator.sweep.keys import find_by_key, is_finished
 from orchestrator.sweep.space import grid, in_words, reachable
 from orchestrator.sweep.spec import Done, Planned, Stage, Sweep
 from orchestrator.values import POLICY
@@ -150,8 +149,7 @@ def _state(run: Planned, storage: Path) -> str:
     folder = find_by_key(storage, run.key)
     if folder is None:
         return "to do"
-    finished = folder.summary.is_file() and read_json(folder.summary).get("status") == "finished"
-    return DONE if finished else "begun"
+    return DONE if is_finished(folder) else "begun"
 
 
 def _stage_row(work: _Work) -> tuple[str, ...]:

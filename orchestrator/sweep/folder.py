@@ -24,6 +24,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from orchestrator.config.checks import RUN_NAME
+from orchestrator.config.keys import keys_of
+from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.records.folder import FORMAT, atomic_write, give_back, plain, read_json, take, write_json
 from orchestrator.sweep.spec import Done, Stage, Sweep
@@ -162,10 +164,22 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if name not in now["nodes"]:
             lines.append(f"{name}: is gone")
             continue
-        for key, value in node.items():
-            if value != now["nodes"][name][key]:
-                lines += _of(f"{name}.{key}", value, now["nodes"][name][key])
+        there = _decisive(now["nodes"][name])
+        for key, value in _decisive(node).items():
+            if value != there[key]:
+                lines += _of(f"{name}.{key}", value, there[key])
     return lines
+
+
+def _decisive(node: dict[str, Any]) -> dict[str, Any]:
+    """A node without the settings that change no result. Those of a workload of one's own count."""
+    free = {name for name, key in keys_of(RunConfig).items() if key.is_indifferent}
+
+    def rest(settings: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name not in free}
+
+    arms = {name: rest(settings) for name, settings in node["arms"].items()}
+    return {**node, "settings": rest(node["settings"]), "arms": arms}
 
 
 def _of(place: str, before: Any, now: Any) -> list[str]:

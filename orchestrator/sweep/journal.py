@@ -6,9 +6,10 @@ Read again it says what was tried already, so that a sweep that was killed goes 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.records import jsonl
@@ -64,6 +65,12 @@ def in_words(point: Mapping[str, Any]) -> str:
     )
 
 
+def spent_by(tried: Iterable[Tried]) -> dict[str, float]:
+    """What trials took together, by the names of `SPENT`. A run that several of them share counts once."""
+    runs = {one.run: one for one in sorted(tried, key=lambda one: one.seconds)}
+    return {name: sum(getattr(one, name) for one in runs.values()) for name in SPENT}
+
+
 class Journal:
     """Writer and reader of trials.jsonl; one process writes."""
 
@@ -71,6 +78,7 @@ class Journal:
         self._log = jsonl.LineLog(path)
         self._tried: dict[tuple[str, int], Tried] = {}
         self._spent: dict[str, float] = {}
+        self._pools: dict[str, dict[str, float]] = {}
         self._last, self._open = 0.0, ""
         for line in jsonl.read(path):
             self._take(line)
@@ -89,6 +97,10 @@ class Journal:
         """Hours for which a stage was going on, all starts of the sweep together; until now, of the one that goes on."""
         since = time.time() - self._last if stage == self._open else 0.0
         return (self._spent.get(stage, 0.0) + since) / 3600
+
+    def pool_of(self, stage: str) -> dict[str, float]:
+        """What the pool of a stage's shared judge took, by the names of `SPENT`; empty where there was none."""
+        return self._pools.get(stage, {})
 
     # --- what happens ---
 
@@ -114,9 +126,20 @@ class Journal:
                 {"kind": "row", "stage": tried.stage, "number": tried.number, "step": step, "score": score, **spent}
             )
 
-    def end(self, tried: Tried, outcome: str, reason: str = "") -> None:
-        """A trial ends."""
-        self._add({"kind": "end", "stage": tried.stage, "number": tried.number, "outcome": outcome, "reason": reason})
+    def end(
+        self, tried: Tried, outcome: str, reason: str = "", spent: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """A trial ends. spent: as of a row, with what came after the last one."""
+        self._add(
+            {
+                "kind": "end", "stage": tried.stage, "number": tried.number, "outcome": outcome, "reason": reason,
+                **spent,
+            }
+        )  # fmt: skip
+
+    def pool(self, stage: str, spent: Mapping[str, float]) -> None:
+        """The pool of a stage's shared judge is given back. spent: what it took since it was leased."""
+        self._add({"kind": "pool", "stage": stage, **spent})
 
     def _add(self, line: dict[str, Any]) -> None:
         line = {"time": time.time(), **line}
@@ -130,6 +153,10 @@ class Journal:
             return
         self._spent[stage] = self._spent.get(stage, 0.0) + max(0.0, line["time"] - self._last)
         self._last = line["time"]
+        if line["kind"] == "pool":
+            known = self._pools.get(stage, {})
+            self._pools[stage] = {name: known.get(name, 0.0) + line[name] for name in SPENT}
+            return
         key = (stage, line["number"])
         if line["kind"] == "trial":
             made = Tried(
@@ -141,10 +168,11 @@ class Journal:
         tried = self._tried[key]
         if line["kind"] == "end":
             tried.outcome, tried.reason = line["outcome"], line["reason"]
-            return
-        tried.scores.append((line["step"], line["score"], sum(self._spent.values()) / 3600))
+        else:
+            tried.scores.append((line["step"], line["score"], sum(self._spent.values()) / 3600))
         for name in SPENT:
-            setattr(tried, name, tried.before.get(name, 0.0) + line[name])
+            if name in line:
+                setattr(tried, name, tried.before.get(name, 0.0) + line[name])
 
 
 def _go_on(tried: Tried, now: Tried) -> None:
@@ -152,6 +180,6 @@ def _go_on(tried: Tried, now: Tried) -> None:
     if now.run not in tried.runs:
         tried.before = {name: getattr(tried, name) for name in SPENT}
         tried.runs.append(now.run)
-        if now.origin:  # what came after the fork is no part of its course
-            tried.scores = [entry for entry in tried.scores if entry[0] <= now.origin[1]]
+        # What came after the fork is no part of its course; nor is anything where what decides the run has changed since.
+        tried.scores = [entry for entry in tried.scores if now.origin and entry[0] <= now.origin[1]]
     tried.point, tried.run, tried.origin, tried.outcome, tried.reason = now.point, now.run, now.origin, "", ""

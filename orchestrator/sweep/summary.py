@@ -23,7 +23,7 @@ from orchestrator.sweep.graph import stages
 from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried, in_words
 from orchestrator.sweep.spec import Stage, Sweep
 from orchestrator.sweep.statistics import mean_interval
-from orchestrator.sweep.trial import evaluations
+from orchestrator.sweep.trial import evaluations, spent
 
 POINT = 0.01
 """A point of score, by which its cost is told."""
@@ -74,6 +74,9 @@ def summarise(sweep: Sweep, folder: SweepFolder, journal: Journal, skipped: Mapp
     return {
         "format": FORMAT, "sweep": sweep.name, "about": sweep.about, "metric": sweep.metric, "mode": sweep.mode,
         "hours": sum(journal.spent_h(stage.name) for stage in stages(sweep)),
+        "shared_judges": [
+            {"stage": stage.name, **spent} for stage in stages(sweep) if (spent := journal.pool_of(stage.name))
+        ],
         "arms": found, "differences": tests, "failed": failed, "skipped": dict(skipped),
     }  # fmt: skip
 
@@ -83,25 +86,39 @@ def _arm(sweep: Sweep, folder: SweepFolder, stage: Stage, name: str, tried: Sequ
     finished = [one for one in tried if one.outcome == FINISHED]
     best = winner_of(tried, sweep.mode)
     counted = finished if stage.arm is None else [best] if best else []
+    took = spent_on(folder, tried)
     rows = [evaluations(RunFolder(folder.storage / one.run), sweep.metric) for one in counted]
     values: dict[str, Any] = {
         "stage": stage.name, "arm": name, "runs": len(tried), "finished": len(finished),
         "stopped_early": sum(one.outcome == EARLY for one in tried),
-        **{what: sum(getattr(one, what) for one in tried) for what in SPENT},
+        **took,
     }  # fmt: skip
     busy = _busy_share(folder, tried)
     if busy is not None:
         values["busy_share"] = busy
     if rows:
         values["score"] = score_of(rows, sweep.metric)
-        gain = fmean(row[-1][sweep.metric] - row[0][sweep.metric] for row in rows)
+        # From the first score of all, not of the last run: a population's winner was forked from one that had learned already.
+        gain = fmean(one.score - one.scores[0][1] for one in counted)
         values["gain"] = gain if sweep.mode == "max" else -gain
-        device = "gpu_seconds" if values["gpu_seconds"] else "cpu_seconds"
-        if values["gain"] > 0 and values[device]:
-            values["cost_of_a_point"] = values[device] / (values["gain"] / POINT)
+        device = "gpu_seconds" if took["gpu_seconds"] else "cpu_seconds"
+        # Of a run, on the mean over the seeds; of a search all that it took to find the winner.
+        paid = took[device] if stage.arm is not None else spent_on(folder, counted)[device] / len(counted)
+        if values["gain"] > 0 and paid:
+            values["cost_of_a_point"] = paid / (values["gain"] / POINT)
     if stage.arm is not None and best:
         values["winner"] = {"run": best.run, "score": best.score, "point": dict(best.point)}
     return values
+
+
+def spent_on(folder: SweepFolder, tried: Sequence[Tried]) -> dict[str, float]:
+    """What the runs of trials took, by the names of `SPENT`, to their end. A run that several trials share counts once."""
+    found = [spent(RunFolder(folder.storage / run)) for run in _runs(tried)]
+    return {name: sum(one[name] for one in found) for name in SPENT}
+
+
+def _runs(tried: Sequence[Tried]) -> list[str]:
+    return list(dict.fromkeys(run for one in tried for run in one.runs))
 
 
 def score_of(rows: Sequence[Sequence[Mapping[str, float]]], metric: str) -> dict[str, float]:
@@ -122,7 +139,7 @@ def score_of(rows: Sequence[Sequence[Mapping[str, float]]], metric: str) -> dict
 
 def _busy_share(folder: SweepFolder, tried: Sequence[Tried]) -> float | None:
     """The share of what the runs held that was at work: of GPUs where they have any, else of CPUs. None where it was not counted."""
-    rows = [row for one in tried for run in one.runs for row in jsonl.read(RunFolder(folder.storage / run).ledger_log)]
+    rows = [row for run in _runs(tried) for row in jsonl.read(RunFolder(folder.storage / run).ledger_log)]
     kind = "gpu" if any(row["gpu_seconds"] for row in rows) else "cpu"
     held = sum(row.get(f"{kind}_seconds", 0.0) for row in rows)
     return sum(row.get(f"busy_{kind}_seconds", 0.0) for row in rows) / held if held else None
@@ -173,6 +190,13 @@ def _print_tables(summary: Mapping[str, Any]) -> None:
         )
     headers = ("stage", "arm", "runs", summary["metric"], "95 % interval", "n", "time", "held", "busy", "0.01 costs")
     print_table(headers, rows)
+    for judge in summary["shared_judges"]:
+        kind = "gpu" if judge["gpu_seconds"] else "cpu"
+        Console().print(
+            f"{judge['stage']}: beside its runs, the judge that they share held {judge[f'{kind}_seconds'] / 3600:.2f} "
+            f"{kind.upper()}-hours in {duration(judge['seconds'])}",
+            soft_wrap=True,
+        )
     tests = [test for test in summary["differences"] if "arm" in test]
     if tests:
         headers_of_tests = ("stage", "arm", "against", "by", "difference", "95 % interval", "n")

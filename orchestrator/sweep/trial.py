@@ -23,7 +23,7 @@ from orchestrator.cluster.session import apart_from_head
 from orchestrator.config.compose import from_values
 from orchestrator.errors import RunError
 from orchestrator.records import jsonl, ledger, metrics
-from orchestrator.records.folder import PINNED, RunFolder, give_back, read_json, step_name, step_of, take
+from orchestrator.records.folder import PINNED, RunFolder, give_back, step_name, step_of, take
 from orchestrator.sweep.journal import FINISHED, SPENT, STOPPED
 
 POLL_S = 0.1
@@ -159,14 +159,16 @@ class Trial(tune.Trainable):
             self._thread.join(POLL_S)
         while children() and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        if self._slot is not None:
+        ended = self._thread is None or not self._thread.is_alive()
+        # Otherwise it goes on, and Tune ends this process: that frees the slot.
+        if self._slot is not None and ended and not children():
             give_back(self._slot)
 
     # --- the run ---
 
     def _begin(self) -> bool:
         """Start the run: from its newest checkpoint, as a copy of another one, or anew. False where the sweep is asked to stop."""
-        while (slot := next(filter(take, self._slots), None)) is None:
+        while (slot := next((slot for slot in self._slots if take(slot, patience_s=0)), None)) is None:
             if self._stop.exists():
                 return False
             time.sleep(POLL_S)
@@ -177,9 +179,7 @@ class Trial(tune.Trainable):
         self._steps, self._every = config.steps, config.checkpoint.every_steps
         existing, checkpoint = folder.config.is_file(), folder.newest_checkpoint()
         if existing and checkpoint is None:
-            folder.begin()  # refused where another process runs it
-            shutil.rmtree(folder.path)
-            folder.end()
+            clear(folder)
         if checkpoint is None and work.origin:
             checkpoint = RunFolder(work.origin.run).checkpoints / step_name(work.origin.step)
         begun = folder if existing and folder.config.is_file() else None
@@ -232,6 +232,13 @@ def spent(folder: RunFolder) -> dict[str, float]:
     return {name: sum(row.get(name, 0.0) for row in rows) for name in SPENT}
 
 
+def clear(folder: RunFolder) -> None:
+    """Remove a run that has no checkpoint to go on from. Raises RunError where another process runs it."""
+    folder.begin()
+    folder.end()  # before the files go: a network file system keeps a folder while one of them is open
+    shutil.rmtree(folder.path)
+
+
 def release(folder: RunFolder, keep: int) -> None:
     """Keep no more than the newest checkpoints of a run: nobody will copy the others any more."""
     for pinned in folder.checkpoints.glob(f"step-*/{PINNED}"):
@@ -239,14 +246,6 @@ def release(folder: RunFolder, keep: int) -> None:
     for old in sorted(folder.checkpoints.glob("step-*"))[:-keep]:
         if old != folder.newest_checkpoint():
             shutil.rmtree(old)
-
-
-def is_finished(folder: RunFolder) -> bool:
-    """Whether a run did all of its steps and has nothing more to write; its summary may have been lost with its process."""
-    if folder.summary.is_file():
-        return bool(read_json(folder.summary)["status"] == FINISHED)
-    newest, steps = folder.newest_checkpoint(), folder.settings()["steps"]
-    return newest is not None and step_of(newest) >= steps > 0
 
 
 def evaluations(folder: RunFolder, metric: str) -> list[dict[str, float]]:

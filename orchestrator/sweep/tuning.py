@@ -22,10 +22,11 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, Populati
 from ray.tune.search import Searcher
 
 from orchestrator.records.display import duration
+from orchestrator.records.folder import RunFolder
 from orchestrator.sweep.course import Course, place_of
 from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, SPENT, STOPPED, Tried, in_words
 from orchestrator.sweep.spec import Tuning
-from orchestrator.sweep.trial import Body, Trial, Work
+from orchestrator.sweep.trial import Body, Trial, Work, spent
 
 log = logging.getLogger("orchestrator")
 
@@ -175,7 +176,7 @@ class Watcher(tune.Callback):
         return next(one for one in self._course.journal.of(self._course.stage.name) if one.number == number)
 
     def _end(self, trial: Any, tried: Tried, outcome: str, reason: str = "") -> None:
-        self._course.journal.end(tried, outcome, reason)
+        self._course.journal.end(tried, outcome, reason, spent(RunFolder(self._course.folder.storage / tried.run)))
         self._took.append(time.monotonic() - self._begun[trial.trial_id])
 
     def _say(self, tried: Tried, what: str, trials: list[Any]) -> None:

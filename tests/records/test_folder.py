@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import math
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,18 @@ from omegaconf import OmegaConf
 
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
-from orchestrator.records.folder import FORMAT, RunFolder, atomic_path, atomic_write, read_json, versions, write_json
+from orchestrator.records.folder import (
+    FORMAT,
+    RunFolder,
+    atomic_path,
+    atomic_write,
+    give_back,
+    is_taken,
+    read_json,
+    take,
+    versions,
+    write_json,
+)
 
 
 def test_the_config_loads_again_and_holds_versions(tmp_path: Path) -> None:
@@ -20,6 +33,21 @@ def test_the_config_loads_again_and_holds_versions(tmp_path: Path) -> None:
     # Without what was added, it is the same typed configuration.
     del loaded["versions"], loaded["format"]
     assert OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), loaded)) == RunConfig("rlvr", seed=3)
+
+
+def test_who_only_looks_keeps_nobody_from_taking(tmp_path: Path) -> None:
+    assert take(tmp_path)
+    give_back(tmp_path)
+    with (tmp_path / ".lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not take(tmp_path, patience_s=0)
+        threading.Timer(0.2, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        assert take(tmp_path)
+    assert is_taken(tmp_path)
+    # A folder that is taken stays so.
+    assert not take(tmp_path, patience_s=0.1)
+    give_back(tmp_path)
+    assert not is_taken(tmp_path)
 
 
 def test_references_between_settings_are_resolved(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.sweep.course import winner_of
-from orchestrator.sweep.journal import EARLY, FINISHED, Journal, Tried
+from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, Journal, Tried, spent_by
 
 
 @pytest.fixture
@@ -67,6 +67,49 @@ def test_a_member_that_copies_goes_on_from_the_donors_step(tmp_path: Path) -> No
     assert tried.seconds == 20.0
     assert tried.runs == ["rlvr/a", "rlvr/b"]
     assert tried.origin == ("rlvr/c", 10)
+
+
+def test_what_came_after_the_last_evaluation_is_paid_for_too(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    tried = journal.begin(Tried("policy", 0, "", 0, {}, "rlvr/a"))
+    journal.row(tried, 5, 0.1, spent(10.0))
+    journal.end(tried, FAILED, "a rank was lost", spent(17.0))
+    (again,) = Journal(tmp_path / "trials.jsonl").of("policy")
+    assert (again.seconds, again.gpu_seconds, again.reason) == (17.0, 68.0, "a rank was lost")
+    # One that failed before it began has nothing to add.
+    journal.end(journal.begin(Tried("policy", 1, "", 0, {}, "rlvr/b")), FAILED, "no room")
+    assert spent_by(journal.all()) == {"seconds": 17.0, "cpu_seconds": 34.0, "gpu_seconds": 68.0}
+
+
+def test_a_run_that_trials_share_is_paid_for_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    for number, run, seconds in ((0, "rlvr/a", 10.0), (1, "rlvr/b", 5.0), (2, "rlvr/a", 0.0)):
+        tried = journal.begin(Tried("policy", number, "", 0, {}, run))
+        journal.row(tried, 5, 0.1, spent(seconds))
+    # 10 s of run a, which two trials have, and 5 s of run b.
+    assert spent_by(journal.of("policy"))["gpu_seconds"] == 60.0
+
+
+def test_pools_are_booked_a_stage(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    journal.open("policy")
+    assert journal.pool_of("policy") == {}
+    journal.pool("policy", spent(10.0))
+    journal.pool("policy", spent(20.0))  # after a restart
+    found = Journal(tmp_path / "trials.jsonl")
+    assert found.pool_of("policy") == {"seconds": 30.0, "cpu_seconds": 60.0, "gpu_seconds": 120.0}
+    assert (found.pool_of("test"), found.all()) == ({}, [])
+
+
+def test_a_trial_in_another_run_without_a_fork_begins_anew(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    tried = journal.begin(Tried("policy", 0, "", 0, {}, "rlvr/a"))
+    journal.row(tried, 5, 0.9, spent(10.0))
+    journal.end(tried, FINISHED)
+    journal.begin(Tried("policy", 0, "", 0, {}, "rlvr/b"))
+    assert (tried.outcome, tried.scores, tried.run) == ("", [], "rlvr/b")
+    journal.row(tried, 0, 0.1, spent(3.0))
+    assert (tried.step, tried.seconds) == (0, 13.0)
 
 
 def test_the_winner_ran_to_its_end() -> None:

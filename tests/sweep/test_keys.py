@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.compose import compose
-from orchestrator.sweep.keys import find_by_key, key_of
+from orchestrator.records.folder import RunFolder
+from orchestrator.sweep.keys import find_by_key, is_finished, key_of
 
 REWARD = "def score(episodes):\n    return [0] * len(episodes)\n"
 
@@ -26,12 +27,23 @@ def test_a_key_is_of_the_settings_that_decide() -> None:
         "tracking.project=p",
         "cluster.inventory=8x80GB",
         "limits.exposed_wait_notice_s=1",
+        "mirror=s3://bucket/runs",
+        "checkpoint.keep=3",
+        "learner.max_restarts=0",
+        "learner.collective_deadline_s=60",
+        "sync.deadline_s=60",
+        "rollout.fleet.start_deadline_s=60",
+        "judge.fleet.request_deadline_s=60",
+        "judge.fleet.max_restarts=0",
+        "judge.call_deadline_s=5",
+        "judge.api_key_env=OTHER_KEY",
     ]
     assert key(*same) == key()
     others = [
         key(text) for text in ("seed=1", "steps=61", "judge.soft=true", "learner.learning_rate=1e-4", "data.seed=1")
     ]
-    assert len({key(), *others}) == 6
+    others += [key(text) for text in ("checkpoint.every_steps=7", "rollout.fleet.servers=2", "reward.deadline_s=5")]
+    assert len({key(), *others}) == 9
     # However it was said: by a default, in other words, or by a preset.
     assert key("learner.learning_rate=0.0003", "steps=60", "algorithm=grpo") == key()
 
@@ -69,6 +81,56 @@ def test_a_run_of_a_sweep_counts_by_its_own_key() -> None:
         "run:rlvr/teach@judge",
     ]
     assert len({first, *map(of_judge, others)}) == 5
+
+
+def test_a_folder_of_weights_counts_by_its_content(tmp_path: Path) -> None:
+    def of_model(folder: Path) -> str:
+        config = compose("rlvr", [])
+        config.model.name = f"path:{folder}"
+        return key_of(config)
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(b"1234")
+    first = of_model(tmp_path / "a")
+    assert of_model(tmp_path / "b") == first
+    # Other weights of the same size under the same name are another model.
+    (tmp_path / "a/model.safetensors").write_bytes(b"4321")
+    assert of_model(tmp_path / "a") != first
+    # A folder that is still to come counts by its name.
+    assert of_model(tmp_path / "c") != of_model(tmp_path / "d")
+
+
+def test_another_run_counts_by_its_newest_checkpoint(tmp_path: Path) -> None:
+    def of_run(reference: str) -> str:
+        config = compose("rlvr", [f"storage={tmp_path}"])
+        config.model.name = reference
+        return key_of(config)
+
+    missing = of_run("run:mine")
+    run = tmp_path / "rlvr/mine"
+    for step in (20, 40):
+        (run / f"checkpoints/step-0000{step}").mkdir(parents=True)
+    (run / "config.yaml").touch()
+    (run / "checkpoints/LATEST").write_text("step-000020")
+    first = of_run("run:mine")
+    (run / "checkpoints/LATEST").write_text("step-000040")
+    # It stood for step 20, and stands for step 40 now.
+    assert (first, of_run("run:mine")) == (of_run("run:mine@20"), of_run("run:mine@40"))
+    assert len({missing, first, of_run("run:mine")}) == 3
+
+
+def test_a_run_is_finished_by_its_summary_or_by_its_last_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a-0123456789", {"steps": 40})
+    assert not is_finished(folder)
+    (folder.checkpoints / "step-000040").mkdir()
+    (folder.checkpoints / "LATEST").write_text("step-000040")
+    assert is_finished(folder)
+    folder.change_setting("steps", 41)
+    assert not is_finished(folder)
+    folder.summary.write_text('{"status": "finished"}')
+    assert is_finished(folder)
 
 
 def test_a_run_is_found_by_its_key_under_any_name(tmp_path: Path) -> None:

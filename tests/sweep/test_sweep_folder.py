@@ -48,6 +48,18 @@ def test_another_definition_is_refused_with_what_differs(tmp_path: Path) -> None
         assert "name=another-name" in str(refused.value)
 
 
+def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
+    again(tmp_path, SWEEP, False)
+    settings = {"steps": 4, "learner.max_restarts": 5, "checkpoint.keep": 1, "tracking.project": "p"}
+    changed = replace(POLICY, settings=settings, arms={"": {"sync.deadline_s": 60.0}})
+    again(tmp_path, replace(SWEEP, nodes=(changed,)), True)
+    # An arm may be named as one of them.
+    named = replace(POLICY, name="arms", arms={"name": {"steps": 5}})
+    again(tmp_path, Sweep("named", (named,)), False)
+    with pytest.raises(ConfigError, match=r"name\.steps: 5, now 6"):
+        again(tmp_path, Sweep("named", (replace(named, arms={"name": {"steps": 6}}),)), True)
+
+
 def test_nodes_are_added_with_resume(tmp_path: Path) -> None:
     again(tmp_path, SWEEP, False)
     more = replace(SWEEP, nodes=(POLICY, TEST))
