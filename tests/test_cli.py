@@ -218,6 +218,7 @@ def test_a_sweep_and_a_run_are_looked_at_and_stopped_by_the_same_verbs(folder: P
     sweep = SweepFolder(folder / "runs/sweeps/mine")
     sweep.path.mkdir(parents=True)
     sweep.definition.write_text("")
+    sweep.command.write_text("orchestrate sweep kept/mine.yaml steps=12 --resume")
     sweep.log.write_text("policy: trial 0 begins\n")
     journal = Journal(sweep.journal)
     journal.open("policy")
@@ -228,7 +229,7 @@ def test_a_sweep_and_a_run_are_looked_at_and_stopped_by_the_same_verbs(folder: P
     assert re.search(r"rlvr/policy-0123456789 +broken off +0/12", out)
     out = orchestrate("status", "mine")[1]
     assert re.search(r"policy +0 +0 +learner.learning_rate=0.5 +rlvr/policy-0123456789 +broken off +4 +0.250", out)
-    assert "orchestrate sweep mine --resume" in out
+    assert "go on with: orchestrate sweep kept/mine.yaml steps=12 --resume" in out
     assert orchestrate("logs", "mine")[1] == "policy: trial 0 begins\n"
     assert orchestrate("logs", "policy-0123456789")[1].endswith("starting Ray\n")
     for name in ("mine", "policy-0123456789"):

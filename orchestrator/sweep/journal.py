@@ -65,10 +65,11 @@ def in_words(point: Mapping[str, Any]) -> str:
 
 
 class Journal:
-    """Writer and reader of trials.jsonl; one process writes."""
+    """Writer and reader of trials.jsonl; one process writes. Reading leaves the file alone: another process may be at a line."""
 
     def __init__(self, path: Path) -> None:
-        self._log = jsonl.LineLog(path)
+        self._path = path
+        self._log: jsonl.LineLog | None = None
         self._tried: dict[tuple[str, int], Tried] = {}
         self._spent: dict[str, float] = {}
         self._last, self._open = 0.0, ""
@@ -120,6 +121,7 @@ class Journal:
 
     def _add(self, line: dict[str, Any]) -> None:
         line = {"time": time.time(), **line}
+        self._log = self._log or jsonl.LineLog(self._path)
         self._log.append(line)
         self._take(line)
 
