@@ -249,6 +249,26 @@ def test_a_sweep_and_a_run_are_looked_at_and_stopped_by_the_same_verbs(folder: P
             give_back(path)
 
 
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        ("sweep mine.yaml steps=12 --storage kept", "orchestrate sweep mine.yaml steps=12 --storage kept --resume"),
+        ("sweep mine.yaml name=other --resume", "orchestrate sweep mine.yaml name=other --resume"),
+        ("train rlvr seed=0..4 --storage kept", "orchestrate train rlvr storage=kept seed=0..4"),
+    ],
+)
+def test_a_sweep_knows_the_command_that_goes_on_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: str, again: str
+) -> None:
+    from orchestrator.sweep import driver
+
+    told: list[str] = []
+    monkeypatch.setattr(driver, "run_sweep", lambda sweep, storage, resume, command: told.append(command) or 0)
+    (folder / "mine.yaml").write_text("target: rlvr\nruns: {a: {}}")
+    assert orchestrate(*words.split())[0] == 0
+    assert told == [again]
+
+
 def test_report_draws_the_run_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from orchestrator.records import report
 
