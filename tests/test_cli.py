@@ -218,6 +218,7 @@ def test_a_sweep_and_a_run_are_looked_at_and_stopped_by_the_same_verbs(folder: P
     sweep = SweepFolder(folder / "runs/sweeps/mine")
     sweep.path.mkdir(parents=True)
     sweep.definition.write_text("")
+    sweep.command.write_text("orchestrate sweep kept/mine.yaml steps=12 --resume")
     sweep.log.write_text("policy: trial 0 begins\n")
     journal = Journal(sweep.journal)
     journal.open("policy")
@@ -228,7 +229,7 @@ def test_a_sweep_and_a_run_are_looked_at_and_stopped_by_the_same_verbs(folder: P
     assert re.search(r"rlvr/policy-0123456789 +broken off +0/12", out)
     out = orchestrate("status", "mine")[1]
     assert re.search(r"policy +0 +0 +learner.learning_rate=0.5 +rlvr/policy-0123456789 +broken off +4 +0.250", out)
-    assert "orchestrate sweep mine --resume" in out
+    assert "go on with: orchestrate sweep kept/mine.yaml steps=12 --resume" in out
     assert orchestrate("logs", "mine")[1] == "policy: trial 0 begins\n"
     assert orchestrate("logs", "policy-0123456789")[1].endswith("starting Ray\n")
     for name in ("mine", "policy-0123456789"):
@@ -246,6 +247,26 @@ def test_a_sweep_and_a_run_are_looked_at_and_stopped_by_the_same_verbs(folder: P
     finally:
         for path in taken:
             give_back(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        ("sweep mine.yaml steps=12 --storage kept", "orchestrate sweep mine.yaml steps=12 --storage kept --resume"),
+        ("sweep mine.yaml name=other --resume", "orchestrate sweep mine.yaml name=other --resume"),
+        ("train rlvr seed=0..4 --storage kept", "orchestrate train rlvr storage=kept seed=0..4"),
+    ],
+)
+def test_a_sweep_knows_the_command_that_goes_on_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: str, again: str
+) -> None:
+    from orchestrator.sweep import driver
+
+    told: list[str] = []
+    monkeypatch.setattr(driver, "run_sweep", lambda sweep, storage, resume, command: told.append(command) or 0)
+    (folder / "mine.yaml").write_text("target: rlvr\nruns: {a: {}}")
+    assert orchestrate(*words.split())[0] == 0
+    assert told == [again]
 
 
 def test_report_draws_the_run_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

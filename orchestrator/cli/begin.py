@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,11 +104,12 @@ def _begin_seeds(target: str, overrides: list[str], seeds: str, dry_run: bool) -
         lasting(Path([*["runs"], *storages][-1])),
         False,
         dry_run,
+        ["train", target, *overrides],
     )
 
 
-def _sweep(sweep: Sweep, storage: Path, resume: bool, dry_run: bool) -> None:
-    """A sweep, or only what it would do; ends the program where it ran."""
+def _sweep(sweep: Sweep, storage: Path, resume: bool, dry_run: bool, words: list[str]) -> None:
+    """A sweep, or only what it would do; ends the program where it ran. words: the command that goes on with it."""
     if dry_run:
         from orchestrator.sweep.dry_run import show_sweep
 
@@ -115,7 +117,7 @@ def _sweep(sweep: Sweep, storage: Path, resume: bool, dry_run: bool) -> None:
         return
     from orchestrator.sweep.driver import run_sweep
 
-    raise typer.Exit(run_sweep(sweep, storage, resume))
+    raise typer.Exit(run_sweep(sweep, storage, resume, shlex.join(["orchestrate", *words])))
 
 
 def _go_on(resume: str | None, start_from: str | None, overrides: list[str], storage: Path) -> None:
@@ -178,7 +180,9 @@ def sweep(
     """
     from orchestrator.sweep.reading import read_sweep
 
-    _sweep(read_sweep(name, overrides or []), storage, resume, dry_run)
+    elsewhere = [] if storage == Path("runs") else ["--storage", str(storage)]
+    words = ["sweep", name, *(overrides or []), *elsewhere, "--resume"]
+    _sweep(read_sweep(name, overrides or []), storage, resume, dry_run, words)
 
 
 @app.command()

@@ -92,7 +92,7 @@ def status(name: Name, storage: Storage = Path("runs")) -> None:
             ("stage", "trial", "arm", "seed", "settings", "run", "state", "step", "score"), rows_of(sweep, found)
         )
         if found.status in ("broken off", "has failures"):
-            typer.echo(f"go on with: orchestrate sweep {sweep.name} --resume")
+            typer.echo(f"go on with: {sweep.command.read_text()}")
         return
     folder = RunFolder(find_run(name, storage))
     row = standing(folder)

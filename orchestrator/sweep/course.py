@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import optuna
 
+from orchestrator.cluster.upload import keep
 from orchestrator.config.compose import compose, to_values
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
@@ -171,7 +172,8 @@ class Course:
 
     def work_of(self, planned: Planned, point: Mapping[str, Any], token: str) -> Work:
         """A planned run as a trial's work."""
-        config = compose(planned.target, planned.overrides)
+        # Here, because a trial does not know that it belongs to a job, whose upload is gone when the run is resumed.
+        config = keep(compose(planned.target, planned.overrides))
         run = self.folder.storage / find_workload(config.workload).name / planned.name
         return Work(planned.arm, planned.seed, dict(point), planned.key, to_values(config), str(run), token)
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ray.tune import Tuner
+
 from orchestrator.cluster.preflight import nodes_of_cluster
 from orchestrator.cluster.session import connected
 from orchestrator.config.schema import FleetConfig
@@ -26,9 +28,10 @@ from orchestrator.sweep import summary
 from orchestrator.sweep.capacity import at_once
 from orchestrator.sweep.course import Course, winner_of
 from orchestrator.sweep.folder import SweepFolder
-from orchestrator.sweep.graph import Configured, MissingRunError, plan_of, stages
-from orchestrator.sweep.journal import FINISHED, LASTING, Journal, Tried
+from orchestrator.sweep.graph import Configured, MissingRunError, check_stages, plan_of, stages
+from orchestrator.sweep.journal import FINISHED, Journal
 from orchestrator.sweep.spec import Done, Sweep
+from orchestrator.sweep.standing import to_mend
 from orchestrator.sweep.trial import Body, release
 from orchestrator.sweep.tuning import tuner_of
 from orchestrator.values import JUDGE
@@ -38,13 +41,14 @@ STOPPED, FAILED = 130, 1
 POLL_S = 0.2
 
 
-def run_sweep(sweep: Sweep, storage: Path, resume: bool, body: Body = run) -> int:
+def run_sweep(sweep: Sweep, storage: Path, resume: bool, command: str, body: Body = run) -> int:
     """Run a sweep, or what is left of it. Returns the exit status: 0, 1 where a run failed, 130 where it was stopped.
 
-    storage: folder of all runs. resume: there is a folder of this sweep already, and nodes may have been added. body: what is run, as
-    `experiment.run`. Raises RunError for what a user can mend.
+    storage: folder of all runs. resume: there is a folder of this sweep already, and nodes may have been added. command: the line that
+    goes on with the sweep. body: what is run, as `experiment.run`. Raises RunError for what a user can mend.
     """
     folder = SweepFolder.begin(storage, sweep, resume)
+    folder.command.write_text(command)
     journal = Journal(folder.journal)
     with Display(f"sweep {sweep.name}", 0, terminal=False) as display:
         display.announce(f"sweep folder: {folder.path}")
@@ -55,15 +59,9 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, body: Body = run) -> in
     summary.conclude(sweep, folder, journal, skipped)
     folder.end()
     if folder.stop.exists():
-        log.warning("stopped; go on with: orchestrate sweep %s --resume", sweep.name)
+        log.warning("stopped; go on with: %s", command)
         return STOPPED
-    return FAILED if unfinished(folder, journal) or skipped else 0
-
-
-def unfinished(folder: SweepFolder, journal: Journal) -> list[Tried]:
-    """The trials that --resume would try again: not those of a search that has its winner, which failures do not hold up."""
-    closed, _ = folder.done()
-    return [one for one in journal.all() if one.outcome not in LASTING and one.stage not in closed]
+    return FAILED if to_mend(folder, journal.all()) or skipped else 0
 
 
 @contextmanager
@@ -91,6 +89,8 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
     """All stages that are not done, one after another. Returns why stages were skipped, by name."""
     closed, done = folder.done()
     skipped: dict[str, str] = {}
+    left = [stage for stage in stages(sweep) if stage.name not in closed]
+    check_stages(sweep, left, nodes_of_cluster(), folder.storage)
     for stage in stages(sweep):
         if stage.name in closed:
             log.info("%s: done already", stage.name)
@@ -104,8 +104,7 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
             continue
         journal.open(stage.name)
         log.info("%s: %d run(s), %d at once", stage.name, course.total, len(course.slots))
-        with _holding_pool(course):
-            _follow(course, body)
+        _follow(course, body)
         if folder.stop.exists():
             break
         found = _done(course)
@@ -140,10 +139,19 @@ def pool_took(fleet: FleetConfig, seconds: float) -> dict[str, float]:
 
 
 def _follow(course: Course, body: Body) -> None:
-    """Run the experiment of a stage to its end, in a thread: on the main one Tune would take over Ctrl-C."""
+    """Run the experiment of a stage to its end; nothing is started where all of it is stored."""
     tuner = tuner_of(course, body)
     if tuner is None:
         return
+    with _holding_pool(course):
+        _fit(tuner)
+    if course.is_population and not course.folder.stop.exists():
+        for run_name in {name for one in course.journal.of(course.stage.name) for name in one.runs}:
+            release(RunFolder(course.folder.storage / run_name), course.config.checkpoint.keep)
+
+
+def _fit(tuner: Tuner) -> None:
+    """Run an experiment in a thread: on the main one Tune would take over Ctrl-C."""
     failure: list[BaseException] = []
 
     def fit() -> None:
@@ -159,9 +167,6 @@ def _follow(course: Course, body: Body) -> None:
         thread.join(POLL_S)
     if failure:
         raise failure[0]
-    if course.is_population and not course.folder.stop.exists():
-        for run_name in {name for one in course.journal.of(course.stage.name) for name in one.runs}:
-            release(RunFolder(course.folder.storage / run_name), course.config.checkpoint.keep)
 
 
 def _done(course: Course) -> list[Done]:

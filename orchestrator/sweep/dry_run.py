@@ -13,16 +13,14 @@ from orchestrator.cluster.cost import cost_of
 from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import Plan
 from orchestrator.cluster.preflight import CPUS_PER_GPU, Node, check_memory, inventory, local_node
-from orchestrator.config.keys import set_at
 from orchestrator.config.schema import ClusterConfig, RunConfig
 from orchestrator.errors import PreflightError
 from orchestrator.records.shown import print_table
 from orchestrator.sweep.capacity import at_once
-from orchestrator.sweep.graph import Configured, node_named, plan_of, runs_of, source_run, stages, trials_of
+from orchestrator.sweep.graph import configs_of, plan_of, runs_of, source_run, stages, trials_of
 from orchestrator.sweep.keys import find_by_key, is_finished
 from orchestrator.sweep.space import grid, in_words, reachable
 from orchestrator.sweep.spec import Done, Planned, Stage, Sweep
-from orchestrator.values import POLICY
 
 DONE = "done already"
 MOST_RUNS = 40
@@ -55,7 +53,7 @@ class _Work:
 
 def show_sweep(sweep: Sweep, storage: Path) -> None:
     """Print it all. Raises PreflightError where a run can never fit, ConfigError where one cannot be."""
-    configs = _configs(sweep, storage)
+    configs = configs_of(sweep, storage)
     cluster = next(iter(configs[sweep.nodes[0].name].values())).cluster
     nodes, assumed = _nodes(cluster)
     work = _work(sweep, storage, configs, nodes)
@@ -85,23 +83,6 @@ def _nodes(cluster: ClusterConfig) -> tuple[list[Node] | None, str]:
     if cluster.inventory:
         return inventory(cluster.inventory), f"cluster.inventory, {CPUS_PER_GPU} CPUs a GPU assumed"
     return (None, "") if cluster.address else ([local_node()], "this machine")
-
-
-def _configs(sweep: Sweep, storage: Path) -> dict[str, dict[str, RunConfig]]:
-    """A config by node and arm; a model that another node's run provides has that one's name, and so its size."""
-    found: dict[str, dict[str, RunConfig]] = {}
-    for node in sweep.nodes:
-        found[node.name] = {}
-        for arm in node.arms:
-            configured = Configured(sweep, node, arm, storage)
-            config = configured(node.seeds[0] if node.seeds else 0, {})
-            for name, value in configured.settings.items():
-                if other := node_named(value):
-                    roles = found[other].get(arm, next(iter(found[other].values()))).roles()
-                    role = str(value).partition("@")[2]
-                    set_at(config, name, roles[role if role in roles else POLICY].name)
-            found[node.name][arm] = config
-    return found
 
 
 def _work(

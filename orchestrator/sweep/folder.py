@@ -3,6 +3,7 @@
 runs/sweeps/<name>/
     sweep.yaml         the definition
     trials.jsonl       what was tried, evaluated and ended, a line each (`sweep.journal`)
+    command            the command line that goes on with it
     state.json         the stages that are done, and the runs that later stages may name
     log.txt            what it said on the terminal, of all its starts
     summary.json       the numbers at the end;  plots/  its pictures
@@ -116,6 +117,10 @@ class SweepFolder:
     @property
     def journal(self) -> Path:
         return self.path / "trials.jsonl"
+
+    @property
+    def command(self) -> Path:
+        return self.path / "command"
 
     @property
     def state(self) -> Path:

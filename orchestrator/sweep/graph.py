@@ -12,18 +12,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import Plan, make_plan
+from orchestrator.cluster.preflight import Node as Machine
+from orchestrator.cluster.preflight import check_memory, gpu_memory_gb
 from orchestrator.config.compose import Composed, trace, vary
 from orchestrator.config.explain import on_one_line
 from orchestrator.config.functions import functions_of
 from orchestrator.config.keys import files_named, set_at, value_at
 from orchestrator.config.layers import Layer, chooses_preset
 from orchestrator.config.schema import RunConfig
-from orchestrator.errors import ConfigError, RunError
-from orchestrator.sweep.capacity import largest
+from orchestrator.errors import ConfigError, PreflightError, RunError
+from orchestrator.sweep.capacity import at_once, largest
 from orchestrator.sweep.keys import find_by_key, key_of
 from orchestrator.sweep.space import LISTED, reachable
 from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep
+from orchestrator.values import POLICY
 
 _REFERENCE = re.compile(r"node:([^@]*)(@.+)?")
 
@@ -153,6 +157,36 @@ class Configured:
         """The config of a run. Raises ConfigError."""
         rest = {name: value for name, value in point.items() if not chooses_preset(name, value)}
         return vary(self.base(point), without_references({"seed": seed, **rest}), self._origin)
+
+
+def configs_of(sweep: Sweep, storage: Path) -> dict[str, dict[str, RunConfig]]:
+    """A config by node and arm; a model that another node's run provides has that one's name, and so its size."""
+    found: dict[str, dict[str, RunConfig]] = {}
+    for node in sweep.nodes:
+        found[node.name] = {}
+        for arm in node.arms:
+            configured = Configured(sweep, node, arm, storage)
+            config = configured(node.seeds[0] if node.seeds else 0, {})
+            for name, value in configured.settings.items():
+                if other := node_named(value):
+                    roles = found[other].get(arm, next(iter(found[other].values()))).roles()
+                    role = str(value).partition("@")[2]
+                    set_at(config, name, roles[role if role in roles else POLICY].name)
+            found[node.name][arm] = config
+    return found
+
+
+def check_stages(sweep: Sweep, left: Sequence[Stage], nodes: Sequence[Machine], storage: Path) -> None:
+    """Refuse a sweep before anything of it runs where a run of any of these stages could never fit. Raises PreflightError."""
+    configs = configs_of(sweep, storage)
+    for stage in left:
+        try:
+            at_once(plan_of(sweep, stage, storage), nodes)
+            for arm in stage.node.arms if stage.arm is None else (stage.arm,):
+                config = configs[stage.node.name][arm]
+                check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
+        except PreflightError as error:
+            raise PreflightError(f"stage {stage.name}: {error}") from error
 
 
 def without_references(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,10 +72,11 @@ def spent_by(tried: Iterable[Tried]) -> dict[str, float]:
 
 
 class Journal:
-    """Writer and reader of trials.jsonl; one process writes."""
+    """Writer and reader of trials.jsonl; one process writes. Reading leaves the file alone: another process may be at a line."""
 
     def __init__(self, path: Path) -> None:
-        self._log = jsonl.LineLog(path)
+        self._path = path
+        self._log: jsonl.LineLog | None = None
         self._tried: dict[tuple[str, int], Tried] = {}
         self._spent: dict[str, float] = {}
         self._pools: dict[str, dict[str, float]] = {}
@@ -143,6 +144,7 @@ class Journal:
 
     def _add(self, line: dict[str, Any]) -> None:
         line = {"time": time.time(), **line}
+        self._log = self._log or jsonl.LineLog(self._path)
         self._log.append(line)
         self._take(line)
 

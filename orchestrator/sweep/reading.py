@@ -178,6 +178,10 @@ class _Reader:
         seeds = read_seeds(parts["seeds"]) if "seeds" in parts else () if search else (0,)
         if seeds is None:
             self.problems.append(f"{place}, seeds={parts['seeds']}: write 0..3, or a list of whole numbers.")
+        elif tuning and tuning.seed in seeds:
+            self.problems.append(
+                f"{place}.tuning, seed={tuning.seed}: is one of seeds, on which the winner must not have been chosen. Take another."
+            )
         configs = {arm: config for arm, layer in arms.items() if (config := self._composed(target, [*layers, layer]))}
         mentioned = list(_references(node, search))
         inputs = tuple(dict.fromkeys(str(node_named(value)) for value in mentioned))

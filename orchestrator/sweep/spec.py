@@ -85,7 +85,8 @@ class Stage:
 
     @property
     def name(self) -> str:
-        return self.node.name if self.arm is None else f"{self.node.name}-{self.arm}" if self.arm else self.node.name
+        """No two stages share it: the names of nodes and arms hold no blanks."""
+        return self.node.name if self.arm is None else " ".join(filter(None, (self.node.name, self.arm, "search")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +50,16 @@ def standing_of(folder: SweepFolder) -> SweepStanding:
         status = "broken off"
     else:
         summary = read_json(folder.summary)
-        status = "has failures" if summary["failed"] or summary["skipped"] else "finished"
+        status = "has failures" if to_mend(folder, tried) or summary["skipped"] else "finished"
     return SweepStanding(
         folder.name, status, tried, sum(journal.spent_h(name) for name in {one.stage for one in tried})
     )
+
+
+def to_mend(folder: SweepFolder, tried: Sequence[Tried]) -> list[Tried]:
+    """The trials that another start tries again. One that failed in a search that has a winner is part of what the search found."""
+    closed, _ = folder.done()
+    return [one for one in tried if one.outcome not in LASTING and one.stage not in closed]
 
 
 def rows_of(folder: SweepFolder, found: SweepStanding) -> list[tuple[str, ...]]:

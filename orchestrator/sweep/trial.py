@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,7 @@ class Trial(tune.Trainable):
             if alive and self._stop.exists():
                 self._ask_to_stop()
             news = self._follower.new()
+            check_metric(news, self._metric)
             self._rows.extend(row for row in news if self._metric in row and row["step"] > self._told)
             if not alive or len(self._rows) > 1 or self._is_due():
                 break
@@ -246,6 +247,14 @@ def release(folder: RunFolder, keep: int) -> None:
     for old in sorted(folder.checkpoints.glob("step-*"))[:-keep]:
         if old != folder.newest_checkpoint():
             shutil.rmtree(old)
+
+
+def check_metric(rows: Sequence[Mapping[str, float]], metric: str) -> None:
+    """Refuse a metric that evaluations do not have, at the first of them. Raises RunError with those that are there."""
+    for row in rows:
+        there = [name for name in row if name.startswith("eval/")]
+        if metric.startswith("eval/") and there and metric not in row:
+            raise RunError(f"metric: the evaluation of step {row['step']:g} has no {metric}, only {', '.join(there)}.")
 
 
 def evaluations(folder: RunFolder, metric: str) -> list[dict[str, float]]:

@@ -107,6 +107,8 @@ class Next(Searcher):
     def _inform(self, tried: Tried, rows: list[dict[str, float]]) -> None:
         """The scheduler compares others with a stored trial, as if it had just run."""
         log.info("%s: trial %d is stored already: %s", tried.stage, tried.number, tried.run)
+        if self._course.is_population:  # the members that are left copy one another
+            return
         trial = SimpleNamespace(trial_id=f"stored-{tried.number}")
         self._scheduler.on_trial_add(None, trial)
         for row in rows:
@@ -195,7 +197,9 @@ class Watcher(tune.Callback):
 
 def scheduler_of(course: Course) -> TrialScheduler:
     """What stops and copies trials."""
-    tuning, steps = course.tuning or Tuning(), course.config.steps
+    tuning = course.tuning or Tuning()
+    searched = [item for item in course.stage.node.search if item.key == "steps"]
+    steps = int(max([course.config.steps, *(most for item in searched for most in (*item.values, item.high))]))
     by: dict[str, Any] = {"time_attr": TIME, "metric": course.sweep.metric, "mode": course.sweep.mode}
     if tuning.scheduler == "asha":
         return AsyncHyperBandScheduler(
@@ -241,7 +245,7 @@ def tuner_of(course: Course, body: Body) -> tune.Tuner | None:
         param_space=space,
         tune_config=tune.TuneConfig(scheduler=scheduler, **options),
         run_config=tune.RunConfig(
-            name=f"{course.stage.name}-{time.time_ns()}",
+            name=f"{course.stage.node.name}-{time.time_ns()}",
             storage_path=str(course.folder.tune),
             verbose=0,
             callbacks=[Watcher(course)],

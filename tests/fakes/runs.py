@@ -20,6 +20,8 @@ from orchestrator.records import jsonl
 from orchestrator.records.folder import PINNED, RunFolder, step_name, step_of, write_json
 from orchestrator.records.metrics import MetricsLog
 
+ROOM_DEADLINE_S = 10.0
+
 
 class Holder:
     """An actor that holds what it was given."""
@@ -40,14 +42,14 @@ def fake_run(config: RunConfig, checkpoint: Path | None, folder: RunFolder | Non
     score, done = (json.loads((checkpoint / "state.json").read_text()), step_of(checkpoint)) if checkpoint else (0.0, 0)
     tell = jsonl.LineLog(storage / "runs.jsonl").append
     gpus = make_plan(config).gpus
-    free, others = ray.available_resources().get("GPU", 0.0), _holders()
+    free, others, waiting = _free_gpus(gpus), _holders(), _groups("PENDING")
     group = placement_group([{"GPU": gpus, "CPU": 0.1}])
     if not group.wait(60):
         raise RunError("the placement waits")
     strategy = PlacementGroupSchedulingStrategy(group)
     holder: Any = ray.remote(num_gpus=gpus, num_cpus=0.1, scheduling_strategy=strategy)(Holder).remote()
     ray.get(holder.pid.remote())
-    told = {"from": done, "gpus": gpus, "free": free, "others": others}
+    told = {"from": done, "gpus": gpus, "free": free, "others": others, "waiting": waiting}
     tell({"what": "begin", "run": begun.name, "time": time.time(), **told})
     try:
         status = _steps(config, begun, score, done, gpus)
@@ -61,11 +63,35 @@ def fake_run(config: RunConfig, checkpoint: Path | None, folder: RunFolder | Non
     return status
 
 
+def _free_gpus(wanted: float) -> float:
+    """The GPUs that nobody holds, once they are as many: as the real run it waits a while for what a killed one gives back."""
+    import ray
+
+    deadline = time.monotonic() + ROOM_DEADLINE_S
+    while (free := ray.available_resources().get("GPU", 0.0)) < wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return free
+
+
 def _holders() -> int:
     """How many runs hold GPUs on the cluster."""
     from ray._private.state import actors
 
     return sum(row["ActorClassName"] == "Holder" and row["State"] != "DEAD" for row in actors().values())
+
+
+def _groups(*states: str) -> int:
+    """How many placements of these states the cluster has."""
+    from ray.util import placement_group_table
+
+    return sum(row["state"] in states for row in placement_group_table().values())
+
+
+def tell_what_is_left(storage: Path) -> None:
+    """A line of runs.jsonl: what is free and what is left on the cluster once the last run gave back what it held."""
+    free = _free_gpus(8)
+    told = {"free": free, "others": _holders(), "groups": _groups("PENDING", "CREATED", "RESCHEDULING")}
+    jsonl.LineLog(storage / "runs.jsonl").append({"what": "after", **told})
 
 
 def _steps(config: RunConfig, folder: RunFolder, score: float, done: int, gpus: float) -> int:

@@ -69,19 +69,27 @@ SWEEPS = {
 
 
 def main(storage: Path, names: list[str]) -> int:
+    import ray
+
     from orchestrator.sweep.driver import run_sweep
-    from tests.fakes.runs import fake_run
+    from tests.fakes.runs import fake_run, tell_what_is_left
 
     status = 0
     for name in names:
-        status = run_sweep(SWEEPS[name], storage, (storage / "sweeps" / name).is_dir(), fake_run)
+        if name == "after":
+            ray.init(logging_level="ERROR", ignore_reinit_error=True)
+            tell_what_is_left(storage)
+            continue
+        status = run_sweep(SWEEPS[name], storage, (storage / "sweeps" / name).is_dir(), f"again {name}", fake_run)
     return status
 
 
 def keep() -> None:
     import ray
 
-    ray.init(num_cpus=2, num_gpus=8, include_dashboard=False, logging_level="ERROR", object_store_memory=100 * 2**20)
+    ray.init(
+        "local", num_cpus=2, num_gpus=8, include_dashboard=False, logging_level="ERROR", object_store_memory=100 * 2**20
+    )
     sys.stdout.write(f"{ray.get_runtime_context().gcs_address}\n")
     sys.stdout.flush()
     while os.getppid() != 1:

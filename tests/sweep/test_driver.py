@@ -19,7 +19,7 @@ from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, STOPPED, Journal
 
 PROCESS = Path(__file__).with_name("sweeping.py")
 DEADLINE_S = 240.0
-pytestmark = [pytest.mark.stack, pytest.mark.long]
+pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def runs(storage: Path, what: str) -> list[dict[str, Any]]:
     return [line for line in jsonl.read(storage / "runs.jsonl") if line["what"] == what]
 
 
-def tried(storage: Path, sweep: str, stage: str = "policy") -> list[Tried]:
+def tried(storage: Path, sweep: str, stage: str = "policy search") -> list[Tried]:
     return Journal(storage / "sweeps" / sweep / "trials.jsonl").of(stage)
 
 
@@ -78,28 +78,38 @@ def most_at_once(storage: Path) -> int:
 
 
 @pytest.fixture(scope="module")
+def halved(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The storage after a search whose worse half was stopped early; the GPUs that are free once it has ended are in `after`."""
+    storage = tmp_path_factory.mktemp("halved")
+    status, said = finish(start(environment, storage, "halving", "after"))
+    assert status == 0, said
+    return storage
+
+
+@pytest.fixture(scope="module")
 def done(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The storage after sweeps that go through, and what they said."""
+    """The storage after sweeps with a budget and with a failure, and what they said."""
     storage = tmp_path_factory.mktemp("done")
-    status, said = finish(start(environment, storage, "halving", "budget", "failing"))
+    status, said = finish(start(environment, storage, "budget", "failing"))
     assert status == 1, said
     return storage, said
 
 
-def test_two_runs_of_four_gpus_at_once_and_none_waits_for_gpus(done: tuple[Path, str]) -> None:
-    storage, said = done
-    begun = runs(storage, "begin")
-    # 4 of halving, 2 of budget, 2 of failing.
-    assert len(begun) == 8, said
-    assert most_at_once(storage) == 2
-    # When a run asks for its four GPUs they are free, and at most one other run's process is there: those of runs that were
-    # stopped early are gone.
+def test_two_runs_of_four_gpus_at_once_and_none_waits_for_gpus(halved: Path) -> None:
+    begun = runs(halved, "begin")
+    assert len(begun) == 4
+    assert most_at_once(halved) == 2
+    # When a run asks for its four GPUs they are free, no other one waits for its own, and at most one other run's process is
+    # there: those of runs that were stopped early are gone.
     assert all(line["free"] >= line["gpus"] == 4 for line in begun)
-    assert all(line["others"] <= 1 for line in begun)
+    assert all((line["others"] <= 1, line["waiting"]) == (True, 0) for line in begun)
+    # Afterwards all eight are, and no process or placement of a run is left.
+    (after,) = runs(halved, "after")
+    assert (after["free"], after["others"], after["groups"]) == (8, 0, 0)
 
 
-def test_the_worse_half_is_stopped_early(done: tuple[Path, str]) -> None:
-    storage, _ = done
+def test_the_worse_half_is_stopped_early(halved: Path) -> None:
+    storage = halved
     trials = tried(storage, "halving")
     outcomes = {one.point["learner.learning_rate"]: one.outcome for one in trials}
     # The best one is never below the median; the worst one always, once a better one is known.
@@ -118,6 +128,7 @@ def test_the_worse_half_is_stopped_early(done: tuple[Path, str]) -> None:
     assert (storage / "sweeps" / "halving" / "plots" / "search_policy.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_no_trial_begins_once_the_budget_is_spent(done: tuple[Path, str]) -> None:
     storage, said = done
     trials = tried(storage, "budget")
@@ -127,9 +138,10 @@ def test_no_trial_begins_once_the_budget_is_spent(done: tuple[Path, str]) -> Non
     assert "tuning.gpu_hours=0.05 is spent" in said
 
 
+@pytest.mark.long
 def test_a_failed_run_ends_what_needs_it_and_nothing_else(done: tuple[Path, str]) -> None:
     storage, said = done
-    outcomes = {one.arm: (one.outcome, one.reason) for one in tried(storage, "failing")}
+    outcomes = {one.arm: (one.outcome, one.reason) for one in tried(storage, "failing", "policy")}
     assert outcomes["good"] == (FINISHED, "")
     assert outcomes["bad"][0] == FAILED
     assert "the loss is not finite" in outcomes["bad"][1]
@@ -143,6 +155,7 @@ def runs_name(storage: Path, prefix: str) -> str:
     return next(line["run"] for line in runs(storage, "begin") if line["run"].startswith(prefix))
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
     process = start(environment, tmp_path, "long", step_s=0.05)
     # Killed once one is finished and the third has a checkpoint.
@@ -174,6 +187,7 @@ def wait_until_free(folder: RunFolder) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_every_run_with_a_checkpoint(environment: dict[str, str], tmp_path: Path) -> None:
     process = start(environment, tmp_path, "long", step_s=0.2)
     wait_until(lambda: len(runs(tmp_path, "begin")) == 2, process)
@@ -181,7 +195,7 @@ def test_ctrl_c_ends_every_run_with_a_checkpoint(environment: dict[str, str], tm
     process.send_signal(signal.SIGINT)
     status, said = finish(process)
     assert status == 130, said
-    assert "orchestrate sweep long --resume" in said
+    assert "stopped; go on with: again long" in said
     trials = tried(tmp_path, "long")
     # The third never began.
     assert [one.outcome for one in trials] == [STOPPED, STOPPED]
@@ -189,6 +203,7 @@ def test_ctrl_c_ends_every_run_with_a_checkpoint(environment: dict[str, str], tm
     assert not any(RunFolder(tmp_path / one.run).running() for one in trials)
 
 
+@pytest.mark.long
 def test_a_member_copies_a_checkpoint_that_would_be_gone(environment: dict[str, str], tmp_path: Path) -> None:
     status, said = finish(start(environment, tmp_path, "population", step_s=0.3))
     assert status == 0, said

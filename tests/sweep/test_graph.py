@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cluster.preflight import inventory
 from orchestrator.config.compose import compose
-from orchestrator.errors import RunError
-from orchestrator.sweep.graph import plan_of, runs_of, stages, trial_of, trials_of
+from orchestrator.errors import PreflightError, RunError
+from orchestrator.sweep.graph import check_stages, plan_of, runs_of, stages, trial_of, trials_of
 from orchestrator.sweep.keys import key_of
 from orchestrator.sweep.reading import read_sweep
-from orchestrator.sweep.spec import Done, Planned, Stage, Sweep
+from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep, Tuning
 
 SWEEP = """
 target: rlvr
@@ -56,10 +57,16 @@ WINNERS = [
 
 def test_a_search_comes_arm_by_arm_and_then_the_seeds() -> None:
     sweep = read()
-    assert [stage.name for stage in stages(sweep)] == ["teach", "policy-grpo", "policy-flowrl", "policy", "test"]
+    assert [stage.name for stage in stages(sweep)] == [
+        "teach",
+        "policy grpo search",
+        "policy flowrl search",
+        "policy",
+        "test",
+    ]
     assert [stage.arm for stage in stages(sweep)] == [None, "grpo", "flowrl", None, None]
     alone = read("target: rlvr\nruns: {a: {search: {steps: {choice: [1, 2]}}}}")
-    assert [(stage.name, stage.arm) for stage in stages(alone)] == [("a", "")]
+    assert [(stage.name, stage.arm) for stage in stages(alone)] == [("a search", "")]
 
 
 def test_a_run_is_planned_with_all_that_it_is_started_with(folder: Path) -> None:
@@ -152,7 +159,7 @@ def test_a_stage_needs_what_its_most_demanding_run_does() -> None:
     text = """
 target: rlvr
 runs:
-  teach: {settings: {steps: 0}, seeds: 0..1}
+  teach: {settings: {steps: 0}, seeds: 0..2}
   policy:
     settings: {judge: "node:teach@judge", judge.shared: true}
     arms: {small: {learner.ranks: 1}, large: {learner.ranks: 2}}
@@ -172,5 +179,31 @@ runs:
     )
     # All trials ask the judge of one run; runs of several seeds would ask several.
     assert large["judge"].shared
-    seeded = read(text.replace("    tuning: {seed: 0}", "    tuning: {seed: 0}\n    seeds: 0..1"))
+    seeded = read(text.replace("    tuning: {seed: 0}", "    tuning: {seed: 0}\n    seeds: 1..2"))
     assert not plan_of(seeded, Stage(seeded.nodes[1]), STORAGE).bundles[3].shared
+
+
+def test_no_two_stages_share_a_name() -> None:
+    search = (Range("learner.learning_rate", "grid", (0.1, 0.2)),)
+    searched = Node("a", "rlvr", {}, {"": {}}, (0,), search, Tuning())
+    armed = Node("a", "rlvr", {}, {"b": {}, "search": {}}, (0,), search, Tuning())
+    beside = [Node(name, "rlvr", {}, {"": {}}, (0,)) for name in ("a-b", "a-search")]
+    for node in (searched, armed):
+        names = [stage.name for stage in stages(Sweep("s", (node, *beside)))]
+        assert len(set(names)) == len(names)
+    assert Stage(searched, "").name != Stage(searched).name
+
+
+@pytest.mark.parametrize(
+    ("large", "words"),
+    [
+        ("cluster.inventory: 8x80GB, learner.ranks: 9", "stage large: The run can never be placed"),
+        ("cluster.inventory: 8x1GB", "stage large: The run does not fit into the memory of its devices"),
+    ],
+)
+def test_every_stage_is_known_to_fit_before_the_first_one_begins(large: str, words: str) -> None:
+    sweep = read(f"target: rlvr\nruns: {{small: {{}}, large: {{settings: {{hardware: 8x80GB, {large}}}}}}}")
+    small, _ = stages(sweep)
+    check_stages(sweep, [small], inventory("8x80GB"), STORAGE)
+    with pytest.raises(PreflightError, match=words):
+        check_stages(sweep, stages(sweep), inventory("8x80GB"), STORAGE)

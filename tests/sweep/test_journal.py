@@ -112,6 +112,26 @@ def test_a_trial_in_another_run_without_a_fork_begins_anew(tmp_path: Path) -> No
     assert (tried.step, tried.seconds) == (0, 13.0)
 
 
+def test_a_reader_leaves_the_line_that_another_process_is_at(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    writer = Journal(path)
+    tried = writer.begin(Tried("policy", 0, "", 0, {}, "rlvr/a"))
+    with path.open("a") as file:
+        file.write('{"time": 1.0, "kind": "en')
+    before = path.read_bytes()
+    reader = Journal(path)
+    assert [one.run for one in reader.all()] == ["rlvr/a"]
+    assert path.read_bytes() == before
+    # The sweep that goes on after a crash cuts it off.
+    reader.end(tried, FINISHED)
+    assert [one.outcome for one in Journal(path).all()] == [FINISHED]
+
+
+def test_looking_at_what_is_not_there_makes_nothing(tmp_path: Path) -> None:
+    assert Journal(tmp_path / "gone" / "trials.jsonl").all() == []
+    assert not (tmp_path / "gone").exists()
+
+
 def test_the_winner_ran_to_its_end() -> None:
     def trial(number: int, score: float, outcome: str) -> Tried:
         return Tried("policy", number, "", 0, {}, "", scores=[(8, score, 0.0)], outcome=outcome)

@@ -173,6 +173,10 @@ runs:
         ),
         ("a: {search: {steps: {choice: [1, 2]}}, tuning: {scheduler: pbt, trials: 1}}", "pbt has at least 2 trials"),
         ("a: {search: {steps: {choice: [1, 2]}}, tuning: {scheduler: pbt, searcher: optuna}}", "searcher: random"),
+        (
+            "a: {search: {steps: {choice: [1, 2]}}, tuning: {seed: 2}, seeds: 0..2}",
+            "runs.a.tuning, seed=2: is one of seeds, on which the winner must not have been chosen. Take another.",
+        ),
         ("a: 3", "s.yaml, runs.a: must hold some of target, settings, arms"),
         ("a b: {}", "use letters, digits"),
         ("a: {arms: {x: 3}}", "runs.a.arms.x=3: must be a mapping of settings"),

@@ -46,9 +46,11 @@ def test_the_graph_the_runs_and_what_fits() -> None:
     status, out, err = orchestrate("sweep", "rlvr_quick", "cluster.inventory=1x24GB", "--dry-run")
     assert (status, err) == (0, "")
     assert re.search(r"^sweep rlvr_quick: \w", out)
-    assert re.search(r"^ +teach +1 +1.2 +0 +1 *$", out, re.MULTILINE)
+    assert re.search(r"^ +teach +1 +1.6 +0 +1 *$", out, re.MULTILINE)
     # 8 CPUs: a judge of 0.4 for all and 0.8 a run would be nine; the sweep says two at once.
-    trials = r"^ +policy +4 trials \(optuna, asha\) +teach +learner.learning_rate 5e-05…0.002 \(log\) +1.2 +0 +2 *$"
+    trials = (
+        r"^ +policy search +4 trials \(optuna, asha\) +teach +learner.learning_rate 5e-05…0.002 \(log\) +1.2 +0 +2 *$"
+    )
     assert re.search(trials, out, re.MULTILINE)
     assert re.search(r"^ +teach +0 +teach-[0-9a-f]{10} +to do *$", out, re.MULTILINE)
     assert "everything runs on the CPU" in out
@@ -77,11 +79,11 @@ def test_gpus_are_counted_and_the_cost_is_bounded() -> None:
     status, out, err = orchestrate("sweep", "gpus.yaml", "--dry-run")
     assert (status, err) == (0, "")
     # A run has 8 GPUs to itself: two on two nodes of 8.
-    assert re.search(r"policy-grpo +2 trials \(grid\) +learner.learning_rate 1e-06, 2e-06 +\d+ +8 +2 ", out)
+    assert re.search(r"policy grpo search +2 trials \(grid\) +learner.learning_rate 1e-06, 2e-06 +\d+ +8 +2 ", out)
     assert len(re.findall(r"policy-(?:grpo|rloo)-[0-9a-f]{10} +to do", out)) == 4
     assert "its settings come from a search" in out
-    bounds = dict(re.findall(r"^  ([\w-]+): ([\d,]+)$", out, re.MULTILINE))
-    assert bounds.keys() == {"policy-grpo", "policy-rloo", "test"}
+    bounds = dict(re.findall(r"^  ([\w -]+): ([\d,]+)$", out, re.MULTILINE))
+    assert bounds.keys() == {"policy grpo search", "policy rloo search", "test"}
     total = re.search(r"at most about ([\d,]+) GPU-hours", out)
     assert total
     assert abs(int(total[1]) - sum(map(int, bounds.values()))) <= 2
@@ -90,16 +92,16 @@ def test_gpus_are_counted_and_the_cost_is_bounded() -> None:
     searched = GPUS.replace("searcher: grid", "searcher: random, trials: 100, gpu_hours: 1")
     Path("gpus.yaml").write_text(searched)
     capped = dict(
-        re.findall(r"^  ([\w-]+): ([\d,]+)$", orchestrate("sweep", "gpus.yaml", "--dry-run")[1], re.MULTILINE)
+        re.findall(r"^  ([\w -]+): ([\d,]+)$", orchestrate("sweep", "gpus.yaml", "--dry-run")[1], re.MULTILINE)
     )
     # Two trials cost what they did, and the budget is one more.
-    assert abs(int(capped["policy-grpo"]) - int(bounds["policy-grpo"]) - 1) <= 1
+    assert abs(int(capped["policy grpo search"]) - int(bounds["policy grpo search"]) - 1) <= 1
 
 
 def test_what_can_never_fit_names_the_stage() -> None:
     status, _, err = orchestrate("sweep", "gpus.yaml", "cluster.inventory=1x80GB", "--dry-run")
     assert status == 2
-    assert err.startswith("orchestrate: stage policy-grpo: The run can never be placed: ")
+    assert err.startswith("orchestrate: stage policy grpo search: The run can never be placed: ")
 
 
 def test_a_cluster_that_is_not_stated_is_not_compared() -> None:

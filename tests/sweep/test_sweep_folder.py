@@ -32,7 +32,7 @@ def test_the_same_definition_goes_on(tmp_path: Path) -> None:
     first.stop.touch()
     # What changes no result may change.
     second = again(tmp_path, replace(SWEEP, about="other words", at_once=2), False)
-    assert second.done() == ({"policy": "done"}, [done])
+    assert second.done() == ({"policy search": "done"}, [done])
     assert not second.stop.exists()
     assert (second.name, second.storage) == ("quick", tmp_path.resolve())
 
