@@ -19,6 +19,7 @@ from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import stages
 from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, Journal, Tried
 from orchestrator.sweep.spec import Node, Range, Sweep, Tuning
+from orchestrator.sweep.standing import to_mend
 from orchestrator.sweep.summary import summarise
 
 SEEDS = Node("policy", "rlvr", {}, {"": {}}, (0, 1, 2, 3, 4))
@@ -102,9 +103,9 @@ def test_a_closed_stage_has_nothing_left_to_try(tmp_path: Path) -> None:
     write(tmp_path, "a", [0.2], 10.0)
     tell(journal, Tried(stage.name, 0, "", 1000, {}, "rlvr/a"), [0.2], FINISHED)
     tell(journal, Tried(stage.name, 1, "", 1000, {}, "rlvr/b"), [], FAILED)
-    assert [one.number for one in driver.unfinished(folder, journal)] == [1]
+    assert [one.number for one in to_mend(folder, journal.all())] == [1]
     folder.close(stage, [])
-    assert driver.unfinished(folder, journal) == []
+    assert to_mend(folder, journal.all()) == []
     # It is still told.
     assert [one["trial"] for one in summarise(sweep, folder, journal, {})["failed"]] == [1]
 
