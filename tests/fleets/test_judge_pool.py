@@ -224,6 +224,7 @@ def test_a_pool_outlives_the_job_that_began_it(start: Start, ray_with_fakes: Any
     fleet.close()
 
 
+@pytest.mark.long
 def test_after_a_lost_manager_there_is_another_that_knows_the_verdicts(
     start: Start, ray_with_fakes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,6 +240,7 @@ def test_after_a_lost_manager_there_is_another_that_knows_the_verdicts(
     fleet.close()
 
 
+@pytest.mark.long
 def test_a_server_that_dies_is_brought_back_and_a_broken_file_ends_nothing_and_everyone_hears(
     start: Start, ray_with_fakes: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -256,6 +258,7 @@ def test_a_server_that_dies_is_brought_back_and_a_broken_file_ends_nothing_and_e
     witness.close()
 
 
+@pytest.mark.long
 def test_a_server_that_dies_too_often_ends_the_pool_with_the_cause_and_the_next_client_begins_anew(
     start: Start, ray_with_fakes: Any, tmp_path: Path
 ) -> None:
