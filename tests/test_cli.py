@@ -235,6 +235,11 @@ def test_a_sweep_and_a_run_are_looked_at_and_stopped_by_the_same_verbs(folder: P
     for name in ("mine", "policy-0123456789"):
         status, _, err = orchestrate("stop", name)
         assert (status, "is not running (broken off)" in err) == (2, True)
+    assert take(sweep.path)
+    try:  # its run is about to begin
+        assert re.search(r"policy-0123456789 +starting", orchestrate("status", "mine")[1])
+    finally:
+        give_back(sweep.path)
     taken = (sweep.path, run.path)
     assert all(map(take, taken))
     try:

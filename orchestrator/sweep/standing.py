@@ -68,7 +68,10 @@ def rows_of(folder: SweepFolder, found: SweepStanding) -> list[tuple[str, ...]]:
     for one in found.trials:
         run = RunFolder(folder.storage / one.run)
         alive = standing(run) if not one.outcome and run.config.is_file() else None
-        state = one.outcome or (f"running: {alive.since}" if alive and alive.status == "running" else "broken off")
+        if alive and alive.status == "running":
+            state = f"running: {alive.since}"
+        else:
+            state = one.outcome or ("starting" if found.status == "running" else "broken off")
         step = max(one.step, alive.step if alive else 0)
         score = f"{one.score:.3f}" if one.scores else ""
         rows.append(
