@@ -360,8 +360,7 @@ class RunConfig:
     storage: str = setting("runs", "Folder of all runs and of the cache.", indifferent=True)
     mirror: str | None = setting(
         None,
-        "Where the run's folder is copied at every checkpoint and at the end: a URL that fsspec knows, such as s3://BUCKET/runs or "
-        "gs://BUCKET/runs (`train --resume URL/WORKLOAD/NAME` fetches it back).",
+        "A URL of fsspec (s3://BUCKET/runs) to copy the run's folder to; `train --resume URL/WORKLOAD/NAME` fetches it back.",
         indifferent=True,
     )
     data: DataConfig = group(DataConfig, "Where tasks come from.")
