@@ -255,9 +255,3 @@ def place_of(run: str) -> str:
     """A run's folder as "workload/name"."""
     folder = RunFolder(run)
     return f"{folder.workload}/{folder.name}"
-
-
-def winner_of(tried: Sequence[Tried], mode: str) -> Tried | None:
-    """The best of the trials that did all of their steps, by the score at the last one; None where there is none."""
-    whole = [one for one in tried if one.outcome == FINISHED and math.isfinite(one.score)]
-    return (max if mode == "max" else min)(whole, key=lambda one: one.score, default=None)

@@ -27,10 +27,10 @@ from orchestrator.records.folder import RunFolder
 from orchestrator.records.log import logged
 from orchestrator.sweep import summary
 from orchestrator.sweep.capacity import at_once
-from orchestrator.sweep.course import Course, winner_of
+from orchestrator.sweep.course import Course
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import Configured, MissingRunError, check_stages, plan_of, stages
-from orchestrator.sweep.journal import FINISHED, Journal
+from orchestrator.sweep.journal import FINISHED, Journal, winner_of
 from orchestrator.sweep.spec import Done, Sweep
 from orchestrator.sweep.standing import to_mend
 from orchestrator.sweep.trial import Body, release

@@ -5,8 +5,9 @@ Read again it says what was tried already, so that a sweep that was killed goes 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -69,6 +70,12 @@ def spent_by(tried: Iterable[Tried]) -> dict[str, float]:
     """What trials took together, by the names of `SPENT`. A run that several of them share counts once."""
     runs = {one.run: one for one in sorted(tried, key=lambda one: one.seconds)}
     return {name: sum(getattr(one, name) for one in runs.values()) for name in SPENT}
+
+
+def winner_of(tried: Sequence[Tried], mode: str) -> Tried | None:
+    """The best of the trials that did all of their steps, by the score at the last one; None where there is none."""
+    whole = [one for one in tried if one.outcome == FINISHED and math.isfinite(one.score)]
+    return (max if mode == "max" else min)(whole, key=lambda one: one.score, default=None)
 
 
 class Journal:

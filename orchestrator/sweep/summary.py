@@ -17,10 +17,9 @@ from orchestrator.records.display import duration
 from orchestrator.records.folder import FORMAT, RunFolder, write_json
 from orchestrator.records.shown import print_table
 from orchestrator.sweep import pictures
-from orchestrator.sweep.course import winner_of
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import stages
-from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried, in_words
+from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried, in_words, winner_of
 from orchestrator.sweep.spec import Stage, Sweep
 from orchestrator.sweep.statistics import mean_interval
 from orchestrator.sweep.trial import evaluations, spent

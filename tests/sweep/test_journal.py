@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.sweep.course import winner_of
-from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, Journal, Tried, spent_by
+from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, Journal, Tried, spent_by, winner_of
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+"""Model folders and runs with checkpoints as the real ones lie, without a framework: the weights are one byte a tensor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.compose import compose, to_values
+from orchestrator.records.folder import RunFolder, sha256, step_name
+
+
+def model_folder(folder: Path, value: int = 0) -> Path:
+    """A Hugging Face model folder; `value` is what its weights hold."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    contents = {
+        "config.json": b'{"model_type": "qwen3"}',
+        "generation_config.json": b"{}",
+        "tokenizer.json": b"{}",
+        "tokenizer_config.json": b"{}",
+        "chat_template.jinja": b"{{ messages }}",
+        "model.safetensors": len(header).to_bytes(8, "little") + header + bytes([value]),
+    }
+    folder.mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def run_with_checkpoints(
+    storage: Path, name: str, steps: Sequence[int], settings: Mapping[str, Any] | None = None
+) -> RunFolder:
+    """A run of `rlvr` with a checkpoint of each step, the weights of which hold the step. settings: by dotted key."""
+    config = compose("rlvr", [f"{key}={value}" for key, value in {"name": name, **(settings or {})}.items()])
+    run = RunFolder.create(storage, "rlvr", name, to_values(config))
+    for step in steps:
+        checkpoint = run.checkpoints / step_name(step)
+        model_folder(checkpoint / "hf", step)
+        files = {
+            str(path.relative_to(checkpoint)): sha256(path) for path in sorted(checkpoint.rglob("*")) if path.is_file()
+        }
+        (checkpoint / "manifest.json").write_text(json.dumps({"format": 1, "step": step, "files": files}))
+        (run.checkpoints / "LATEST").write_text(checkpoint.name)
+    return run
