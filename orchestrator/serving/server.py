@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
@@ -31,6 +32,19 @@ class InPlace(CallbackBase):
 
     async def on_before_node_init(self) -> None:
         self.ctx.run_init_node = False
+
+
+class OneProcess(VLLMEngine):
+    """The engine with its worker in one process where it computes on CPUs: a worker of its own would import everything once more.
+
+    vLLM wants one there to bind threads to cores, and replicas on CPUs are bound to none (VLLM_CPU_OMP_THREADS_BIND).
+    """
+
+    def _prepare_engine_config(self, callback_ctx: Any) -> Any:
+        arguments, frontend, config = super()._prepare_engine_config(callback_ctx)
+        if config.parallel_config.distributed_executor_backend == "mp" and config.parallel_config.world_size == 1:
+            config.parallel_config.distributed_executor_backend = "uni"
+        return arguments, frontend, config
 
 
 class Adapters(LoraModelLoader):
@@ -55,7 +69,7 @@ class ModelServer(LLMServer):
             )
             for number, one in enumerate(self._release.adapters, 1)
         }
-        await super().__init__(llm_config, model_downloader=self._loader)
+        await super().__init__(llm_config, engine_cls=OneProcess, model_downloader=self._loader)
 
     def _loader(self, **limits: Any) -> Adapters:
         return Adapters(self._adapters, **limits)

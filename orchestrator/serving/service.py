@@ -76,7 +76,7 @@ def own(folder: ServiceFolder, release: Release, listening: Listening) -> None:
         path.unlink(missing_ok=True)
     folder.write(State(STARTING, listening.url, os.getpid(), since=time.time()))
     display = Display(f"service {folder.name}", 0, terminal=False)
-    with display, logged(folder.log), handling(lambda number, frame: _ask_to_stop(folder)):
+    with display, logged(folder.log):
         try:
             _serve(folder, release, listening)
         except RunError as error:
@@ -114,14 +114,20 @@ def _serve(folder: ServiceFolder, release: Release, listening: Listening) -> Non
     with connected(config.cluster), _serve_of(folder.name, listening) as serve:
         check_fit(release.plan(), nodes_there(config.cluster))
         wait_for_room(release.plan(), config.cluster.placement_deadline_s, log.warning)
-        current = Rollout(serve, folder, listening)
-        if not current.to(release):
-            return
-        log.info("ready: %s", hint(listening, release))
-        while not folder.stop.exists():
-            if asked := folder.asked():
-                current = _upgrade(current, *asked)
-            time.sleep(POLL_S)
+        # Not before Ray is there, which takes over SIGTERM when it connects.
+        with handling(lambda number, frame: _ask_to_stop(folder)):
+            _keep(Rollout(serve, folder, listening), release)
+
+
+def _keep(current: Rollout, release: Release) -> None:
+    """Have the release served, and others when they are asked for, until the service is asked to end."""
+    if not current.to(release):
+        return
+    log.info("ready: %s", hint(current.listening, release))
+    while not current.folder.stop.exists():
+        if asked := current.folder.asked():
+            _upgrade(current, *asked)
+        time.sleep(POLL_S)
 
 
 @contextmanager
@@ -150,7 +156,7 @@ def _is_running(serve: Any) -> bool:
     return bool(serve.status().proxies)
 
 
-def _upgrade(current: Rollout, number: int, values: Mapping[str, Any]) -> Rollout:
+def _upgrade(current: Rollout, number: int, values: Mapping[str, Any]) -> None:
     """Put another release in place of the one that is served; that one goes on where the other does not come up."""
     release, folder, before = Release.from_json(values), current.folder, current.release
     assert before is not None
@@ -171,7 +177,6 @@ def _upgrade(current: Rollout, number: int, values: Mapping[str, Any]) -> Rollou
         # Serve has stopped its update and keeps the old replicas, but would not replace one that dies.
         current.to(before)
     _change(folder, answered=number, reason=reason)
-    return current
 
 
 class Rollout:
@@ -180,17 +185,16 @@ class Rollout:
     def __init__(self, serve: Any, folder: ServiceFolder, listening: Listening) -> None:
         self.release: Release | None = None
         self.folder = folder
-        self._serve, self._listening = serve, listening
+        self._serve, self.listening = serve, listening
 
     def to(self, release: Release) -> bool:
         """Have this release served. Returns False where the service was asked to end meanwhile.
 
         Raises RefusedError with the replicas' words where it does not come up; what served before still does.
         """
-        from orchestrator.serving.app import app_of
-
         name, began = self.folder.name, time.monotonic()
-        target = self._serve.RunTarget(app_of(release, self._listening.access), name=name, route_prefix="/")
+        application = _app_of()(release, self.listening.access)
+        target = self._serve.RunTarget(application, name=name, route_prefix="/")
         self._serve.run_many([target], wait_for_applications_running=False)
         if not self._wait(name, release.served().fleet.start_deadline_s):
             return False
@@ -219,6 +223,17 @@ class Rollout:
                 log.info("waiting for the replicas to load and to prove themselves: %.0f s", now - began)
             time.sleep(POLL_S)
         return False
+
+
+def _app_of() -> Callable[[Release, Access], Any]:
+    """`serving.app.app_of`; its import brings vLLM, whose and Serve LLM's own log lines are not this program's."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    root = logging.getLogger()
+    before = list(root.handlers)
+    from orchestrator.serving.app import app_of
+
+    root.handlers = before
+    return app_of
 
 
 def words_of(status: Any) -> str:
