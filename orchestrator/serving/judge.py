@@ -189,6 +189,6 @@ def _rubric(body: Mapping[str, Any]) -> Rubric:
 
 
 def _formula(given: Any) -> str:
-    if given not in FORMULAS:
+    if not isinstance(given, str) or given not in FORMULAS:
         raise Refused(400, f"formula must be one of {', '.join(FORMULAS)}.", "formula", "invalid_value")
-    return str(given)
+    return given
