@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.serving.folder import ServiceFolder
     from orchestrator.serving.release import Release
 
+MOST_CHOICES = 16
+"""Answers that one request may ask for."""
 PATIENCE_S = 120.0
 """How long `--stop` waits for an owner to answer what is in flight."""
 
@@ -82,10 +84,10 @@ def serve(
     from orchestrator.serving.release import parse_replicas, release_of
     from orchestrator.serving.service import Listening, check, hand_over, own
 
-    key = read_key(key_file)
+    key = read_key(file=key_file)
     check_exposure(host, key)
     release = release_of(target, overrides or [], storage, name, kind, parse_replicas(replicas), adapter or ())
-    listening = Listening(host, port, Access(digest_of(key), max_kilobytes * 1024, max_tokens))
+    listening = Listening(host, port, Access(key and digest_of(key), max_kilobytes * 1024, max_tokens, MOST_CHOICES))
     folder = ServiceFolder.of(storage, release.model)
     if dry_run:
         _show_release(release, listening.url)

@@ -49,8 +49,8 @@ def _adapter(source: Source, base: Source, service: str, storage: Path) -> Adapt
         )
     if Path(base.folder).resolve() != Path(began_with).resolve() and base.folder != began_with:
         raise ConfigError(
-            f"--adapter {source.reference}: its adapters belong to {began_with}, and {base.reference} is another model. Serve the model "
-            f"that it began with: orchestrate serve run:{source.run.parent.name}/{source.run.name}@{POLICY}"
+            f"--adapter {source.reference}: its adapters belong to {began_with}, and {base.reference} is another model. "
+            f"Serve the model that it began with: orchestrate serve run:{source.run.parent.name}/{source.run.name}@{POLICY}"
         )
     model = f"{service}:{source.run.name}-{source.step}"
     folder = ServiceFolder.of(storage, service).adapters / f"{source.run.name}-{source.step}"

@@ -37,7 +37,7 @@ ENVIRONMENT = {
 
 def app_of(release: Release, access: Access) -> serve.Application:
     """The application: an ingress that checks what comes in, and the model's replicas behind it."""
-    config = llm_config_of(release)
+    config = llm_config_of(release, access)
     model = build_llm_deployment(
         config, name_prefix="model-", bind_kwargs={"release": asdict(release)}, deployment_cls=ModelServer
     )
@@ -51,10 +51,11 @@ def app_of(release: Release, access: Access) -> serve.Application:
         max_ongoing_requests=_at_once(release) * release.replicas[1],
         **_rollout(),
     )
-    return ingress.bind(llm_deployments={release.model: model}, model_cards=cards)
+    adapters = {one.model: one.folder for one in release.adapters}
+    return ingress.bind(llm_deployments={release.model: model}, model_cards=cards, adapters=adapters)
 
 
-def llm_config_of(release: Release) -> LLMConfig:
+def llm_config_of(release: Release, access: Access) -> LLMConfig:
     """Serve LLM's settings of the model: those of the servers of its run, so that it computes as it did there."""
     role = release.served()
     fleet, (least, most) = role.fleet, release.replicas
@@ -67,7 +68,7 @@ def llm_config_of(release: Release) -> LLMConfig:
     local = Path(release.folder).is_dir()
     return LLMConfig(
         model_loading_config={"model_id": release.model, "model_source": release.folder},
-        engine_kwargs=_engine(release),
+        engine_kwargs={**_engine(release), **access.engine_arguments},
         accelerator_config={"kind": "gpu" if worker else "cpu"},
         placement_group_config={"bundles": [first, *others]},
         lora_config={"max_num_adapters_per_replica": len(release.adapters)} if release.adapters else None,

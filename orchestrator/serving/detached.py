@@ -36,8 +36,9 @@ def start(folder: ServiceFolder, words: Sequence[str]) -> Iterator[str]:
         if owner.poll() is not None:
             return False
         state = folder.read()
-        mine = state is not None and state.pid == owner.pid
-        return (time.monotonic() < deadline) if not mine else state.status == STARTING
+        if state is None or state.pid != owner.pid:
+            return time.monotonic() < deadline
+        return state.status == STARTING
 
     yield from lines(folder.log, goes_on, begin)
     state = folder.read()

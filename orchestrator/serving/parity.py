@@ -64,6 +64,12 @@ class Parity:
     gap_max: float
     bound: Bound
 
+    def __str__(self) -> str:
+        return (
+            f"as trained: {self.tokens} numbers of {self.cases} texts differ by {self.gap_mean:.1e} on average and {self.gap_max:.1e} at "
+            f"most (allowed {self.bound.mean:g} and {self.bound.max:g})"
+        )
+
 
 def compare(canary: Canary, served: Sequence[Sequence[float]]) -> Parity:
     """Compare what a server computes with what the trainer computed.

@@ -99,7 +99,7 @@ def urls() -> Iterator[dict[str, str]]:
         model = serve.deployment(Model, ray_actor_options=small).options(name=f"model-{kind}").bind()
         service = {"service": "mine", "release": "7", "kind": kind}
         ingress = serve.deployment(ingress_of(ACCESS, service), ray_actor_options=small)
-        adapters = {name: "somewhere" for name in names[1:]}
+        adapters = dict.fromkeys(names[1:], "somewhere")
         serve.run(
             ingress.options(name=f"ingress-{kind}").bind({"base": model}, cards, adapters=adapters),
             name=kind,
