@@ -66,8 +66,8 @@ class Parity:
 
     def __str__(self) -> str:
         return (
-            f"as trained: {self.tokens} numbers of {self.cases} texts differ by {self.gap_mean:.1e} on average and {self.gap_max:.1e} at "
-            f"most (allowed {self.bound.mean:g} and {self.bound.max:g})"
+            f"as trained: {self.tokens} numbers of {self.cases} texts differ by {self.gap_mean:.1e} on average, {self.gap_max:.1e} "
+            f"at most (allowed {self.bound.mean:g} and {self.bound.max:g})"
         )
 
 
