@@ -52,6 +52,8 @@ OPTIONS = {
     "new": ["--kind"],
     "report": ["--storage", "--unredacted"],
     "doctor": ["--quick", "--storage"],
+    "export": ["--storage", "--to"],
+    "bundle": ["--storage", "--to", "--verify", "--weights"],
     "submit": ["--address", "--detach", "--secret", "--storage"],
     "config explain": ["--workload"],
     "config show": [],

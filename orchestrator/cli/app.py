@@ -42,6 +42,8 @@ app = typer.Typer(
       orchestrate compare A B                        two runs, on the same held-out tasks
       orchestrate rejudge RUN --judge URL            what another judge says of a run's answers
       orchestrate sample RUN@40 "a prompt"           what a checkpoint answers
+      orchestrate export RUN                         a model folder with its card
+      orchestrate bundle RUN                         a run as a folder that others can verify
 
     Settings are key=value; `orchestrate config explain` lists them. `python -m orchestrator` is the same program.
     """,

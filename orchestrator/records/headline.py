@@ -9,13 +9,14 @@ from typing import Any
 
 from orchestrator.records.display import duration
 
-_JUDGE_SHARES = {
+JUDGE_SHARES = {
     "accuracy": "judge: held-out accuracy",
     "prior_accuracy": "judge: best guess that ignores the answer",
     "pair_order": "judge: pairs in the right order",
     "negative_recall": "judge: recall on negative criteria",
     "injection_flips": "judge: turned by a planted verdict",
 }
+"""What a judge's exam measured, as judge.json names it -> in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def _judge(judge: Mapping[str, Any]) -> list[Line]:
             label, f"{judge[key]:.3f}", _interval(judge.get(f"{key}_low"), judge.get(f"{key}_high")),
             f"{judge.get(f'{key}_n', '')}",
         )
-        for key, label in _JUDGE_SHARES.items()
+        for key, label in JUDGE_SHARES.items()
         if isinstance(judge.get(key), float | int)
     ]  # fmt: skip
     if "dilemmas" in judge:

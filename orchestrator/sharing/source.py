@@ -61,15 +61,11 @@ def find_source(target: str, storage: Path) -> Source:
         raise ConfigError(f"{target} names no weights: give a run, a sweep, path:FOLDER or hf:ID.")
     if target.startswith(MODELS):
         return _of_reference(ModelReference.parse(target), storage)
-    sweep = find_sweep(target, storage)
+    sweep = find_sweep_alone(target, storage)
     if sweep is None:
         if (Path(target) / "config.json").is_file():
             raise ConfigError(f"{target} is a model folder, not a run: write path:{target}")
         return _of_reference(ModelReference.parse(f"run:{target}"), storage)
-    if run := run_named(target, storage):
-        raise ConfigError(
-            f"{target} is both a run and a sweep. Name the run as {run.parent.name}/{run.name}, the sweep by its folder {sweep.path}."
-        )
     best = best_of(sweep)
     if best is None:
         raise ConfigError(
@@ -78,10 +74,18 @@ def find_source(target: str, storage: Path) -> Source:
     return _of_reference(ModelReference("run", str(sweep.storage / best.tried.run)), sweep.storage)
 
 
-def run_named(name: str, storage: Path) -> Path | None:
-    """The folder of a run, as `find_run` finds it; None where there is none."""
-    there = [Path(name), storage / name, *storage.glob(f"*/{name}")]
-    return find_run(name, storage) if any((folder / "config.yaml").is_file() for folder in there) else None
+def find_sweep_alone(name: str, storage: Path) -> SweepFolder | None:
+    """A sweep by its name or folder; None where there is none. Raises ConfigError where a run has the name too."""
+    sweep = find_sweep(name, storage)
+    runs = [
+        path for path in (Path(name), storage / name, *storage.glob(f"*/{name}")) if (path / "config.yaml").is_file()
+    ]
+    if sweep and runs:
+        run = f"{runs[0].parent.name}/{runs[0].name}"
+        raise ConfigError(
+            f"{name} is both a run and a sweep. Name the run as {run}, the sweep by its folder {sweep.path}."
+        )
+    return sweep
 
 
 def _of_reference(reference: ModelReference, storage: Path) -> Source:

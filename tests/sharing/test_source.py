@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from orchestrator.errors import ConfigError
 from orchestrator.records.folder import write_json
 from orchestrator.sharing.source import Source, best_of, find_source
-from orchestrator.sweep.folder import SweepFolder, definition_of
-from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, Journal, Tried
-from orchestrator.sweep.spec import Node, Sweep
+from orchestrator.sweep.folder import SweepFolder
+from orchestrator.sweep.journal import EARLY, FAILED, FINISHED
 from tests.fakes.models import model_folder, run_with_checkpoints
+from tests.fakes.sweeps import sweep_of
 
 
 @pytest.fixture
@@ -24,26 +22,6 @@ def storage(tmp_path: Path) -> Path:
     model_folder(tmp_path / ".cache" / "judge")
     write_json(run.models, {"policy": "Qwen/Qwen3-0.6B", "judge": ".cache/judge"})
     return tmp_path
-
-
-def sweep_of(
-    storage: Path,
-    tried: Sequence[tuple[str, str, str, str, float]],
-    nodes: Sequence[str] = ("policy",),
-    mode: str = "max",
-) -> SweepFolder:
-    """A sweep `mine` and its trials: (stage, arm, run, outcome, score)."""
-    folder = SweepFolder(storage / "sweeps" / "mine")
-    folder.path.mkdir(parents=True)
-    arms = {arm: {} for _, arm, *_ in tried} or {"": {}}
-    sweep = Sweep("mine", tuple(Node(name, "rlvr", {}, arms, (0, 1)) for name in nodes), mode=mode)  # type: ignore[arg-type]
-    folder.definition.write_text(OmegaConf.to_yaml(OmegaConf.create(definition_of(sweep) | {"format": 1})))
-    journal = Journal(folder.journal)
-    for number, (stage, arm, run, outcome, score) in enumerate(tried):
-        trial = journal.begin(Tried(stage, number, arm, number, {}, f"rlvr/{run}"))
-        journal.row(trial, 8, score, {})
-        journal.end(trial, outcome)
-    return folder
 
 
 def best_run(folder: SweepFolder) -> str | None:

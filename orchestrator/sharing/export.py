@@ -1,0 +1,64 @@
+"""A run's model as a Hugging Face folder that can be handed on, with a card and its provenance beside the weights."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import ConfigError
+from orchestrator.records.folder import RunFolder, read_json, write_json
+from orchestrator.sharing.card import card_of
+from orchestrator.sharing.folders import atomic_folder, check_no_secrets, size_of
+from orchestrator.sharing.provenance import FILE, provenance
+from orchestrator.sharing.source import Source, find_source
+
+CARD = "README.md"
+PLACE = Path("exports")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """is_new: whether it was written now; the same export may have been there already."""
+
+    folder: Path
+    bytes: int
+    is_new: bool
+
+
+def export(target: str, storage: Path, to: Path | None = None) -> Exported:
+    """Write the model that a target names (see `find_source`) with its card and provenance, whole or not at all.
+
+    to: the folder; by default exports/NAME-stepSTEP. Raises ConfigError where the model is of no run, or the folder holds
+    anything else.
+    """
+    source = find_source(target, storage)
+    if source.run is None:
+        raise ConfigError(
+            f"{source.reference} is of no run: what the project could say of it is nothing. Hand on the folder itself."
+        )
+    model = Path(source.folder)
+    if not model.is_dir():
+        raise ConfigError(f"{source.reference} is {source.folder} of the hub, unchanged: there is nothing to export.")
+    check_no_secrets([RunFolder(source.run).config])
+    folder = to or PLACE / _name(source)
+    known = provenance(source)
+    if folder.is_dir() and any(folder.iterdir()):
+        there = folder / FILE
+        if not there.is_file() or read_json(there) != known:
+            raise ConfigError(
+                f"{folder} is there and holds something else. Name another folder with --to, or remove it."
+            )
+        return Exported(folder, size_of(folder), False)
+    with atomic_folder(folder) as temporary:
+        for path in sorted(model.iterdir()):
+            if path.is_file() and path.name not in (CARD, FILE):
+                shutil.copyfile(path, temporary / path.name)
+        write_json(temporary / FILE, known)
+        (temporary / CARD).write_text(card_of(known, model, folder), encoding="utf-8")
+    return Exported(folder, size_of(folder), True)
+
+
+def _name(source: Source) -> str:
+    assert source.run is not None
+    return f"{source.run.name}-" + (source.role if source.step is None else f"step{source.step}")
