@@ -52,6 +52,7 @@ OPTIONS = {
     "new": ["--kind"],
     "report": ["--storage", "--unredacted"],
     "doctor": ["--quick", "--storage"],
+    "table": ["--complete", "--dry-run", "--list", "--run", "--storage", "--verify"],
     "submit": ["--address", "--detach", "--secret", "--storage"],
     "config explain": ["--workload"],
     "config show": [],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 # In the order in which --help lists their verbs.
-from orchestrator.cli import begin, judging, looking, sending
+from orchestrator.cli import begin, judging, looking, sending, tables
 from orchestrator.cli.app import app
 
-__all__ = ["app", "begin", "judging", "looking", "main", "sending"]
+__all__ = ["app", "begin", "judging", "looking", "main", "sending", "tables"]
 
 
 def main() -> None:
