@@ -20,7 +20,7 @@ from orchestrator.serving.service import Listening, hand_over, own
 from tests.fakes import serve_app
 
 PORT = 8497
-LISTENING = Listening("127.0.0.1", PORT, Access(None, 10_000, 100))
+LISTENING = Listening("127.0.0.1", PORT, Access(None, 10_000, 100, 4))
 
 
 def release_of(reference: str, storage: Path) -> Release:
