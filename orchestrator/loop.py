@@ -28,6 +28,7 @@ from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, s
 from orchestrator.fleets.transports import send_adapter, transport_of
 from orchestrator.learning import checkpoints
 from orchestrator.learning.batch import Batch
+from orchestrator.learning.canaries import canary_of, plain_cases, played_cases
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.lora import apart, check_origin, origin_of
 from orchestrator.learning.model import TokenScorer, build, load, local_folder, read_folder, served_weights
@@ -40,6 +41,7 @@ from orchestrator.learning.starting import (
     load_tokenizer,
 )
 from orchestrator.learning.tokenizer import padding_id
+from orchestrator.records.canary import Canary
 from orchestrator.records.folder import read_json
 from orchestrator.schooling import teach_role
 from orchestrator.values import POLICY
@@ -297,6 +299,7 @@ class Rank:
 
     def checkpoint(self, learner: PolicyLearner, step: int, model_folder: Path) -> None:
         """Write everything the run needs to go on."""
+        canary = self.canary(learner, step, model_folder)
         with self.phase("checkpoint"):
             served = self.copied_weights(learner.engine)
             random_states: list[Any] = [None] * dist.get_world_size()
@@ -322,8 +325,30 @@ class Rank:
                 local_folder(str(model_folder)),
                 self.config.checkpoint.keep,
                 writer=folder is not None,
+                canary=canary,
             )
             dist.barrier(self.control)
+
+    def canary(self, learner: PolicyLearner, step: int, model_folder: Path) -> Canary:
+        """What the policy's folder is recognised by; colocated servers sleep meanwhile, as for any pass of the learner."""
+        tokenizer, thinking = load_tokenizer(str(model_folder)), self.config.model.thinking
+        cases = self.from_rank_0(lambda director: played_cases(director.folder, tokenizer, thinking))
+        if self.colocated:
+            self.from_rank_0(Director.rest)
+        with self.phase("checkpoint"):
+            canary = canary_of(
+                learner.engine,
+                cases or plain_cases(tokenizer, thinking),
+                tokenizer,
+                dtype=self.config.model.dtype,
+                thinking=thinking,
+                rank=self.rank,
+                pad_id=padding_id(tokenizer),
+                tokens=self.config.learner.tokens_per_microbatch,
+            )
+        if self.colocated:
+            self.sync(learner, step)
+        return canary
 
     # --- helpers ---
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
+from orchestrator.learning.canaries import canary_of, plain_cases, taught_cases
 from orchestrator.learning.engine import Engine
 from orchestrator.learning.head import sequence_scorer, sequence_settings
 from orchestrator.learning.lessons import KINDS
@@ -25,6 +26,7 @@ from orchestrator.learning.starting import (
 )
 from orchestrator.learning.teaching import held_out, in_words, teach
 from orchestrator.learning.tokenizer import padding_id
+from orchestrator.records.canary import Canary
 from orchestrator.records.folder import write_json
 
 if TYPE_CHECKING:
@@ -67,7 +69,19 @@ def teach_role(rank: Rank, model: StartingModel) -> StartingModel:
             report = held_out(engine, asked_rows, groups, kind.criterion, kind.right, tokens=tokens, **where)
             if rank.director:
                 rank.director.events.announce(f"the {model.role} on held-out data: {in_words(report)}")
-        _save(rank, model, engine, settings, report)
+        restricted = any(task.restricted for split in ("train", "eval") for task in rank.workload.tasks(split))
+        cases = taught_cases(examples, kind, tokenizer, lesson.end_token, shape) if not restricted else []
+        canary = canary_of(
+            engine,
+            cases or plain_cases(tokenizer, shape.thinking),
+            tokenizer,
+            dtype=shape.dtype,
+            thinking=shape.thinking,
+            tokens=learner.tokens_per_microbatch,
+            sequences=bool(classes),
+            **where,
+        )
+        _save(rank, model, engine, settings, report, canary)
         engine.close()
     return taught
 
@@ -78,6 +92,7 @@ def _save(
     engine: Engine,
     settings: Mapping[str, Any] | None,
     report: Mapping[str, float] | None,
+    canary: Canary,
 ) -> None:
     tensors = rank.copied_weights(engine)
     if tensors is not None:
@@ -85,7 +100,7 @@ def _save(
         folder = Path(model.taught)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-            save_folder(tensors, local_folder(model.folder), Path(work) / "taught", settings)
+            save_folder(tensors, local_folder(model.folder), Path(work) / "taught", settings, canary)
             if report:
                 write_json(Path(work) / "taught" / HELD_OUT, report)
             publish_folder(Path(work) / "taught", folder)

@@ -33,7 +33,9 @@ def heavy_after(code: str, names: tuple[str, ...] = HEAVY) -> list[str]:
         "orchestrator.cluster.preflight",
         "orchestrator.sweep.reading",
         "orchestrator.sweep.dry_run",
+        "orchestrator.tables",
         "workloads.base",
+        "workloads.rlvr.tables",
         *(f"workloads.{name}" for name in workload_names()),
     ],
 )

@@ -38,6 +38,7 @@ app = typer.Typer(
       orchestrate sweep rlvr_quick                   a search: many runs side by side, each once
       orchestrate submit --address URL -- train rlvr --storage FOLDER    the same on a Ray cluster
       orchestrate config explain judge.min_mass      what a setting means
+      orchestrate table rlvr.quick                   a table of its runs, written down and verifiable
       orchestrate list                               the runs that are there
       orchestrate compare A B                        two runs, on the same held-out tasks
       orchestrate rejudge RUN --judge URL            what another judge says of a run's answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -117,7 +117,7 @@ def suggestion(name: str, keys: Mapping[str, Key]) -> str:
     return f"Did you mean {' or '.join(nearest)}?"
 
 
-def nearest_keys(name: str, keys: Mapping[str, Key]) -> list[str]:
+def nearest_keys(name: str, keys: Collection[str]) -> list[str]:
     """The keys that end in `name` (`zero_stage`), else the few that begin so, else the one spelled most like it."""
     endings = [key for key in keys if key.endswith(f".{name}")]
     if endings:

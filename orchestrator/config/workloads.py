@@ -65,6 +65,15 @@ def find_workload(reference: str) -> WorkloadSource:
     return WorkloadSource(name, reference, config, workload, settings, _presets_beside(module, name))
 
 
+def tables_module(name: str) -> ModuleType | None:
+    """The tables.py of a workload that is a folder; None where it has none. Raises ConfigError where there is no such workload."""
+    package = _load_name(name)
+    places = [Path(place) for place in getattr(package, "__path__", ())]
+    if not any((place / "tables.py").is_file() for place in places):
+        return None
+    return importlib.import_module(f"{package.__name__}.tables")
+
+
 def _settings_of(module: ModuleType, path: Path) -> dict[str, Any]:
     """The defaults that a file brings: its functions as reward and gold, and above them its SETTINGS."""
     settings = getattr(module, "SETTINGS", {})

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.fleets.choices import ChoiceTokens
 from orchestrator.fleets.specs import ServerSpec, engine_arguments
-from orchestrator.values import Answer, Call, Choice, Fault, Turn
+from orchestrator.values import Answer, Call, Fault, Turn
 
 NO_WEIGHTS = -1
 """The version of placeholder weights and of weights that arrived in part, which must never be sampled from."""
@@ -64,7 +65,7 @@ class VllmServer:
         self._version = 0 if spec.trained else NO_WEIGHTS
         self._asleep: set[str] = set()
         self._batches = 0
-        self._choice_ids: dict[str, tuple[int, ...]] = {}
+        self._choices = ChoiceTokens(self._tokenizer, spec.folder)
         self._adapter: Any = None
 
     def ping(self) -> dict[str, Any]:
@@ -233,9 +234,11 @@ class VllmServer:
         from vllm.sampling_params import RequestOutputKind
 
         if call.choices:
-            wanted = sorted({token for word in call.choices for token in self._ids_of(word)})
             return SamplingParams(
-                max_tokens=1, logprob_token_ids=wanted, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+                max_tokens=1,
+                logprob_token_ids=self._choices.wanted(call.choices),
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
             )
         assert call.sampling is not None, f"call {call.key} asks for neither a completion nor choices"
         return SamplingParams(
@@ -248,27 +251,11 @@ class VllmServer:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _ids_of(self, word: str) -> tuple[int, ...]:
-        """Single tokens that spell the word in its usual forms: with or without a space, lower case, title case, capitals."""
-        if word not in self._choice_ids:
-            forms = {space + form for space in ("", " ") for form in (word, word.capitalize(), word.upper())}
-            encoded = [self._tokenizer.encode(form, add_special_tokens=False) for form in sorted(forms)]
-            self._choice_ids[word] = tuple(sorted({ids[0] for ids in encoded if len(ids) == 1}))
-            if not self._choice_ids[word]:
-                raise ValueError(
-                    f"{self._spec.folder}: no single token spells {word!r}; the tokenizer cannot answer with it"
-                )
-        return self._choice_ids[word]
-
     def _answer(self, call: Call, prompt_ids: list[int], output: Any) -> Answer:
-        import math
-
         completion = output.outputs[0]
         if call.choices:
             table = completion.logprobs[0]
-            return Choice(
-                {word: sum(math.exp(table[token].logprob) for token in self._ids_of(word)) for word in call.choices}
-            )
+            return self._choices.choice(call.choices, lambda token: table[token].logprob)
         assert call.sampling is not None
         ids = tuple(completion.token_ids)
         return Turn(

@@ -6,7 +6,7 @@ checkpoints/
         manifest.json        format, step, checksums of every file
         state.json           steps done, random states, sampler position, W&B id, weight version
         optimizer-00000.safetensors …   master weights and Adam moments in float32, whole tensors, a bucket a file
-        hf/                  the weights as a folder that transformers and vLLM load
+        hf/                  the weights as a folder that transformers and vLLM load, with their canary
 
 Tensors are stored whole, so a checkpoint fits any number of ranks and any ZeRO stage. Only safetensors and JSON are written.
 """
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from orchestrator.errors import RunError
+from orchestrator.records.canary import Canary
 from orchestrator.records.folder import PINNED, fsync, sha256, step_name
 
 FORMAT = 1
@@ -42,17 +43,18 @@ def write(
     model_folder: Path,
     keep: int,
     writer: bool,
+    canary: Canary | None = None,
 ) -> None:
     """Write one checkpoint under a temporary name, make it durable, then name it LATEST and remove the oldest.
 
-    Collective: every rank consumes `tensors` (their gathering is collective), only the `writer` touches the disk.
-    Raises RunError where the disk takes no more; the checkpoints of before are then as they were.
+    Collective: every rank consumes `tensors` (their gathering is collective), only the `writer` touches the disk. canary: of the
+    served weights. Raises RunError where the disk takes no more; the checkpoints of before are then as they were.
     """
     from safetensors import SafetensorError
 
     temporary = checkpoints / f".{step_name(step)}.partial"
     try:
-        _fill(temporary, step, state, tensors, served, model_folder, writer)
+        _fill(temporary, step, state, tensors, served, model_folder, writer, canary)
         if writer:
             _publish(checkpoints, temporary, step, keep)
     except (OSError, SafetensorError) as error:
@@ -77,6 +79,7 @@ def _fill(
     served: Mapping[str, torch.Tensor] | None,
     model_folder: Path,
     writer: bool,
+    canary: Canary | None,
 ) -> None:
     """Write all files of the checkpoint to `temporary`, durably."""
     if writer:
@@ -90,7 +93,7 @@ def _fill(
     assert served is not None, "the writer holds the weights"
     from orchestrator.learning.model import save_folder
 
-    save_folder(dict(served), model_folder, temporary / "hf")
+    save_folder(dict(served), model_folder, temporary / "hf", canary=canary)
     (temporary / "state.json").write_text(json.dumps(state))
     files = sorted(path for path in temporary.rglob("*") if path.is_file())
     checksums = {str(path.relative_to(temporary)): sha256(path) for path in files}

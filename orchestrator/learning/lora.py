@@ -6,6 +6,8 @@ off stays the starting policy, and a reference needs no second copy. Servers and
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ BASE = ".base_layer"
 """What peft puts between a layer's name and its weight when it wraps the layer."""
 IN_FOLDERS = "base_model.model."
 """What begins a tensor's name in a folder that peft wrote."""
+POLICY_PART = "language_model."
+"""What begins the names of the policy's own layers in a checkpoint (a critic's begin otherwise)."""
 ADAPTERS = (".lora_A.default.weight", ".lora_B.default.weight")
 """How the names of A and B end."""
 
@@ -196,3 +200,19 @@ def parts_of(weight: Weight) -> tuple[nn.Parameter, ...]:
 def whole(weight: Weight) -> torch.Tensor:
     """The weight as it is served; a parameter's own memory where nothing is to be added."""
     return weight.merged() if isinstance(weight, Adapted) else weight.detach()
+
+
+def adapter_folder(checkpoint: Path, origin: Mapping[str, Any], folder: Path) -> None:
+    """Write the policy's adapters of a checkpoint as peft does, whole or not at all. origin: what the checkpoint says of them
+    (`origin_of`)."""
+    from orchestrator.learning.checkpoints import read_tensors
+
+    tensors = {
+        f"{IN_FOLDERS}{name.removeprefix(POLICY_PART).replace('.default.', '.')}": slots["master"]
+        for name, slots in read_tensors(checkpoint)
+        if name.startswith(POLICY_PART) and name.endswith(ADAPTERS)
+    }
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        save_adapter(Path(work), tensors, origin["rank"], origin["alpha"])
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(work, folder)

@@ -16,6 +16,7 @@ from orchestrator.config.schema import LearnerConfig
 from orchestrator.learning.lora import Weight, with_adapters
 from orchestrator.learning.rows import Microbatch
 from orchestrator.learning.zero import born_sharded
+from orchestrator.records.canary import CANARY, Canary, write_canary
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -139,11 +140,15 @@ def served_weights(scorer: nn.Module) -> list[tuple[str, Weight]]:
 
 
 def save_folder(
-    tensors: dict[str, torch.Tensor], source: Path, folder: Path, settings: Mapping[str, Any] | None = None
+    tensors: dict[str, torch.Tensor],
+    source: Path,
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    canary: Canary | None = None,
 ) -> None:
     """Write a folder that transformers and vLLM load: safetensors beside the configuration and tokenizer of `source`.
 
-    settings: what config.json says otherwise than the source's.
+    settings: what config.json says otherwise than the source's. canary: of these weights; the source's tells of others.
     """
     import json
     import shutil
@@ -156,6 +161,7 @@ def save_folder(
             path.is_file()
             and path.suffix in (".json", ".jinja", ".txt", ".model")
             and "safetensors.index" not in path.name
+            and path.name != CANARY
         ):
             shutil.copyfile(path, folder / path.name)
     if settings:
@@ -163,6 +169,8 @@ def save_folder(
         config.write_text(json.dumps(json.loads(config.read_text()) | dict(settings), indent=2))
     contiguous: dict[str, Any] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
+    if canary:
+        write_canary(folder, canary)
 
 
 def read_folder(folder: Path) -> Iterator[dict[str, torch.Tensor]]:

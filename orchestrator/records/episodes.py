@@ -74,10 +74,10 @@ def write_step(
     advantages, gold: by episode id; an episode that is not there has null. gold_verdicts: the truth of an episode's verdicts.
     split: letters, digits, underscores.
     """
-    name = f"{split}-{step:06d}.parquet"
-    if not _PART.fullmatch(name):
+    path = path_of(folder, split, step)
+    if not _PART.fullmatch(path.name):
         raise ValueError(f"split={split!r} cannot name a file of episodes: use letters, digits and underscores")
-    write_file(folder.episodes / name, step, groups, advantages, split, gold, gold_verdicts)
+    write_file(path, step, groups, advantages, split, gold, gold_verdicts)
 
 
 def write_file(
@@ -134,6 +134,11 @@ def _turn(turn: Turn) -> dict[str, Any]:
     }
 
 
+def path_of(folder: RunFolder, split: str, step: int) -> Path:
+    """Where the episodes of one step and split lie."""
+    return folder.episodes / f"{split}-{step:06d}.parquet"
+
+
 def parts(folder: RunFolder) -> list[tuple[str, int]]:
     """(split, step) of every file, by step."""
     matches = (_PART.fullmatch(path.name) for path in folder.episodes.glob("*.parquet"))
@@ -149,7 +154,7 @@ def read(
 ) -> pa.Table:
     """All episodes by step, or those of one split, of some steps, or some columns only. Empty where there are none."""
     chosen = [
-        folder.episodes / f"{name}-{step:06d}.parquet"
+        path_of(folder, name, step)
         for name, step in parts(folder)
         if split in (None, name) and (steps is None or step in steps)
     ]
@@ -203,5 +208,5 @@ def drop_after(folder: RunFolder, step: int) -> int:
     """Remove the episodes after `step` (the restored one). Returns how many files went."""
     late = [(split, number) for split, number in parts(folder) if number > step]
     for split, number in late:
-        (folder.episodes / f"{split}-{number:06d}.parquet").unlink()
+        path_of(folder, split, number).unlink()
     return len(late)

@@ -30,7 +30,7 @@ from orchestrator.rollouts.judging import ask
 from orchestrator.rollouts.rubric_files import QUESTION_TOKENS, RubricFile, read_rubric, with_rubric
 from orchestrator.rollouts.rubrics import JUDGE, mass_of, rubric_of
 from orchestrator.sweep.statistics import Interval, mean_interval
-from orchestrator.values import POLICY, Answer, Episode, Fault, Scored, Turn, Verdict
+from orchestrator.values import POLICY, Answer, Episode, Fault, Scored, Task, Turn, Verdict
 
 WORKLOAD = "rubric"
 """Whose settings, question and formula are used."""
@@ -103,10 +103,14 @@ def read_answers(file: Path, data: TableConfig, common: RubricFile) -> list[Epis
     for row in read_rows(file):
         task = with_rubric(task_of(row, data), common)
         for text in _responses(row, answers_of(task, data), data):
-            turn = Turn(POLICY, (), (), (), text, "stop", 1.0, 0, 0)
-            episodes.append(Episode(task, 0, seen[task.id], (turn,)))
+            episodes.append(answered(task, text, seen[task.id]))
             seen[task.id] += 1
     return episodes
+
+
+def answered(task: Task, response: str, sample: int) -> Episode:
+    """The episode of a response that is there already, which ended by itself."""
+    return Episode(task, 0, sample, (Turn(POLICY, (), (), (), response, "stop", 1.0, 0, 0),))
 
 
 def _responses(row: Row, answers: list[str], data: TableConfig) -> list[str]:

@@ -12,6 +12,7 @@ formulas:
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -177,6 +178,13 @@ FORMULAS: dict[str, Callable[[Rubric, Mapping[str, float]], float]] = {
     "official": official_score,
 }
 
+
+def _formula_of(name: str) -> Callable[[Rubric, Mapping[str, float]], float]:
+    if name not in FORMULAS:
+        raise ValueError(f"reward formula {name!r} is unknown; choose one of {', '.join(FORMULAS)}")
+    return FORMULAS[name]
+
+
 Question = Callable[[Sequence[Message], str, Criterion], tuple[Message, ...]]
 """How a judge is asked whether a response (text) to a prompt (messages) meets a criterion: the criterion comes last (prefix
 cache).
@@ -213,13 +221,17 @@ class RubricReward:
     def __init__(
         self, question: Question, formula: str, soft: bool, min_mass: float, cut_off_penalty: float = 0.0
     ) -> None:
-        if formula not in FORMULAS:
-            raise ValueError(f"reward formula {formula!r} is unknown; choose one of {', '.join(FORMULAS)}")
         self._question = question
-        self._formula = FORMULAS[formula]
+        self._formula = _formula_of(formula)
         self._soft = soft
         self._min_mass = min_mass
         self._cut_off_penalty = cut_off_penalty
+
+    def by(self, formula: str) -> RubricReward:
+        """The same reward by another formula, a name in `FORMULAS`."""
+        other = copy.copy(self)
+        other._formula = _formula_of(formula)
+        return other
 
     def calls(self, episode: Episode) -> Sequence[Call]:
         """One call a criterion; its key is the episode's id and the criterion's. One server answers them all."""
@@ -241,12 +253,13 @@ class RubricReward:
         Broken: too little mass, or a fault that the call itself caused (a response beyond the judge's context). Any other
         `Fault` is not the response's doing and needs no control.
         """
-        if not self._broken(answer):
+        if not self.broken(answer):
             return None
         criterion = next(c for c in rubric_of(episode).criteria if _key(episode, c) == call.key)
         return replace(call, key=call.key + CONTROL, messages=self._asked(episode, NEUTRAL_RESPONSE, criterion))
 
-    def _broken(self, answer: Answer) -> bool:
+    def broken(self, answer: Answer) -> bool:
+        """Whether the judge was reached and gave no verdict (see `control`)."""
         if isinstance(answer, Choice):
             return p_yes(answer, self._min_mass) is None
         return isinstance(answer, Fault) and answer.lasting

@@ -24,6 +24,7 @@ from orchestrator.following import handling
 from orchestrator.learning.starting import starting_model
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder
+from orchestrator.records.log import logged
 from orchestrator.sweep import summary
 from orchestrator.sweep.capacity import at_once
 from orchestrator.sweep.course import Course
@@ -54,7 +55,7 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, command: str, body: Bod
         display.announce(f"sweep folder: {folder.path}")
         first = sweep.nodes[0]
         cluster = Configured(sweep, first, next(iter(first.arms)), folder.storage)(0, {}).cluster
-        with _logged(folder.log), handling(lambda number, frame: _ask_to_stop(folder)), connected(cluster):
+        with logged(folder.log), handling(lambda number, frame: _ask_to_stop(folder)), connected(cluster):
             skipped = _run_stages(sweep, folder, journal, body)
     summary.conclude(sweep, folder, journal, skipped)
     folder.end()
@@ -62,19 +63,6 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, command: str, body: Bod
         log.warning("stopped; go on with: %s", command)
         return STOPPED
     return FAILED if to_mend(folder, journal.all()) or skipped else 0
-
-
-@contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """What is said in the block is kept in a file too."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%m-%d %H:%M:%S"))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()
 
 
 def _ask_to_stop(folder: SweepFolder) -> None:

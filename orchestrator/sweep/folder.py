@@ -54,7 +54,7 @@ class SweepFolder:
         folder = cls((storage / PLACE / sweep.name).resolve())
         definition = definition_of(sweep)
         if folder.definition.is_file():
-            folder._check(definition, resume)
+            folder.check(definition, resume)
         elif resume:
             raise ConfigError(f"--resume: no sweep {sweep.name} in {folder.path.parent}. Start it without --resume.")
         if not take(folder.path):
@@ -67,8 +67,8 @@ class SweepFolder:
         """Give the folder back: this process is done with it."""
         give_back(self.path)
 
-    def _check(self, definition: dict[str, Any], resume: bool) -> None:
-        """Refuse to go on with a definition that would mix results of two."""
+    def check(self, definition: dict[str, Any], resume: bool) -> None:
+        """Refuse to go on with a definition that would mix results of two. Raises ConfigError."""
         before = plain(OmegaConf.load(self.definition))
         if before.pop("format") > FORMAT:
             raise ConfigError(f"{self.definition}: written by a newer version; update orchestrator.")

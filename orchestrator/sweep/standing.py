@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
+from orchestrator.records import log
 from orchestrator.records.folder import RunFolder, is_taken, read_json
-from orchestrator.records.standing import POLL_S, standing
+from orchestrator.records.standing import standing
 from orchestrator.sweep.folder import PLACE, SweepFolder
 from orchestrator.sweep.journal import LASTING, Journal, Tried, in_words
 
@@ -99,12 +99,4 @@ def ask_to_stop(folder: SweepFolder) -> None:
 
 def lines(folder: SweepFolder, follow: bool = False) -> Iterator[str]:
     """What the sweep said, a line each. follow: go on until no process works on it."""
-    if not folder.log.is_file():
-        return
-    with folder.log.open() as file:
-        while True:
-            goes_on = follow and is_taken(folder.path)
-            yield from (line.rstrip("\n") for line in file)
-            if not goes_on:
-                return
-            time.sleep(POLL_S)
+    return log.lines(folder.log, lambda: follow and is_taken(folder.path))

@@ -89,6 +89,9 @@ class ToyWorkload:
     def lessons(self) -> list[ToyLesson]:
         return lessons()
 
+    def tasks(self, split: str) -> tuple[()]:
+        return ()
+
     def tokenizer_texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return WORDS, ()
 

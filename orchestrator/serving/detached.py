@@ -1,0 +1,55 @@
+"""An owner that outlives the terminal: started in a session of its own, and followed until its service is up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from orchestrator.errors import RunError
+from orchestrator.records.log import lines
+from orchestrator.serving.folder import STARTING, ServiceFolder
+
+TAKEN_S = 60.0
+"""How long a new owner may take to import what it needs and to take the folder."""
+TAIL = 2000
+
+
+def start(folder: ServiceFolder, words: Sequence[str]) -> Iterator[str]:
+    """Start `orchestrate` with these words in the background, and give what it says until the service is up.
+
+    Raises RunError where it ends before.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    begin = folder.log.stat().st_size if folder.log.is_file() else 0
+    folder.log.touch()
+    with folder.output.open("w") as output:
+        owner = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", *words],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    yield f"process {owner.pid} owns {folder.name}; it goes on without this terminal"
+    deadline = time.monotonic() + TAKEN_S
+
+    def goes_on() -> bool:
+        if owner.poll() is not None:
+            return False
+        state = folder.read()
+        if state is None or state.pid != owner.pid:
+            return time.monotonic() < deadline
+        return state.status == STARTING
+
+    yield from lines(folder.log, goes_on, begin)
+    state = folder.read()
+    if owner.poll() is not None or state is None or state.pid != owner.pid:
+        raise RunError(f"{folder.name} did not come up:\n{folder.output.read_text()[-TAIL:].strip()}")
+
+
+def end(folder: ServiceFolder, patience_s: float) -> bool:
+    """Ask the owner to end and wait for it. Returns whether it has."""
+    folder.stop.touch()
+    deadline = time.monotonic() + patience_s
+    while folder.is_owned() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return not folder.is_owned()

@@ -1,0 +1,133 @@
+"""What a service serves: one model with its adapters, how it is asked, and where it is from. Plain data; imports no Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.cluster.plan import Bundle, Plan
+from orchestrator.config.compose import compose, from_values, to_values
+from orchestrator.config.schema import Role, RunConfig
+from orchestrator.errors import ConfigError
+from orchestrator.serving.adapters import Adapter, adapters_of
+from orchestrator.sharing.provenance import provenance
+from orchestrator.sharing.source import Source, find_source
+from orchestrator.values import JUDGE, POLICY
+
+CHAT, REWARD_MODEL = "chat", "reward_model"
+KINDS = (CHAT, JUDGE, REWARD_MODEL)
+"""What is served, and so by which routes: completions; those and verdicts; a reward model's scores alone."""
+PLAIN = "rubric"
+"""The workload whose settings and question are used for a model that is of no run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is put behind a service's name. model: the id by which it is asked, which is the service's name. reference, folder: of
+    the weights. settings: of the run that it is from (`config.compose.to_values`), with what was given to `serve` on top; role: of
+    that run. replicas: least and most. own: whether this project trained the weights, and so owes the proof that they are those.
+    """
+
+    model: str
+    reference: str
+    folder: str
+    kind: str
+    role: str
+    settings: Mapping[str, Any]
+    replicas: tuple[int, int]
+    own: bool
+    provenance: Mapping[str, Any]
+    adapters: tuple[Adapter, ...] = field(default=())
+
+    def config(self) -> RunConfig:
+        """The settings, typed."""
+        return from_values(self.settings)
+
+    def served(self) -> Role:
+        """The model's shape and what one replica takes."""
+        role = self.config().roles()[self.role]
+        return replace(role, name=self.reference)
+
+    def plan(self) -> Plan:
+        """What the least number of replicas places."""
+        fleet, (least, _) = self.served().fleet, self.replicas
+        return Plan(
+            (Bundle(self.role, least, fleet.cpus_per_server, fleet.gpus_per_server, "a replica of the service"),)
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Release:
+        """The inverse of `dataclasses.asdict`, through JSON."""
+        adapters = tuple(Adapter(**one) for one in values["adapters"])
+        return cls(**{**values, "replicas": tuple(values["replicas"]), "adapters": adapters})
+
+
+def release_of(
+    target: str,
+    overrides: Sequence[str],
+    storage: Path,
+    name: str | None = None,
+    kind: str | None = None,
+    replicas: tuple[int, int] = (1, 1),
+    adapters: Sequence[str] = (),
+) -> Release:
+    """The release of a run's, a sweep's or a reference's model. name: of the service, by default the workload's. adapters: LoRA runs
+    that began with this model.
+
+    Raises ConfigError where there is no such model, or it cannot be served as this kind.
+    """
+    source = find_source(target, storage)
+    config = _config(source, overrides, storage)
+    shape, role = _kind(source, kind), source.role if source.role in config.roles() else POLICY
+    if config.roles()[role].elsewhere:
+        raise ConfigError(f"{target}: the {role} is {config.roles()[role].name}, which is served already.")
+    service = name or Path(config.workload).stem
+    return Release(
+        service,
+        source.reference,
+        source.folder,
+        shape,
+        role,
+        to_values(config),
+        replicas,
+        source.run is not None and Path(source.folder).is_dir(),
+        provenance(source),
+        adapters_of(adapters, source, service, storage),
+    )
+
+
+def _config(source: Source, overrides: Sequence[str], storage: Path) -> RunConfig:
+    """The settings of the model's run, or plain ones for a model that is of none."""
+    # Replicas have devices of their own, wherever the run's servers sat.
+    given = [f"storage={storage}", "placement=split", *overrides]
+    if source.run is None:
+        return compose(PLAIN, [f"model={source.reference}", "preset=mini", *given])
+    return compose(str(source.run / "config.yaml"), given)
+
+
+def _kind(source: Source, asked: str | None) -> str:
+    """Raises ConfigError where the model cannot be what is asked for."""
+    path = Path(source.folder) / "config.json"
+    architectures = json.loads(path.read_text()).get("architectures") if path.is_file() else None
+    scores = any(name.endswith("ForSequenceClassification") for name in architectures or ())
+    kind = asked or (REWARD_MODEL if scores else JUDGE if source.role == JUDGE else CHAT)
+    if kind not in KINDS:
+        raise ConfigError(f"--as {kind}: choose one of {', '.join(KINDS)}.")
+    if scores != (kind == REWARD_MODEL):
+        held = "scores whole texts" if scores else "writes text"
+        raise ConfigError(f"--as {kind}: {source.reference} {held}. Leave --as out.")
+    return kind
+
+
+def parse_replicas(text: str) -> tuple[int, int]:
+    """(least, most) of `2` or `1:4`. Raises ConfigError."""
+    least, colon, most = text.partition(":")
+    if not least.isdecimal() or (colon and not most.isdecimal()):
+        raise ConfigError(f"--replicas {text}: write a number, 2, or least and most, 1:4.")
+    found = int(least), int(most or least)
+    if not 1 <= found[0] <= found[1]:
+        raise ConfigError(f"--replicas {text}: at least 1, and the first no more than the second.")
+    return found

@@ -1,0 +1,276 @@
+"""A table's cells, each computed from stored episodes and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.config.keys import keys_of
+from orchestrator.config.schema import RunConfig
+from orchestrator.records.folder import RunFolder
+from orchestrator.sweep.graph import configs_of
+from orchestrator.sweep.spec import Sweep
+from orchestrator.sweep.statistics import Block, combined_interval
+from orchestrator.tables.declare import AnyColumn, Average, Column, Difference, Published, Row, Table
+from orchestrator.tables.episodes import Played, Reader, Scores, names_of, scores_of
+from orchestrator.tables.find import Named
+from orchestrator.tables.stored import Stored, arm_of, stored_runs
+
+FREE = ("preset", "hardware", "name")
+"""Settings of the command line that leave a table at paper scale, beside those that change no result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell. mean None: not run, and reason says why; so it does where only some of the `asked` runs are there.
+
+    runs, tasks, episodes: what the mean is over; unscored: episodes that a fault kept out of it. blank: nothing belongs here.
+    published: at paper scale alone. chosen: of the winner of a search. files: of the episodes, from the storage on.
+    """
+
+    row: str
+    column: str
+    mean: float | None = None
+    low: float = math.nan
+    high: float = math.nan
+    runs: int = 0
+    asked: int = 0
+    tasks: int = 0
+    episodes: int = 0
+    unscored: int = 0
+    reason: str = ""
+    blank: bool = False
+    chosen: bool = False
+    published: Published | None = None
+    files: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of its runs are in it."""
+        return self.mean is not None and not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A table with its figures. overrides: settings of the command line. files: run, step and digest of all episodes that were
+    read, by file; runs: preset, seed and versions of their runs. presets: of all rows."""
+
+    named: Named
+    sweep: str
+    overrides: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    files: Mapping[str, Mapping[str, Any]]
+    runs: Mapping[str, Mapping[str, Any]]
+    presets: tuple[str, ...]
+    at_scale: bool
+
+    @property
+    def table(self) -> Table:
+        return self.named.table
+
+    @property
+    def rows(self) -> list[str]:
+        return list(dict.fromkeys(cell.row for cell in self.cells))
+
+    def cell(self, row: str, column: str) -> Cell:
+        return next(cell for cell in self.cells if (cell.row, cell.column) == (row, column))
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a cell is made of. value: its mean; terms: what moves it (`combined_interval`); None where there is nothing.
+
+    seen: a number of each thing that was counted.
+    """
+
+    value: float | None = None
+    terms: list[tuple[float, Block]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    asked: int = 0
+    seen: list[Scores] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    chosen: bool = False
+    blank: bool = False
+
+
+def compute(named: Named, sweep: Sweep, storage: Path, overrides: Sequence[str] = ()) -> Computed:
+    """Every cell of a table. overrides: settings that `sweep` was read with. Raises ConfigError where a metric fails."""
+    return _Computation(named, sweep, storage, tuple(overrides)).result()
+
+
+class _Computation:
+    def __init__(self, named: Named, sweep: Sweep, storage: Path, overrides: tuple[str, ...]) -> None:
+        self.named, self.table, self.sweep, self.overrides = named, named.table, sweep, overrides
+        self._nodes = {node.name: node for node in sweep.nodes}
+        self._stored = stored_runs(sweep, storage)
+        self._presets = {
+            (node, arm): config.preset
+            for node, arms in configs_of(sweep, storage).items()
+            for arm, config in arms.items()
+        }
+        self._reader = Reader()
+        self._found: dict[tuple[str, str], _Found] = {}
+        self._files: dict[str, dict[str, Any]] = {}
+        self._runs: dict[str, dict[str, Any]] = {}
+
+    def result(self) -> Computed:
+        presets = {self._presets[self._at(row, row.node)] for row in self.table.rows if row.node}
+        at_scale = self.table.paper in presets and not _deciding(self.overrides)
+        rows = [row for row in self.table.rows if row.node or at_scale]
+        cells = [self._cell(row, column, at_scale) for row in rows for column in self.table.columns]
+        return Computed(
+            self.named, self.sweep.name, self.overrides, tuple(cells), dict(sorted(self._files.items())),
+            dict(sorted(self._runs.items())), tuple(sorted(presets)), at_scale,
+        )  # fmt: skip
+
+    def _at(self, row: Row, node: str | None) -> tuple[str, str]:
+        assert node is not None
+        return node, arm_of(self._nodes[node], row.arm)
+
+    def _cell(self, row: Row, column: AnyColumn, at_scale: bool) -> Cell:
+        found = self._of(row.name, column.name)
+        published = self.table.published.get((row.name, column.name))
+        here = at_scale and (not row.node or self._presets[self._at(row, row.node)] == self.table.paper)
+        cell = Cell(
+            row.name, column.name, asked=found.asked, reason="; ".join(dict.fromkeys(found.reasons)), blank=found.blank,
+            chosen=found.chosen, published=published if here else None, files=tuple(dict.fromkeys(found.files)),
+        )  # fmt: skip
+        if found.value is None:
+            return cell
+        spread = combined_interval(found.terms)
+        return replace(
+            cell,
+            mean=found.value,
+            low=found.value + spread.low - spread.mean,
+            high=found.value + spread.high - spread.mean,
+            runs=min(len(block.runs) for _, block in found.terms),
+            tasks=len({task for _, block in found.terms for task in block.tasks}),
+            episodes=sum(scores.episodes for scores in found.seen),
+            unscored=sum(scores.unscored for scores in found.seen),
+        )
+
+    def _of(self, row: str, column: str) -> _Found:
+        """A cell by its names, computed once."""
+        if (row, column) not in self._found:
+            self._found[row, column] = self._find(self.table.row(row), self.table.column(column))
+        return self._found[row, column]
+
+    def _find(self, row: Row, column: AnyColumn) -> _Found:
+        if row.node is None:
+            return _Found(blank=True)
+        if isinstance(column, Average):
+            return _average([self._of(row.name, name) for name in column.of])
+        if isinstance(column, Difference):
+            baseline = self.table.baseline_of(row)
+            assert baseline is not None
+            if baseline == row.name:
+                return _Found(blank=True)
+            return _difference(self._of(row.name, column.of), self._of(baseline, column.of), column.relative)
+        return self._measure(row, column)
+
+    def _measure(self, row: Row, column: Column) -> _Found:
+        stored = self._stored.get(self._at(row, column.node or row.node), Stored({}))
+        found = _Found(reasons=list(stored.missing), asked=len(stored.runs) + len(stored.missing), chosen=stored.chosen)
+        checkpoint = self.table.checkpoint_of(row, column)
+        scored: dict[int, Scores] = {}
+        for seed, folder in stored.runs.items():
+            played = self._reader.read(folder, column.split, checkpoint)
+            if played is None:
+                found.reasons.append(f"run {folder.name} has no {column.split} episodes of step {checkpoint}")
+                continue
+            self._remember(folder, played, column.split)
+            scores = scores_of(column, played)
+            found.files.append(played.file)
+            found.seen.append(scores)
+            if scores.by_task:
+                scored[seed] = scores
+            else:
+                found.reasons.append(f"run {folder.name} has no value in any episode of step {played.step}")
+        if scored:
+            block = _block(self._at(row, row.node), scored)
+            found.value, found.terms = block.mean, [(1.0, block)]
+        return found
+
+    def _remember(self, folder: RunFolder, played: Played, split: str) -> None:
+        self._files[played.file] = {"run": played.run, "split": split, "step": played.step, "sha256": played.digest}
+        if played.run not in self._runs:
+            settings = folder.settings()
+            self._runs[played.run] = {name: settings.get(name) for name in ("preset", "seed", "versions")}
+
+
+def _block(at: tuple[str, str], scored: Mapping[int, Scores]) -> Block:
+    """Runs by tasks. A run is the same one in two columns where the row's node, its arm and the seed are."""
+    tasks = names_of(list(scored.values()))
+    values = [[scores.by_task.get(task, math.nan) for task in tasks] for scores in scored.values()]
+    return Block(np.array(values), tuple((*at, seed) for seed in scored), tuple(tasks))
+
+
+def _average(parts: Sequence[_Found]) -> _Found:
+    found = _joined(parts)
+    if all(part.value is not None for part in parts):
+        found.value = sum(part.value for part in parts if part.value is not None) / len(parts)
+        found.terms = [(weight / len(parts), block) for part in parts for weight, block in part.terms]
+    return found
+
+
+def _difference(of: _Found, baseline: _Found, relative: bool) -> _Found:
+    """relative: of the quotient, whose spread is that of its linear part (the delta method)."""
+    found = _joined([of, baseline])
+    if of.value is None or baseline.value is None:
+        return found
+    if not _tasks(of) & _tasks(baseline):
+        found.reasons.append("it has no held-out task in common with the baseline")
+        return found
+    if relative and baseline.value == 0:
+        found.reasons.append("the baseline is 0, of which nothing is a share")
+        return found
+    first = 1 / baseline.value if relative else 1.0
+    second = of.value / baseline.value**2 if relative else 1.0
+    found.value = of.value / baseline.value - 1 if relative else of.value - baseline.value
+    found.terms = [(first * weight, block) for weight, block in of.terms]
+    found.terms += [(-second * weight, block) for weight, block in baseline.terms]
+    return found
+
+
+def _tasks(found: _Found) -> set[Any]:
+    return {task for _, block in found.terms for task in block.tasks}
+
+
+def _joined(parts: Sequence[_Found]) -> _Found:
+    """What several cells were computed from, without a value."""
+    return _Found(
+        reasons=[reason for part in parts for reason in part.reasons],
+        asked=min(part.asked for part in parts),
+        seen=[scores for part in parts for scores in part.seen],
+        files=[file for part in parts for file in part.files],
+        chosen=any(part.chosen for part in parts),
+    )
+
+
+def _deciding(overrides: Sequence[str]) -> list[str]:
+    """Those of the command line's settings with which the runs are not the paper's any more."""
+    keys = keys_of(RunConfig)
+    return [
+        text
+        for text in overrides
+        if (name := text.partition("=")[0]) not in FREE and not (name in keys and keys[name].is_indifferent)
+    ]
+
+
+def runs_there(named: Named, sweep: Sweep, storage: Path) -> tuple[int, int]:
+    """(cells whose runs are all there, cells that have runs), without reading an episode."""
+    stored, nodes = stored_runs(sweep, storage), {node.name: node for node in sweep.nodes}
+    there = asked = 0
+    for row in (row for row in named.table.rows if row.node):
+        for column in (column for column in named.table.columns if isinstance(column, Column)):
+            node = column.node or row.node
+            assert node is not None
+            found = stored.get((node, arm_of(nodes[node], row.arm)), Stored({}))
+            asked += 1
+            there += bool(found.runs) and not found.missing
+    return there, asked

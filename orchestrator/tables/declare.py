@@ -1,0 +1,226 @@
+"""What a workload's tables.py says: a paper's table as a view of a sweep. Values and functions alone; imports no framework.
+
+TABLES = {
+    "table1": Table(
+        title="Moral reasoning",
+        sweep="rlvr_table1",
+        rows=(Row("Base", "policy", "grpo", checkpoint=START), Row("GRPO", "policy", "grpo"), Row("FlowRL", "policy", "flowrl")),
+        columns=(Column("Avg@8", truth), Difference("gain", "Avg@8", relative=True, form="+.1%", tolerance=0.1)),
+        baseline="Base", paper="paper", tolerance=0.03,
+        published={("FlowRL", "Avg@8"): Published(0.61, "secondary", "Table 1")},
+    )
+}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from orchestrator.errors import ConfigError
+from orchestrator.values import Episode, Scored, Verdict
+
+LAST: Literal["last"] = "last"
+"""The checkpoint at the last step of a run."""
+START = 0
+"""What a run began RL with."""
+Checkpoint = int | Literal["last"]
+
+Provenance = Literal["paper", "secondary", "computed"]
+"""Where a published value is from: read in the paper itself, quoted by others, or computed from other published ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A stored held-out episode, as a metric is given it. gold, gold_verdicts: the truth, where the world knows it.
+
+    proxy: what a verdict reads on the scale of the truth, by the run's own workload.
+    """
+
+    episode: Episode
+    verdict: Verdict
+    gold: float | None
+    gold_verdicts: Mapping[str, float]
+    proxy: Callable[[Scored], float]
+
+
+Metric = Callable[[Measured], float | None]
+"""What one episode counts as; None where it has no such value (it was not scored, or is of another benchmark)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A value that the paper has. where: the table or section. low, high, n: where the paper gives them."""
+
+    value: float
+    provenance: Provenance
+    where: str = ""
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.provenance not in get_args(Provenance):
+            raise ConfigError(f"provenance={self.provenance!r}: say one of {', '.join(get_args(Provenance))}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The finished runs of a node and arm over its seeds, or the winner of a search without seeds.
+
+    node: None where the row holds published values alone (a model that is not trained here). arm: may be left out where the node
+    has one. checkpoint, baseline: in place of the table's.
+    """
+
+    name: str
+    node: str | None = None
+    arm: str = ""
+    checkpoint: Checkpoint | None = None
+    baseline: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The mean of a metric: over the episodes of a task, the tasks of a run, the runs.
+
+    node: whose runs are looked at in place of the row's, with the same arm and seed: those that play another benchmark with the
+    row's policies. split: of the stored episodes. checkpoint, tolerance: in place of the table's. form: of its numbers.
+    """
+
+    name: str
+    metric: Metric
+    node: str | None = None
+    split: str = "eval"
+    checkpoint: Checkpoint | None = None
+    tolerance: float | None = None
+    form: str = ".3f"
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """The plain mean of other columns."""
+
+    name: str
+    of: tuple[str, ...]
+    tolerance: float | None = None
+    form: str = ".3f"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Another column less that of the baseline row, paired by task and, where they are the same, by run.
+
+    relative: as a share of the baseline's.
+    """
+
+    name: str
+    of: str
+    relative: bool = False
+    tolerance: float | None = None
+    form: str = "+.3f"
+
+
+AnyColumn = Column | Average | Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table. sweep: the name of one in sweeps/, or the path of a YAML beside the table's own file.
+
+    checkpoint: LAST or a step, fixed here and so before any run. paper: the preset at which published values hold; runs of
+    another one have no published column. tolerance: how far from the published value a mean may lie and still be called
+    reproduced, in the column's own unit; settled here too. published: by row and column; what the paper does not tell is left out.
+    baseline: the row that differences are from. Raises ConfigError with all that is wrong.
+    """
+
+    title: str
+    sweep: str
+    rows: tuple[Row, ...]
+    columns: tuple[AnyColumn, ...]
+    checkpoint: Checkpoint = LAST
+    paper: str | None = None
+    tolerance: float | None = None
+    published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
+    baseline: str | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise ConfigError(f"the table {self.title!r}: " + "; ".join(problems))
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+    def column(self, name: str) -> AnyColumn:
+        return next(column for column in self.columns if column.name == name)
+
+    def checkpoint_of(self, row: Row, column: Column) -> Checkpoint:
+        """The column's, the row's, or the table's."""
+        for said in (column.checkpoint, row.checkpoint):
+            if said is not None:
+                return said
+        return self.checkpoint
+
+    def tolerance_of(self, column: AnyColumn) -> float | None:
+        """The column's, or the table's."""
+        return self.tolerance if column.tolerance is None else column.tolerance
+
+    def baseline_of(self, row: Row) -> str | None:
+        """The row's, or the table's."""
+        return row.baseline or self.baseline
+
+
+def _problems(table: Table) -> Iterator[str]:
+    rows, columns = [row.name for row in table.rows], [column.name for column in table.columns]
+    for what, names in (("row", rows), ("column", columns)):
+        if not names or len(set(names)) < len(names):
+            yield f"its {what}s need names, and no name twice ({', '.join(names) or 'there are none'})"
+    yield from _checkpoint_problems(table)
+    for column in table.columns:
+        of = () if isinstance(column, Column) else (column.of,) if isinstance(column, Difference) else column.of
+        for name in of:
+            if name not in columns or name == column.name:
+                yield f"the column {column.name!r} is of {name!r}, which is no other column"
+        if isinstance(column, Column) and column.split == "train":
+            yield f"the column {column.name!r} is of training episodes; a table is of held-out ones"
+        if isinstance(column, Difference) and any(row.node and not table.baseline_of(row) for row in table.rows):
+            yield f"the column {column.name!r} is a difference: name the row that it is from (baseline=…)"
+    yield from _circles(table)
+    for baseline in {table.baseline, *(row.baseline for row in table.rows)} - {None, *rows}:
+        yield f"baseline={baseline!r} is no row"
+    for row_name, column_name in table.published:
+        if row_name not in rows or column_name not in columns:
+            yield f"a value is published for {row_name!r}, {column_name!r}, which is no cell"
+        elif table.tolerance_of(table.column(column_name)) is None:
+            yield f"a value is published in {column_name!r}: say how near counts as reproduced (tolerance=…)"
+    if table.published and table.paper is None:
+        yield "it has published values: say at which preset they hold (paper=…)"
+
+
+def _checkpoint_problems(table: Table) -> Iterator[str]:
+    measured = [column for column in table.columns if isinstance(column, Column)]
+    for name, said in (("", table.checkpoint), *((item.name, item.checkpoint) for item in (*table.rows, *measured))):
+        is_step = isinstance(said, int) and not isinstance(said, bool) and said >= 0
+        if said not in (None, LAST) and not is_step:
+            yield (
+                f"checkpoint={said!r}{f' of {name!r}' if name else ''}: the step is fixed beforehand, LAST or a number. The best by "
+                "the training judge is the one that exploits it best, and the best by the truth was picked on the tasks it reports"
+            )
+    both = [row.name for row in table.rows if row.checkpoint is not None]
+    also = [column.name for column in measured if column.checkpoint is not None]
+    if both and also:
+        yield f"rows ({', '.join(both)}) and columns ({', '.join(also)}) say a checkpoint: only one of the two may"
+
+
+def _circles(table: Table) -> Iterator[str]:
+    """Columns that are computed of each other."""
+    of = {c.name: (c.of,) if isinstance(c, Difference) else c.of for c in table.columns if not isinstance(c, Column)}
+    for name in of:
+        reached, front = set[str](), {name}
+        while front:
+            front = {other for one in front for other in of.get(one, ())} - reached
+            reached |= front
+        if name in reached and name not in of[name]:
+            yield f"the column {name!r} is computed of itself"
