@@ -126,9 +126,6 @@ def bundle(contents: Contents, to: Path) -> Bundled:
 
 def _redact(run: RunFolder) -> int:
     """Take the restricted texts out of a copied run. Returns how many episodes it concerned."""
-    from orchestrator.records import metrics, page
-    from orchestrator.records.diagnosis import diagnose
-    from orchestrator.records.report import summarise
     from orchestrator.sharing.redaction import redact_episodes, redact_summary, restricted_in
 
     counts = {path: count for path in run.path.rglob("*.parquet") if (count := restricted_in(path))}
@@ -137,10 +134,20 @@ def _redact(run: RunFolder) -> int:
     if counts and run.summary.is_file():
         redact_summary(run.summary)
     if counts and run.report.is_file():  # it may have been written with the texts
-        summary = read_json(run.summary) if run.summary.is_file() else summarise(run)
-        summary.pop("reason", None)
-        page.write(run, summary, diagnose(metrics.read(run.metrics_log)))
+        _report(run)
     return sum(counts.values())
+
+
+def _report(run: RunFolder) -> None:
+    """Write the page anew."""
+    from orchestrator.records import metrics, page
+    from orchestrator.records.diagnosis import diagnose
+    from orchestrator.records.report import summarise
+
+    summary = read_json(run.summary) if run.summary.is_file() else summarise(run)
+    # The page would say that summary.json holds it.
+    summary.pop("reason", None)
+    page.write(run, summary, diagnose(metrics.read(run.metrics_log)))
 
 
 def _redact_sweeps(folder: Path) -> None:
