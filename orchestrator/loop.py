@@ -28,7 +28,7 @@ from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, s
 from orchestrator.fleets.transports import send_adapter, transport_of
 from orchestrator.learning import checkpoints
 from orchestrator.learning.batch import Batch
-from orchestrator.learning.canaries import canary_of, plain_cases, played_cases
+from orchestrator.learning.canaries import canary_of, played_cases
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.lora import apart, check_origin, origin_of
 from orchestrator.learning.model import TokenScorer, build, load, local_folder, read_folder, served_weights
@@ -331,17 +331,16 @@ class Rank:
 
     def canary(self, learner: PolicyLearner, step: int, model_folder: Path) -> Canary:
         """What the policy's folder is recognised by; colocated servers sleep meanwhile, as for any pass of the learner."""
-        tokenizer, thinking = load_tokenizer(str(model_folder)), self.config.model.thinking
-        cases = self.from_rank_0(lambda director: played_cases(director.folder, tokenizer, thinking))
+        tokenizer, shape = load_tokenizer(str(model_folder)), self.config.model
+        cases = self.from_rank_0(lambda director: played_cases(director.folder, tokenizer, shape))
         if self.colocated:
             self.from_rank_0(Director.rest)
         with self.phase("checkpoint"):
             canary = canary_of(
                 learner.engine,
-                cases or plain_cases(tokenizer, thinking),
+                cases,
                 tokenizer,
-                dtype=self.config.model.dtype,
-                thinking=thinking,
+                shape,
                 rank=self.rank,
                 pad_id=padding_id(tokenizer),
                 tokens=self.config.learner.tokens_per_microbatch,

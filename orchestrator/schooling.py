@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
-from orchestrator.learning.canaries import canary_of, plain_cases, taught_cases
+from orchestrator.learning.canaries import canary_of, taught_cases
 from orchestrator.learning.engine import Engine
 from orchestrator.learning.head import sequence_scorer, sequence_settings
 from orchestrator.learning.lessons import KINDS
@@ -56,6 +56,7 @@ def teach_role(rank: Rank, model: StartingModel) -> StartingModel:
     if classes:
         scorer = sequence_scorer(scorer, classes)
     where: dict[str, int] = {"rank": rank.rank, "pad_id": padding_id(tokenizer)}
+    tokens = learner.tokens_per_microbatch
 
     def progress(done: int, loss: float) -> None:
         if rank.director and (done % 10 == 0 or done == training.steps):
@@ -65,22 +66,13 @@ def teach_role(rank: Rank, model: StartingModel) -> StartingModel:
         engine = teach(scorer, rows, kind.criterion, training, learner, dtype=shape.dtype, progress=progress, **where)
         report = None
         if kind.right and asked_rows:
-            groups, tokens = [example.group for example in asked], learner.tokens_per_microbatch
+            groups = [example.group for example in asked]
             report = held_out(engine, asked_rows, groups, kind.criterion, kind.right, tokens=tokens, **where)
             if rank.director:
                 rank.director.events.announce(f"the {model.role} on held-out data: {in_words(report)}")
         restricted = any(task.restricted for split in ("train", "eval") for task in rank.workload.tasks(split))
         cases = taught_cases(examples, kind, tokenizer, lesson.end_token, shape) if not restricted else []
-        canary = canary_of(
-            engine,
-            cases or plain_cases(tokenizer, shape.thinking),
-            tokenizer,
-            dtype=shape.dtype,
-            thinking=shape.thinking,
-            tokens=learner.tokens_per_microbatch,
-            sequences=bool(classes),
-            **where,
-        )
+        canary = canary_of(engine, cases, tokenizer, shape, tokens=tokens, sequences=bool(classes), **where)
         _save(rank, model, engine, settings, report, canary)
         engine.close()
     return taught

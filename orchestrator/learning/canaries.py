@@ -18,6 +18,7 @@ from orchestrator.learning.teaching import tokenised
 from orchestrator.records import episodes
 from orchestrator.records.canary import Canary, Case, digests_of, rendered
 from orchestrator.records.folder import RunFolder
+from orchestrator.values import Message
 
 if TYPE_CHECKING:
     from orchestrator.config.schema import ModelConfig
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from orchestrator.learning.lessons import Kind
 
 CASES = 4
-LONGEST = 64
-"""Tokens of a completion that are asked about."""
-PLAIN = (("Is snow white?", "Yes."), ("Name a colour.", "Blue"), ("What is 1 + 1?", "2"), ("Say no.", "No."))
+FEWEST, LONGEST = 16, 64
+"""Tokens of a completion that are asked about, where the context has room for them."""
+PLAIN = (("Is snow white?", "Yes."), ("Name a colour.", "Blue"), ("What is 1 + 1?", "2"), ("Please say no.", "No."))
 """Questions and answers of nobody in particular."""
 
 
-def played_cases(folder: RunFolder, tokenizer: Any, thinking: bool) -> list[Case]:
+def played_cases(folder: RunFolder, tokenizer: Any, model: ModelConfig) -> list[Case]:
     """Cases without their numbers: last turns of the policy in the newest held-out episodes, in the newest training episodes where
     there are none. The same of the same files.
 
@@ -43,10 +44,11 @@ def played_cases(folder: RunFolder, tokenizer: Any, thinking: bool) -> list[Case
     rows = [row for split, step in newest for row in episodes.read(folder, split, [step], columns).to_pylist()]
     usable = [row for row in rows if not row["restricted"] and row["prompt_ids"] and row["completion_ids"]]
     usable.sort(key=lambda row: (len(row["prompt_ids"]), row["prompt_ids"], -len(row["completion_ids"]), row["id"]))
-    cases = (Case(tuple(json.loads(row["prompt"])), *_ids(row["prompt_ids"], row["completion_ids"])) for row in usable)
-    chosen = _differing(cases)
+    chosen = _differing(
+        _case(json.loads(row["prompt"]), row["prompt_ids"], row["completion_ids"], model) for row in usable
+    )
     # A turn after others, or of an environment that words the task otherwise, renders from messages that are not known here.
-    known = [case.messages and rendered(tokenizer, case.messages, thinking) == case.prompt_ids for case in chosen]
+    known = [case.messages and rendered(tokenizer, case.messages, model.thinking) == case.prompt_ids for case in chosen]
     return [case if same else replace(case, messages=None) for case, same in zip(chosen, known, strict=True)]
 
 
@@ -60,36 +62,41 @@ def taught_cases(
             branch = kind.first_branch(example)
             (prompt,), (target,) = tokenised(example.group, [branch], tokenizer, end_token, model)
             # A head reads the last token of the whole text.
-            yield (
-                Case(branch.messages, prompt, target)
-                if kind.classes_of
-                else Case(branch.messages, *_ids(prompt, target))
-            )
+            whole = Case(branch.messages, prompt, target)
+            yield whole if kind.classes_of else _case(branch.messages, prompt, target, model)
 
     return _differing(cases())
 
 
-def plain_cases(tokenizer: Any, thinking: bool) -> list[Case]:
+def plain_cases(tokenizer: Any, model: ModelConfig) -> list[Case]:
     """Cases without their numbers, of sentences that anybody may pass on."""
-    cases = []
+    cases: list[Case] = []
     for question, answer in PLAIN:
         messages = ({"role": "user", "content": question},)
         answered = tokenizer(answer, add_special_tokens=False)["input_ids"]
-        cases.append(Case(messages, *_ids(rendered(tokenizer, messages, thinking), answered)))
-    return cases
+        cases.append(_case(messages, rendered(tokenizer, messages, model.thinking), answered, model))
+    return _differing(cases)
 
 
-def _ids(prompt: Sequence[int], completion: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(prompt), tuple(completion[:LONGEST])
+def _case(messages: Sequence[Message], prompt: Sequence[int], completion: Sequence[int], model: ModelConfig) -> Case:
+    """A completion that is cut, or is followed by the beginning of the prompt once more.
+
+    Of a word that it is sure of, a judge says log p = 0, and so does many another judge. The context keeps room for a token more,
+    since a server that is asked about given tokens wants to generate one.
+    """
+    room = model.context_tokens - len(prompt) - 1
+    padded = (*completion, *prompt[: max(0, FEWEST - len(completion))])
+    return Case(tuple(messages), tuple(prompt), padded[: max(0, min(LONGEST, room))])
 
 
 def _differing(cases: Iterable[Case]) -> list[Case]:
-    """The first few that have prompts of their own."""
+    """The first few that ask anything, each with a prompt of its own."""
     chosen: dict[tuple[int, ...], Case] = {}
     for case in cases:
         if len(chosen) == CASES:
             break
-        chosen.setdefault(case.prompt_ids, case)
+        if case.completion_ids:
+            chosen.setdefault(case.prompt_ids, case)
     return list(chosen.values())
 
 
@@ -97,21 +104,22 @@ def canary_of(
     engine: Engine,
     cases: Sequence[Case],
     tokenizer: Any,
+    model: ModelConfig,
     *,
-    dtype: str,
-    thinking: bool,
     rank: int,
     pad_id: int,
     tokens: int,
     sequences: bool = False,
 ) -> Canary:
-    """The cases with the numbers of the engine's weights: one forward pass without gradients, which draws no random number.
+    """The cases, or `plain_cases` where there are none, with the numbers of the engine's weights: one forward pass without gradients,
+    which draws no random number.
 
     Collective. tokens: of a microbatch. sequences: whether the model scores whole texts with a head (`learning.head`).
 
     Of weights with adapters, W x + B A x is computed and W + B A is saved: in float32 they differ by rounding, far below the bound
     of `serving.parity`; in bfloat16 the sum is rounded once more, as much as each layer's result is anyway.
     """
+    cases = cases or plain_cases(tokenizer, model)
     # A head reads the state before its target, whose id is not looked at.
     asked = [(*case.completion_ids, 0) if sequences else case.completion_ids for case in cases]
     learned = [1 if sequences else len(ids) for ids in asked]
@@ -123,4 +131,4 @@ def canary_of(
     else:
         split = scores.logprobs.split(learned)
         answered = [replace(case, logprobs=tuple(found.tolist())) for case, found in zip(cases, split, strict=True)]
-    return Canary(dtype, thinking, tuple(answered), *digests_of(tokenizer))
+    return Canary(model.dtype, model.thinking, tuple(answered), *digests_of(tokenizer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,13 @@ def trained(kind: str, built: Path, folder: Path | None) -> dict[str, torch.Tens
     from orchestrator.learning.model import save_folder, served_weights
     from orchestrator.learning.starting import load_tokenizer
 
-    dtype, lora_rank = "bfloat16" if kind == "rounded" else "float32", 2 if kind == "adapted" else 0
-    learner = LearnerConfig(ranks=1, zero_stage=2, tokens_per_microbatch=64, lora_rank=lora_rank)
-    engine = Engine(scorer_of(kind, built, learner), learner, 1e-2, dtype)
+    shape = replace(SHAPE, dtype="bfloat16" if kind == "rounded" else "float32")
+    learner = LearnerConfig(ranks=1, zero_stage=2, lora_rank=2 if kind == "adapted" else 0)
+    engine = Engine(scorer_of(kind, built, learner), learner, 1e-2, shape.dtype)
     train(engine)
     if folder:
         tokenizer, sequences = load_tokenizer(str(built)), kind == "sorter"
-        canary = canary_of(
-            engine, CASES, tokenizer, dtype=dtype, thinking=False, rank=0, pad_id=0, tokens=64, sequences=sequences
-        )
+        canary = canary_of(engine, CASES, tokenizer, shape, rank=0, pad_id=0, tokens=64, sequences=sequences)
         tensors: dict[str, torch.Tensor] = {}
         for bucket in engine.weights(served_weights(engine.module), 2**20):
             tensors |= {name: tensor.clone() for name, tensor in bucket.items()}

@@ -25,6 +25,7 @@ from orchestrator.values import POLICY, Episode, Group, Scored, Task, Turn
 from workloads.base import Branch, Example, Labelled, Preference
 
 MESSAGES = ({"role": "user", "content": "we could"},)
+MODEL = ModelConfig(context_tokens=128)
 
 
 @pytest.fixture(scope="module")
@@ -66,53 +67,62 @@ def asked(cases: list[Case]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return [(case.prompt_ids, case.completion_ids) for case in cases]
 
 
-# Five prompts of 1, 2, 3, 4 and 5 tokens: the first four, of the first the longer of two completions.
+# Five prompts of 1, 2, 3, 4 and 5 tokens: the first four, of the first the longest of three completions.
 def test_the_shortest_prompts_of_the_newest_evaluation_are_asked(run: RunFolder, tokenizer: Any) -> None:
     prompts = {length: tuple(range(3, 3 + length)) for length in range(1, 6)}
-    played = {f"t{length}": [(turn(prompts[length], (9,) * length),)] for length in (5, 4, 3, 2)}
-    played["t1"] = [(turn(prompts[1], (7,)),), (turn(prompts[1], (7, 8, 9)),), (turn(prompts[1], (9, 9)),)]
+    played = {f"t{length}": [(turn(prompts[length], (9,) * (20 + length)),)] for length in (5, 4, 3, 2)}
+    played["t1"] = [(turn(prompts[1], (token,) * number),) for token, number in ((6, 17), (7, 19), (8, 18))]
     write(run, "eval", 2, {"old": [(turn((3,), (4,)),)]})
     write(run, "eval", 4, played)
     write(run, "train", 5, {"later": [(turn((3,), (4,)),)]})
-    chosen = played_cases(run, tokenizer, False)
-    assert asked(chosen) == [(prompts[1], (7, 8, 9)), *((prompts[n], (9,) * n) for n in (2, 3, 4))]
-    assert played_cases(run, tokenizer, False) == chosen
+    chosen = played_cases(run, tokenizer, MODEL)
+    assert asked(chosen) == [(prompts[1], (7,) * 19), *((prompts[n], (9,) * (20 + n)) for n in (2, 3, 4))]
+    assert played_cases(run, tokenizer, MODEL) == chosen
     # the task's messages do not render to these prompts
     assert {case.messages for case in chosen} == {None}
 
 
 def test_without_an_evaluation_the_newest_training_episodes_are_asked(run: RunFolder, tokenizer: Any) -> None:
     write(run, "train", 1, {"a": [(turn((3,), (4,)),)]})
-    write(run, "train", 2, {"a": [(turn((5, 6), (7,)),)]})
-    assert asked(played_cases(run, tokenizer, False)) == [((5, 6), (7,))]
+    write(run, "train", 2, {"a": [(turn((5, 6), (7,) * 16),)]})
+    assert asked(played_cases(run, tokenizer, MODEL)) == [((5, 6), (7,) * 16)]
 
 
 # The prompt that the messages render to is theirs; after another turn it is not, whatever it is.
 def test_messages_are_kept_where_they_render_to_the_prompt(run: RunFolder, tokenizer: Any) -> None:
     prompt = rendered(tokenizer, MESSAGES, False)
     longer = (*prompt, 4, 5)
-    opponent = turn((3,), (4,), role="attacker")
+    said, opponent = (6,) * 20, turn((3,), (4,), role="attacker")
     write(
-        run, "eval", 0, {"one": [(turn(prompt, (4,)),)], "more": [(turn(prompt, (4,)), opponent, turn(longer, (6,)))]}
+        run, "eval", 0, {"one": [(turn(prompt, said),)], "more": [(turn(prompt, (4,)), opponent, turn(longer, said))]}
     )
-    assert played_cases(run, tokenizer, False) == [Case(MESSAGES, prompt, (4,)), Case(None, longer, (6,))]
+    assert played_cases(run, tokenizer, MODEL) == [Case(MESSAGES, prompt, said), Case(None, longer, said)]
+
+
+# 3 tokens are filled up to 16 with the beginning of a prompt of 20. In a context of 30 such a prompt leaves room for 10 tokens,
+# of which one is the server's; one of 29 tokens leaves none.
+def test_short_completions_go_on_with_their_prompt(run: RunFolder, tokenizer: Any) -> None:
+    prompt = tuple(range(3, 23))
+    write(run, "eval", 0, {"a": [(turn(prompt, (7, 8, 9)),)], "b": [(turn((4,) * 29, (7,)),)]})
+    assert asked(played_cases(run, tokenizer, MODEL))[0] == (prompt, (7, 8, 9, *prompt[:13]))
+    assert asked(played_cases(run, tokenizer, ModelConfig(context_tokens=30))) == [(prompt, (7, 8, 9, *prompt[:6]))]
 
 
 # 70 tokens are cut to 64; nothing can be said of a completion of none, and what may not be passed on is left out.
 def test_long_completions_are_cut_and_restricted_texts_left_out(run: RunFolder, tokenizer: Any) -> None:
     write(run, "eval", 0, {"long": [(turn((3,), (4,) * 70),)], "empty": [(turn((5,), ()),)], "none": [()]})
-    assert asked(played_cases(run, tokenizer, False)) == [((3,), (4,) * 64)]
+    assert asked(played_cases(run, tokenizer, MODEL)) == [((3,), (4,) * 64)]
     write(run, "eval", 1, {"secret": [(turn((3,), (4,)),)]}, restricted=True)
-    assert played_cases(run, tokenizer, False) == []
+    assert played_cases(run, tokenizer, MODEL) == []
 
 
 def test_sentences_of_nobody_are_there_for_any_model(tokenizer: Any) -> None:
-    cases = plain_cases(tokenizer, False)
+    cases = plain_cases(tokenizer, MODEL)
     assert len({case.prompt_ids for case in cases}) == 4
     for case in cases:
         assert case.messages
         assert rendered(tokenizer, case.messages, False) == case.prompt_ids
-        assert case.completion_ids
+        assert len(case.completion_ids) == 16
 
 
 # Six examples of which the first two ask the same: the first, third, fourth and fifth, of each the first branch.
@@ -122,12 +132,12 @@ def test_the_first_examples_of_a_lesson_are_asked(tokenizer: Any) -> None:
         Example(text, (Branch(({"role": "user", "content": text},), f"we {number}"), Branch(MESSAGES, "report")))
         for number, text in enumerate(texts)
     ]
-    cases = taught_cases(examples, KINDS["sft"], tokenizer, True, ModelConfig())
+    cases = taught_cases(examples, KINDS["sft"], tokenizer, True, MODEL)
     assert [case.messages and case.messages[0]["content"] for case in cases] == ["we", "could", "report", "we we"]
     for case, number in zip(cases, (0, 2, 3, 4), strict=True):
         assert case.messages
         assert rendered(tokenizer, case.messages, False) == case.prompt_ids
-        assert tokenizer.decode(case.completion_ids) == f" we {number}<|im_end|>"
+        assert tokenizer.decode(case.completion_ids).startswith(f" we {number}<|im_end|><|im_start|> user")
 
 
 # 70 words: a head reads the last of them, so that they are not cut.
@@ -136,9 +146,9 @@ def test_sequence_lessons_ask_about_whole_texts(tokenizer: Any) -> None:
     pair = Preference("a", long, Branch(MESSAGES, "we"))
     labelled = Labelled("b", long, 0, ("good", "bad"))
     for kind, example in (("preference", pair), ("classification", labelled)):
-        (case,) = taught_cases([example], KINDS[kind], tokenizer, False, ModelConfig())
+        (case,) = taught_cases([example], KINDS[kind], tokenizer, False, MODEL)
         assert len(case.completion_ids) == 70
-    (cut,) = taught_cases([Example("c", (long,))], KINDS["sft"], tokenizer, False, ModelConfig())
+    (cut,) = taught_cases([Example("c", (long,))], KINDS["sft"], tokenizer, False, MODEL)
     assert len(cut.completion_ids) == 64
 
 
@@ -184,6 +194,7 @@ def computed(folder: Path, canary: Canary) -> list[list[float]]:
     return found
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("kind", ["policy", "flowrl", "adapted", "sorter"])
 def test_the_numbers_are_those_of_the_weights_beside_them(
     written: dict[str, bool], folder: Path, tokenizer: Any, kind: str
@@ -199,6 +210,7 @@ def test_the_numbers_are_those_of_the_weights_beside_them(
     check_tensors(folder / kind)
 
 
+@pytest.mark.stack
 def test_weights_of_another_step_are_found_out(written: dict[str, bool], folder: Path) -> None:
     """The policy was trained for one step of 1e-3; the weights that it began with are another model's."""
     canary = read_canary(folder / "policy")
@@ -208,6 +220,7 @@ def test_weights_of_another_step_are_found_out(written: dict[str, bool], folder:
         compare(canary, computed(folder / "before", canary))
 
 
+@pytest.mark.stack
 def test_bfloat16_is_told_and_allowed_its_rounding(written: dict[str, bool], folder: Path) -> None:
     """The same weights computed in float32 differ by no more than the trainer rounded."""
     canary = read_canary(folder / "rounded")
@@ -220,6 +233,7 @@ def test_bfloat16_is_told_and_allowed_its_rounding(written: dict[str, bool], fol
         compare(replace(canary, dtype="float32"), served)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("kind", canary_rank.KINDS)
 def test_training_goes_on_as_if_nothing_had_been_asked(written: dict[str, bool], kind: str) -> None:
     """Bit by bit, also where a dropout draws random numbers."""
