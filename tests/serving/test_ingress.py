@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -86,6 +87,8 @@ def urls() -> Iterator[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    # Replicas find this module by no name of their own.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     # Two CPUs would leave Serve waiting for a third.
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -108,6 +111,7 @@ def urls() -> Iterator[dict[str, str]]:
     yield {kind: f"http://127.0.0.1:{port}/{kind}" for kind in KINDS}
     serve.shutdown()
     ray.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 def client(url: str, **options: Any) -> httpx.Client:
