@@ -6,7 +6,7 @@ ON_ONE_GPU := learner.ranks=1 learner.gpus_per_rank=0.4 limits.logprob_gap_max=0
 	rollout.fleet.gpus_per_server=0.3 rollout.fleet.gpu_memory_share=0.2 \
 	judge.fleet.gpus_per_server=0.3 judge.fleet.gpu_memory_share=0.2
 
-.PHONY: install demo test test-long test-cluster objectives lint clean
+.PHONY: install demo test test-long test-cluster test-serving objectives lint clean
 
 install:
 	@$(PYTHON) constraints/install.py
@@ -27,6 +27,10 @@ test-long: install
 # A Ray cluster of several hosts in network namespaces; a run on it that loses one of them. Needs root and iproute2.
 test-cluster: install
 	@$(BIN)/pytest -m cluster -rs
+
+# A policy that rolls over under streams, its judge, LoRA adapters and a reward model behind Ray Serve LLM; about ten minutes.
+test-serving: install
+	@$(BIN)/pytest -m serving
 
 # The miniature with every objective, 25 steps each; about two minutes an objective on two cores.
 objectives: install
