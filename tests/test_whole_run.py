@@ -18,8 +18,10 @@ import pytest
 from orchestrator.config.compose import compose
 from orchestrator.learning import checkpoints
 from orchestrator.records import Run
+from orchestrator.records.canary import read_canary
 from orchestrator.records.folder import read_json
 from orchestrator.rollouts.rubrics import Rubric, official_score, paper_reward
+from orchestrator.serving.parity import check_tensors, check_tokenizer
 from workloads.rlvr import Workload
 
 pytestmark = pytest.mark.stack
@@ -126,7 +128,11 @@ def test_the_checkpoint_is_whole_and_loads_elsewhere(finished: tuple[Run, str]) 
     assert state["wandb"]["id"] == json.loads(run.folder.tracking.read_text())["id"]
     slots = dict(checkpoints.read_tensors(newest))
     model = AutoModelForCausalLM.from_pretrained(newest / "hf")
-    assert AutoTokenizer.from_pretrained(newest / "hf").chat_template
+    canary = read_canary(newest / "hf")
+    assert canary is not None
+    check_tokenizer(canary, AutoTokenizer.from_pretrained(newest / "hf"))
+    assert [len(case.logprobs) for case in canary.cases] == [len(case.completion_ids) for case in canary.cases]
+    check_tensors(newest / "hf")
     for name, parameter in model.named_parameters():
         master = slots[f"language_model.{name}"]
         assert set(master) == {"master", "exp_avg", "exp_avg_sq"}

@@ -6,6 +6,7 @@ goes, so that of sources that forbid passing their texts on it takes none; then 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -44,8 +45,9 @@ def played_cases(folder: RunFolder, tokenizer: Any, model: ModelConfig) -> list[
     rows = [row for split, step in newest for row in episodes.read(folder, split, [step], columns).to_pylist()]
     usable = [row for row in rows if not row["restricted"] and row["prompt_ids"] and row["completion_ids"]]
     usable.sort(key=lambda row: (len(row["prompt_ids"]), row["prompt_ids"], -len(row["completion_ids"]), row["id"]))
+    longest = [next(same) for _, same in itertools.groupby(usable, key=lambda row: row["prompt_ids"])]
     chosen = _differing(
-        _case(json.loads(row["prompt"]), row["prompt_ids"], row["completion_ids"], model) for row in usable
+        _case(json.loads(row["prompt"]), row["prompt_ids"], row["completion_ids"], model) for row in longest
     )
     # A turn after others, or of an environment that words the task otherwise, renders from messages that are not known here.
     known = [case.messages and rendered(tokenizer, case.messages, model.thinking) == case.prompt_ids for case in chosen]
@@ -90,13 +92,13 @@ def _case(messages: Sequence[Message], prompt: Sequence[int], completion: Sequen
 
 
 def _differing(cases: Iterable[Case]) -> list[Case]:
-    """The first few that ask anything, each with a prompt of its own."""
+    """The first few that ask anything and do not ask the same."""
     chosen: dict[tuple[int, ...], Case] = {}
     for case in cases:
         if len(chosen) == CASES:
             break
         if case.completion_ids:
-            chosen.setdefault(case.prompt_ids, case)
+            chosen.setdefault(case.prompt_ids + case.completion_ids, case)
     return list(chosen.values())
 
 

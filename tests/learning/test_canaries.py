@@ -125,16 +125,16 @@ def test_sentences_of_nobody_are_there_for_any_model(tokenizer: Any) -> None:
         assert len(case.completion_ids) == 16
 
 
-# Six examples of which the first two ask the same: the first, third, fourth and fifth, of each the first branch.
+# Six examples of which the third is the first once more: the first, second, fourth and fifth, of each the first branch.
 def test_the_first_examples_of_a_lesson_are_asked(tokenizer: Any) -> None:
-    texts = ["we", "we", "could", "report", "we we", "could could"]
+    texts = ["we", "we", "we", "report", "we we", "could could"]
     examples = [
-        Example(text, (Branch(({"role": "user", "content": text},), f"we {number}"), Branch(MESSAGES, "report")))
+        Example(text, (Branch(({"role": "user", "content": text},), f"we {number % 2}"), Branch(MESSAGES, "report")))
         for number, text in enumerate(texts)
     ]
     cases = taught_cases(examples, KINDS["sft"], tokenizer, True, MODEL)
-    assert [case.messages and case.messages[0]["content"] for case in cases] == ["we", "could", "report", "we we"]
-    for case, number in zip(cases, (0, 2, 3, 4), strict=True):
+    assert [case.messages and case.messages[0]["content"] for case in cases] == ["we", "we", "report", "we we"]
+    for case, number in zip(cases, (0, 1, 1, 0), strict=True):
         assert case.messages
         assert rendered(tokenizer, case.messages, False) == case.prompt_ids
         assert tokenizer.decode(case.completion_ids).startswith(f" we {number}<|im_end|><|im_start|> user")
