@@ -126,7 +126,7 @@ class AccessMiddleware:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == HEALTH:
+        if scope["type"] != "http" or _route_of(scope) == HEALTH:
             await self._app(scope, receive, send)
             return
         try:
@@ -134,7 +134,7 @@ class AccessMiddleware:
             self._check_caller(headers)
             body = await self._body(receive)
             if scope["method"] == "POST":
-                body = self._checked(scope["path"], headers, body)
+                body = self._checked(_route_of(scope), headers, body)
         except Refused as refused:
             await refusal(refused)(scope, receive, send)
             return
@@ -180,7 +180,7 @@ class AccessMiddleware:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _checked(self, path: str, headers: Headers, body: bytes) -> bytes:
+    def _checked(self, route: str, headers: Headers, body: bytes) -> bytes:
         """The body as the app gets it, word for word what was checked. Raises Refused."""
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "Send the body as JSON, with the header 'Content-Type: application/json'.")
@@ -188,8 +188,8 @@ class AccessMiddleware:
             values = json.loads(body)
             if not isinstance(values, dict):
                 raise Refused(400, "The body must be a JSON object.", code="invalid_json")
-            if path.endswith("/completions"):
-                values = limited(values, self._access, chat=path.endswith("/chat/completions"))
+            if route.endswith("/completions"):
+                values = limited(values, self._access, chat=route.endswith("/chat/completions"))
             # NaN and halves of surrogate pairs, which Python reads and others cannot, end here.
             return json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError) as error:
@@ -241,6 +241,11 @@ def _prompts(given: Any) -> int:
 def refusal(refused: Refused) -> JSONResponse:
     """The HTTP answer."""
     return JSONResponse(refused.body, refused.status_code, refused.headers)
+
+
+def _route_of(scope: Scope) -> str:
+    """The path below the prefix that Serve mounts the app at."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 def _name_of(host: str) -> str:

@@ -41,9 +41,14 @@ def post(app: Any, path: str, body: Any, headers: dict[str, str] | None = None) 
 
 
 def ask(
-    app: Any, method: str, path: str, chunks: Sequence[bytes] = (b"",), headers: dict[str, str] | None = None
+    app: Any,
+    method: str,
+    path: str,
+    chunks: Sequence[bytes] = (b"",),
+    headers: dict[str, str] | None = None,
+    root: str = "",
 ) -> Reply:
-    """One request and its whole answer."""
+    """One request and its whole answer. root: the prefix that the app is mounted at."""
     reply = Reply()
     given = {"host": "127.0.0.1:8000", "authorization": f"Bearer {KEY}", **(headers or {})}
     scope = {
@@ -53,7 +58,7 @@ def ask(
         "method": method,
         "path": path,
         "raw_path": path.encode(),
-        "root_path": "",
+        "root_path": root,
         "query_string": b"",
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
         "client": ("127.0.0.1", 1),

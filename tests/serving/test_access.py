@@ -75,6 +75,9 @@ def test_health_alone_needs_no_key(app: AccessMiddleware) -> None:
     assert ask(app, "GET", "/health", headers={"authorization": ""}).status == 200
     for path in ("/v1/models", "/health/", "/HEALTH", "//health", "/v1/../health"):
         assert ask(app, "GET", path, headers={"authorization": ""}).status == 401
+    # Serve's prefix stands in the path, as ASGI has it.
+    assert ask(app, "GET", "/a/health", headers={"authorization": ""}, root="/a").status == 200
+    assert ask(app, "GET", "/a/health", headers={"authorization": ""}).status == 401
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from orchestrator.values import Answer, Call, Choice
 pytestmark = pytest.mark.long
 
 KEY = "correct-horse-battery"
+KINDS_TRIED = ("judge", "reward_model")
+"""The first has the routes of a chat model too."""
 PIECES, PAUSE_S = 4, 0.3
 ACCESS = Access(digest_of(KEY), max_request_bytes=10_000, max_tokens=64, max_choices=2)
 
@@ -82,7 +84,7 @@ def urls() -> Iterator[dict[str, str]]:
     from ray import serve
     from ray.serve.llm.openai_api_models import ChatCompletionRequest  # noqa: F401  (vLLM, once, before anything waits)
 
-    from orchestrator.serving.ingress import KINDS, ModelCard, ingress_of
+    from orchestrator.serving.ingress import ModelCard, ingress_of
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -93,8 +95,8 @@ def urls() -> Iterator[dict[str, str]]:
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     small = {"num_cpus": 0.1}
-    for kind in KINDS:
-        names = ("base", "base:calm") if kind == "chat" else ("base",)
+    for kind in KINDS_TRIED:
+        names = ("base", "base:calm") if kind == "judge" else ("base",)
         cards = {
             name: ModelCard(id=name, object="model", owned_by="us", permission=[], metadata={"run": f"of {name}"})
             for name in names
@@ -108,7 +110,7 @@ def urls() -> Iterator[dict[str, str]]:
             name=kind,
             route_prefix=f"/{kind}",
         )
-    yield {kind: f"http://127.0.0.1:{port}/{kind}" for kind in KINDS}
+    yield {kind: f"http://127.0.0.1:{port}/{kind}" for kind in KINDS_TRIED}
     serve.shutdown()
     ray.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
@@ -130,9 +132,9 @@ def error_of(reply: httpx.Response, status: int) -> dict[str, Any]:
 
 
 def test_health_and_models_with_their_provenance(urls: dict[str, str]) -> None:
-    assert httpx.get(f"{urls['chat']}/health").json() == {"status": "ok", "service": "mine", "release": "7"}
-    assert error_of(httpx.get(f"{urls['chat']}/v1/models"), 401)["code"] == "invalid_api_key"
-    with client(urls["chat"]) as asked:
+    assert httpx.get(f"{urls['judge']}/health").json() == {"status": "ok", "service": "mine", "release": "7"}
+    assert error_of(httpx.get(f"{urls['judge']}/v1/models"), 401)["code"] == "invalid_api_key"
+    with client(urls["judge"]) as asked:
         cards = asked.get("/v1/models").json()["data"]
         assert [(card["id"], card["metadata"]["run"]) for card in cards] == [
             ("base", "of base"),
@@ -145,7 +147,7 @@ def test_health_and_models_with_their_provenance(urls: dict[str, str]) -> None:
 def test_a_stream_arrives_piece_by_piece(urls: dict[str, str]) -> None:
     """Four pieces 0.3 s apart: the first is there long before the last. An adapter's id reaches the replica."""
     times = []
-    with client(urls["chat"]) as asked:
+    with client(urls["judge"]) as asked:
         for model in ("base", "base:calm"):
             with asked.stream("POST", "/v1/chat/completions", json=chat("hello", model=model)) as reply:
                 lines = [(time.monotonic(), line) for line in reply.iter_lines() if line.startswith("data: {")]
@@ -157,7 +159,7 @@ def test_a_stream_arrives_piece_by_piece(urls: dict[str, str]) -> None:
 
 
 def test_limits_and_what_reaches_the_replica(urls: dict[str, str]) -> None:
-    with client(urls["chat"]) as asked:
+    with client(urls["judge"]) as asked:
         assert '{"max_tokens": 16}' in asked.post("/v1/completions", json={"model": "base", "prompt": "x"}).text
         many = asked.post("/v1/completions", json={"model": "base", "prompt": "x", "max_tokens": 65})
         assert error_of(many, 400)["param"] == "max_tokens"
@@ -183,7 +185,7 @@ def test_limits_and_what_reaches_the_replica(urls: dict[str, str]) -> None:
 def test_whatever_goes_wrong_has_one_form(
     urls: dict[str, str], body: dict[str, Any], status: int, param: str | None, says: str
 ) -> None:
-    with client(urls["chat"]) as asked:
+    with client(urls["judge"]) as asked:
         error = error_of(asked.post("/v1/chat/completions", json=body), status)
     assert error["param"] == param
     assert says in error["message"]
@@ -191,7 +193,7 @@ def test_whatever_goes_wrong_has_one_form(
 
 
 def test_a_kind_answers_its_own_routes_and_says_which(urls: dict[str, str]) -> None:
-    for kind, path in (("chat", "/v1/judge"), ("reward_model", "/v1/chat/completions"), ("judge", "/v1/embeddings")):
+    for kind, path in (("reward_model", "/v1/chat/completions"), ("judge", "/v1/embeddings")):
         with client(urls[kind]) as asked:
             error = error_of(asked.post(path, json={}), 404)
             assert f"This service ({kind}) answers GET /health, GET /v1/models" in error["message"]
@@ -213,7 +215,8 @@ def test_a_judge_judges_over_http_and_its_refusals_keep_their_status(urls: dict[
         assert broken["message"].startswith("rubric[0]: field 'weight' is missing")
         assert broken["param"] == "rubric"
         assert error_of(asked.post("/v1/judge", json={**body, "model": "other"}), 404)["code"] == "model_not_found"
-        assert error_of(asked.post("/v1/judge", json={**body, "model": 3}), 400)["param"] == "model"
+        for model in (3, "base:calm"):
+            assert error_of(asked.post("/v1/judge", json={**body, "model": model}), 400)["param"] == "model"
         assert error_of(asked.post("/v1/judge", json={**body, "prompt": "busy"}), 503)["message"] == "no room"
 
 
