@@ -48,7 +48,7 @@ def test_the_command_line_alone_does_not_even_import_omegaconf() -> None:
     assert heavy_after("import orchestrator.cli", (*HEAVY, "omegaconf", "yaml", "rich")) == []
 
 
-@pytest.mark.parametrize("module", ["source"])
+@pytest.mark.parametrize("module", ["source", "export", "bundle", "manifest"])
 def test_sharing_needs_no_framework(module: str) -> None:
     frameworks = ("torch", "ray", "vllm", "transformers", "deepspeed", "wandb")
     assert heavy_after(f"import orchestrator.sharing.{module}", frameworks) == []

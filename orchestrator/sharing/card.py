@@ -149,6 +149,11 @@ def _evaluation(known: Known) -> list[str]:
     rows = [(SCORES[score["metric"]], score["step"], *_cells(score)) for score in known["scores"]]
     lines = _table(("measured", "step", "value", "95 % interval", "n"), rows)
     note = "The interval is a bootstrap over the n held-out tasks of this one run: it does not cover what another seed would give."
+    if "rollout.temperature" in known["training"]:
+        tokens, temperature = (
+            known["training"][f"rollout.{name}"] for name in ("max_completion_tokens", "temperature")
+        )
+        note = f"Answers were sampled at temperature {temperature:g}, at most {tokens} tokens. {note}"
     last = known["scores"][-1]["step"]
     if known["step"] is not None and last < known["step"]:
         note += f" The weights here are of step {known['step']}; the last evaluation before it was at step {last}."
@@ -179,6 +184,8 @@ def _loading(known: Known, front: Mapping[str, Any], folder: Path) -> list[str]:
     thinking = known["training"].get("model.thinking")
     template = "" if thinking is None else f", enable_thinking={thinking}"
     tokens = known["training"].get("rollout.max_completion_tokens", 64)
+    temperature = known["training"].get("rollout.temperature")
+    sampled = f", do_sample=True, temperature={temperature}, top_k=0" if temperature else ""
     return [
         "```python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -188,7 +195,7 @@ def _loading(known: Known, front: Mapping[str, Any], folder: Path) -> list[str]:
         'chat = [{"role": "user", "content": "…"}]',
         f"prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False{template})",
         'inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")',
-        f"print(tokenizer.decode(model.generate(**inputs, max_new_tokens={tokens})[0]))",
+        f"print(tokenizer.decode(model.generate(**inputs, max_new_tokens={tokens}{sampled})[0]))",
         "```",
         "",
         f"or `vllm serve {folder.name}`, or `orchestrate serve path:{folder.name}`.",

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.config.references import ModelReference, find_run
 from orchestrator.errors import ConfigError
 from orchestrator.records import metrics
+from orchestrator.records.canary import read_canary
 from orchestrator.records.folder import RunFolder, read_json, sha256
 from orchestrator.records.headline import JUDGE_SHARES
 from orchestrator.records.samples import any_restricted
@@ -36,14 +37,15 @@ TRAINED = (
 def provenance(source: Source) -> dict[str, Any]:
     """All that is known of where a model is from.
 
-    reference, role, weights (see `weights_of`) are there always. Of a run's model also: run, workload, preset, step, forked_after (the
-    step after which it went on from another run's checkpoint), objective, started_from (the model that it was before, and what that
-    one was before), training, reward, judge (its model and its exam), data, restricted (whether texts of it may not be passed on),
-    files (path and SHA-256 when the run began), seeds, versions, commit, scores (held-out, with 95 % intervals) and sweep (the one that
-    it is the best run of). Of a folder that was exported, origin: the same of the exported model.
+    reference, role, weights (see `weights_of`), tokenizer and chat_template (digests) are there always. Of a run's model also: run,
+    workload, preset, step, forked_after (the step after which it went on from another run's checkpoint), objective, started_from (the
+    model that it was before, and what that one was before), training, reward, judge (its model and its exam), data, restricted
+    (whether texts of it may not be passed on), files (path and SHA-256 when the run began), seeds, versions, commit, scores (held-out,
+    with 95 % intervals) and sweep (the one that it is the best run of). Of a folder that was exported, origin: the same of the
+    exported model.
     """
     known: dict[str, Any] = {"format": FORMAT, "reference": source.reference, "role": source.role}
-    known["weights"] = weights_of(Path(source.folder))
+    known |= {"weights": weights_of(Path(source.folder)), **_written_with(Path(source.folder))}
     if source.run is None:
         return known | _origin(Path(source.folder), known["weights"])
     run = RunFolder.open(source.run)
@@ -91,6 +93,15 @@ def weights_of(folder: Path) -> dict[str, Any] | None:
         found = {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
     lines = "".join(f"{digest}  {name}\n" for name, digest in found.items())
     return {"sha256": hashlib.sha256(lines.encode()).hexdigest(), "files": found} if found else None
+
+
+def _written_with(folder: Path) -> dict[str, str | None]:
+    """Digests of the tokenizer and of the chat template, as the trainer loaded them when it wrote the folder."""
+    canary = read_canary(folder)
+    return {
+        "tokenizer": canary.tokenizer if canary else None,
+        "chat_template": canary.chat_template if canary else None,
+    }
 
 
 def _is_weights(name: str, folder: str) -> bool:

@@ -156,6 +156,8 @@ def test_the_card_says_what_is_known(run: RunFolder, tmp_path: Path) -> None:
         "by +0.100 at step 0",
         'from_pretrained("mine")',
         "orchestrate serve path:mine",
+        "max_new_tokens=64, do_sample=True, temperature=1.0, top_k=0)",
+        "Answers were sampled at temperature 1, at most 64 tokens.",
         "Taught from examples before RL: `warmup.steps=",
         "Nobody has stated one",
         "of `run:rlvr/one@6`",

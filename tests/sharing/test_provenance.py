@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.records.canary import Canary, write_canary
 from orchestrator.records.folder import RunFolder, sha256, write_json
 from orchestrator.records.metrics import MetricsLog
 from orchestrator.sharing.provenance import provenance, weights_of
@@ -77,6 +78,14 @@ def test_the_digest_of_a_checkpoint_is_its_manifests_and_is_not_computed_again(r
     assert weights_of(Path("Qwen/Qwen3-0.6B")) is None
 
 
+def test_tokenizer_and_chat_template_are_those_that_the_trainer_loaded(run: RunFolder, tmp_path: Path) -> None:
+    known = provenance(find_source("one", tmp_path))
+    assert (known["tokenizer"], known["chat_template"]) == (None, None)
+    write_canary(run.checkpoints / "step-000006" / "hf", Canary("float32", False, (), "ab", "cd"))
+    known = provenance(find_source("one", tmp_path))
+    assert (known["tokenizer"], known["chat_template"]) == ("ab", "cd")
+
+
 def test_a_judge_leads_back_to_the_run_that_taught_it(run: RunFolder, tmp_path: Path) -> None:
     known = provenance(find_source("one@judge", tmp_path))
     assert (known["reference"], known["step"], known["objective"], known["started_from"]) == (
@@ -122,7 +131,9 @@ def test_the_best_run_of_a_sweep_says_so(run: RunFolder, tmp_path: Path) -> None
 def test_an_exported_folder_leads_back_until_its_weights_change(run: RunFolder, tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "exported", 6)
     known = provenance(find_source("one", tmp_path))
-    assert provenance(find_source(f"path:{folder}", tmp_path)).keys() == {"format", "reference", "role", "weights"}
+    assert provenance(find_source(f"path:{folder}", tmp_path)).keys() == {
+        "format", "reference", "role", "weights", "tokenizer", "chat_template",
+    }  # fmt: skip
     write_json(folder / "provenance.json", known)
     assert provenance(find_source(f"path:{folder}", tmp_path))["origin"] == known
     (folder / "model.safetensors").write_bytes(b"other")
