@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -148,12 +149,18 @@ def combined_interval(terms: Sequence[tuple[float, Block]]) -> Interval:
     runs = min(len(block.runs) for _, block in terms)
     tasks = min(len(block.tasks) for _, block in terms)
     squares = [
-        moved**2 * stats.t.ppf(0.975, count - 1) ** 2 * count / (count - 1)
+        moved**2 * _student(count - 1) ** 2 * count / (count - 1)
         for moved, count in (*by_run.values(), *by_task.values())
         if count > 1
     ]
     half = math.sqrt(sum(squares)) if squares else math.nan
     return Interval(mean, mean - half, mean + half, runs if runs > 1 else tasks)
+
+
+@cache
+def _student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t."""
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def _add(moves: dict[Hashable, tuple[float, int]], names: Sequence[Hashable], each: np.ndarray, count: int) -> None:

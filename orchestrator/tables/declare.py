@@ -200,18 +200,17 @@ def _problems(table: Table) -> Iterator[str]:
 
 
 def _checkpoint_problems(table: Table) -> Iterator[str]:
-    measured = [column for column in table.columns if isinstance(column, Column)]
-    for name, said in (("", table.checkpoint), *((item.name, item.checkpoint) for item in (*table.rows, *measured))):
+    rows = {row.name: row.checkpoint for row in table.rows if row.checkpoint is not None}
+    columns = {c.name: c.checkpoint for c in table.columns if isinstance(c, Column) and c.checkpoint is not None}
+    for name, said in {"": table.checkpoint, **rows, **columns}.items():
         is_step = isinstance(said, int) and not isinstance(said, bool) and said >= 0
-        if said not in (None, LAST) and not is_step:
+        if said != LAST and not is_step:
             yield (
                 f"checkpoint={said!r}{f' of {name!r}' if name else ''}: the step is fixed beforehand, LAST or a number. The best by "
                 "the training judge is the one that exploits it best, and the best by the truth was picked on the tasks it reports"
             )
-    both = [row.name for row in table.rows if row.checkpoint is not None]
-    also = [column.name for column in measured if column.checkpoint is not None]
-    if both and also:
-        yield f"rows ({', '.join(both)}) and columns ({', '.join(also)}) say a checkpoint: only one of the two may"
+    if rows and columns:
+        yield f"rows ({', '.join(rows)}) and columns ({', '.join(columns)}) say a checkpoint: only one of the two may"
 
 
 def _circles(table: Table) -> Iterator[str]:

@@ -118,12 +118,14 @@ def close(first: Any, second: Any) -> bool:
 
 
 def with_kept(computed: Computed, written: Written) -> Computed:
-    """The table as far as it can be told: figures that were of more runs than are there now are taken from what was written down,
-    so that the rest of each file can still be compared."""
-    kept = tuple(
-        before if (before := written.cells.get((cell.row, cell.column))) and before.runs > cell.runs else cell
-        for cell in computed.cells
-    )
+    """The table as far as it can be told: figures that were computed from further runs, which are not there now, are taken from
+    what was written down, so that the rest of each file can still be compared."""
+
+    def kept_or(cell: Cell) -> Cell:
+        before = written.cells.get((cell.row, cell.column))
+        return before if before and not cell.whole and set(cell.files) < set(before.files) else cell
+
+    kept = tuple(map(kept_or, computed.cells))
     if kept == computed.cells:
         return computed
     needed = {file for cell in kept for file in cell.files}

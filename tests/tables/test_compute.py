@@ -1,0 +1,206 @@
+"""Cells by hand, from run folders with chosen numbers: means, intervals, counts, what is not there and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import ConfigError
+from orchestrator.records.folder import write_json
+from orchestrator.sweep.folder import SweepFolder, definition_of
+from orchestrator.sweep.graph import stages
+from orchestrator.sweep.reading import read_sweep
+from orchestrator.sweep.spec import Done
+from orchestrator.tables import START, Average, Column, Difference, Measured, Row, component, cut_off, gap, judged, length
+from orchestrator.tables import reward as reward_of
+from orchestrator.tables import truth
+from orchestrator.tables.compute import Computed, compute, runs_there
+from orchestrator.tables.declare import Table
+from orchestrator.tables.find import check_nodes
+from tests.tables.made_up import make_run, make_runs, make_stage, named, stored, table, write_evaluation
+
+STORAGE = Path("runs")
+
+
+def computed(made: Table, overrides: tuple[str, ...] = ()) -> Computed:
+    return compute(named(made), read_sweep("sweep.yaml", list(overrides)), STORAGE, overrides)
+
+
+def test_cells_by_hand() -> None:
+    """GRPO: run means 0.4 and 0.6, task means 0.4 and 0.6, so ± 12.7062 x √(0.1² + 0.1²) = 1.79693. Base: one run, tasks 0.1 and
+    0.3: ± 1.27062. Its gain: 0.5 - 0.2, the same on both tasks and so of the runs alone: ± 1.27062."""
+    make_runs(STORAGE)
+    found = computed(table())
+    cell = found.cell("GRPO", "truth")
+    assert (cell.mean, cell.low, cell.high) == pytest.approx((0.5, 0.5 - 1.79693, 0.5 + 1.79693), abs=1e-4)
+    assert (cell.runs, cell.asked, cell.tasks, cell.episodes, cell.unscored, cell.reason) == (2, 2, 2, 5, 0, "")
+    base = found.cell("Base", "truth")
+    assert (base.mean, base.high, base.runs, base.tasks) == pytest.approx((0.2, 0.2 + 1.27062, 1, 2), abs=1e-4)
+    gained = found.cell("GRPO", "gain")
+    assert (gained.mean, gained.high, gained.runs) == pytest.approx((0.3, 0.3 + 1.27062, 1), abs=1e-4)
+    assert found.cell("Base", "gain").blank
+    assert found.cell("FlowRL", "judge").mean == pytest.approx(0.8)
+
+
+def test_a_cell_says_what_it_is_from() -> None:
+    make_runs(STORAGE)
+    found = computed(table())
+    (first, second) = found.cell("GRPO", "truth").files
+    assert first.startswith("world/policy-grpo-s0-")
+    assert first.endswith("/episodes/eval-000004.parquet")
+    what = found.files[second]
+    assert (what["step"], what["split"], len(what["sha256"])) == (4, "eval", 64)
+    run = found.runs[what["run"]]
+    assert (run["preset"], run["seed"]) == ("mini", 1)
+    assert run["versions"]["python"]
+
+
+def test_ready_made_metrics() -> None:
+    """GRPO, seed 0, a: answers of 1 and 2 tokens, the first cut off; b: one token, cut off. Rewards are twice the truth."""
+    make_runs(STORAGE)
+    metrics = {"judge": judged, "gap": gap, "reward": reward_of, "official": component("official"), "length": length, "cut": cut_off}
+    columns = tuple(Column(name, metric) for name, metric in metrics.items())
+    found = computed(table(rows=(Row("GRPO", "policy", "grpo"),), columns=columns, baseline=None, published={}))
+    means = {name: found.cell("GRPO", name).mean for name in metrics}
+    assert means == pytest.approx(
+        {"judge": 0.6, "gap": 0.1, "reward": 1.0, "official": 0.6, "length": (1.25 + 1) / 2, "cut": (0.75 + 1) / 2}
+    )
+
+
+def test_unscored_episodes_are_left_out_and_counted() -> None:
+    make_runs(STORAGE)
+    write_evaluation(stored(STORAGE, "base"), 0, {"a": [0.4, None], "b": [None]})
+    cell = computed(table()).cell("Base", "judge")
+    assert (cell.mean, cell.tasks, cell.episodes, cell.unscored) == (pytest.approx(0.5), 1, 1, 2)
+
+
+def test_before_and_after_are_paired_by_run() -> None:
+    """Run 0 goes from 0.1 to 0.4, run 1 from 0.3 to 0.6: 0.3 more, and no doubt about it on either task."""
+    make_runs(STORAGE)
+    write_evaluation(stored(STORAGE, "policy-grpo-s0"), 0, {"a": [0.0], "b": [0.2]})
+    write_evaluation(stored(STORAGE, "policy-grpo-s1"), 0, {"a": [0.2], "b": [0.4]})
+    rows = (Row("before", "policy", "grpo", checkpoint=START), Row("after", "policy", "grpo"))
+    found = computed(table(rows=rows, baseline="before", published={}))
+    cell = found.cell("after", "gain")
+    assert (cell.mean, cell.low, cell.high, cell.runs) == pytest.approx((0.3, 0.3, 0.3, 2))
+    columns = (Column("before", truth, checkpoint=START), Column("after", truth))
+    found = computed(table(rows=(Row("GRPO", "policy", "grpo"),), columns=columns, baseline=None, published={}))
+    assert found.cell("GRPO", "before").mean == pytest.approx(0.2)
+
+
+def test_an_average_and_a_relative_gain() -> None:
+    """Truth 0.5 and judge 0.6 of GRPO: 0.55. Base: 0.2 and 0.3, so 0.25: 0.55/0.25 - 1 = 1.2."""
+    make_runs(STORAGE)
+    columns = (
+        Column("truth", truth),
+        Column("judge", judged),
+        Difference("more", "mean", relative=True),
+        Average("mean", ("truth", "judge")),
+    )
+    found = computed(table(columns=columns, published={}))
+    assert found.cell("GRPO", "mean").mean == pytest.approx(0.55)
+    cell = found.cell("GRPO", "more")
+    assert cell.mean == pytest.approx(1.2)
+    assert cell.low < 1.2 < cell.high
+
+
+def test_a_benchmark_in_a_node_of_its_own(folder: Path) -> None:
+    """The column's node plays it; tasks of others count as None."""
+    sweep = "{target: world.py, settings: {steps: 4}, runs: {policy: {seeds: 0..1}, hard: {settings: {steps: 0}, seeds: 0..1}}}"
+    (folder / "sweep.yaml").write_text(sweep)
+    easy, hard = {"a": [0.9]}, {"a": [0.1], "other": [0.7]}
+    scores = {(node, "", seed): said for node, said in (("policy", easy), ("hard", hard)) for seed in (0, 1)}
+    make_stage(STORAGE, read_sweep("sweep.yaml"), scores)
+
+    def only_a(measured: Measured) -> float | None:
+        return truth(measured) if measured.episode.task.id == "a" else None
+
+    columns = (Column("easy", truth), Column("hard", only_a, node="hard"), Average("both", ("easy", "hard")))
+    found = computed(table(rows=(Row("policy", "policy"),), columns=columns, baseline=None, published={}))
+    assert [found.cell("policy", name).mean for name in ("easy", "hard", "both")] == pytest.approx([0.9, 0.1, 0.5])
+
+
+def test_what_is_not_there_is_not_run_and_says_why() -> None:
+    found = computed(table())
+    cell = found.cell("GRPO", "gain")
+    assert cell.mean is None
+    assert cell.reason.startswith("run policy-grpo-s0-")
+    assert "is not there; run policy-grpo-s1-" in cell.reason
+    assert not found.cell("Base", "gain").reason
+    assert runs_there(named(table()), read_sweep("sweep.yaml"), STORAGE) == (0, 6)
+
+
+def test_a_run_that_is_not_finished_or_has_no_such_evaluation() -> None:
+    make_runs(STORAGE)
+    late = stored(STORAGE, "policy-grpo-s1")
+    write_json(late.summary, {"status": "stopped"})
+    cell = computed(table()).cell("GRPO", "truth")
+    assert (cell.mean, cell.runs, cell.asked, cell.whole) == (pytest.approx(0.4), 1, 2, False)
+    assert cell.reason == f"run {late.name} is not finished"
+    assert runs_there(named(table()), read_sweep("sweep.yaml"), STORAGE) == (4, 6)
+    cell = computed(table(checkpoint=2)).cell("FlowRL", "truth")
+    assert "has no eval episodes of step 2" in cell.reason
+
+
+def test_the_winner_of_a_search_is_known_once_the_sweep_says_it(folder: Path) -> None:
+    text = "target: world.py\nsettings: {steps: 4}\nruns: {policy: {search: {learner.learning_rate: {choice: [0.1, 0.2]}}}}"
+    (folder / "sweep.yaml").write_text(text)
+    made = table(rows=(Row("best", "policy"),), columns=(Column("truth", truth),), baseline=None, published={})
+    assert computed(made).cell("best", "truth").reason == "the search of policy has not ended"
+    sweep = read_sweep("sweep.yaml")
+    run = make_run(STORAGE, "world.py", ["steps=4", "name=policy-0123456789"], {"a": [0.7]})
+    place = SweepFolder((STORAGE / "sweeps" / "sweep").resolve())
+    SweepFolder.begin(STORAGE, sweep, resume=False).end()
+    place.close(stages(sweep)[0], [Done("policy", "", 1000, f"world/{run.name}", {}, winner=True)])
+    cell = computed(made).cell("best", "truth")
+    assert (cell.mean, cell.chosen) == (0.7, True)
+    (folder / "sweep.yaml").write_text(text.replace("steps: 4", "steps: 5"))
+    with pytest.raises(ConfigError, match="was begun with another definition"):
+        computed(made)
+    assert definition_of(sweep) != definition_of(read_sweep("sweep.yaml"))
+
+
+def test_published_values_stand_at_paper_scale_alone() -> None:
+    make_runs(STORAGE, ["preset=paper"])
+    assert all(cell.published is None for cell in computed(table()).cells)
+    found = computed(table(), ("preset=paper",))
+    assert found.presets == ("paper",)
+    assert found.cell("GRPO", "truth").published is not None
+    assert found.cell("GRPO", "truth").mean == pytest.approx(0.5)
+    # What was made smaller is not what was published.
+    assert all(cell.published is None for cell in computed(table(), ("preset=paper", "learner.zero_stage=0")).cells)
+    assert computed(table(), ("preset=paper", "tracking.group=x")).at_scale
+
+
+def test_a_metric_that_fails_says_where() -> None:
+    make_runs(STORAGE)
+    for metric, words in (
+        (lambda measured: measured.nothing, "the metric of the column 'x' on world/base-.*AttributeError"),
+        (lambda measured: float("nan"), "gives nan for the episode 0/a/0"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            computed(table(columns=(Column("x", metric),), published={}))
+
+
+def test_numbers_come_from_episodes_and_from_nothing_else() -> None:
+    make_runs(STORAGE)
+    run = stored(STORAGE, "policy-grpo-s0")
+    run.metrics_log.write_text(json.dumps({"step": 4, "eval/oracle": 0.99}) + "\n")
+    write_json(run.summary, {"status": "finished", "last": {"oracle": 0.99}})
+    assert computed(table()).cell("GRPO", "truth").mean == pytest.approx(0.5)
+    write_evaluation(run, 4, {"a": [0.0], "b": [0.0]})
+    assert computed(table()).cell("GRPO", "truth").mean == pytest.approx(0.3)
+
+
+def test_nodes_and_arms_must_be_the_sweeps() -> None:
+    sweep = read_sweep("sweep.yaml")
+    check_nodes(named(table()), sweep)
+    for row, words in (
+        (Row("x", "polcy", "grpo"), "Did you mean policy"),
+        (Row("x", "policy", "ppo"), "no arm 'ppo'. There are: grpo, flowrl"),
+        (Row("x", "policy"), "no arm ''"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            check_nodes(named(table(rows=(row,), baseline=None, columns=(Column("truth", truth),), published={})), sweep)
