@@ -79,15 +79,13 @@ def own(folder: ServiceFolder, release: Release, listening: Listening) -> None:
     with display, logged(folder.log):
         try:
             _serve(folder, release, listening)
-        except RunError as error:
-            _change(folder, status=FAILED, reason=str(error))
-            raise
-        except BaseException as error:
-            _change(folder, status=FAILED, reason=f"{type(error).__name__}: {error}")
+        except KeyboardInterrupt:
+            _end(folder)
+        except Exception as error:
+            _change(folder, status=FAILED, reason=str(error) if isinstance(error, RunError) else repr(error))
             raise
         else:
-            _change(folder, status=ENDED, serves="", models=())
-            log.info("ended")
+            _end(folder)
         finally:
             give_back(folder.path)
 
@@ -98,6 +96,11 @@ def _ask_to_stop(folder: ServiceFolder) -> None:
         raise KeyboardInterrupt
     folder.stop.touch()
     log.info("ending: what is in flight is answered first; once more ends everything at once")
+
+
+def _end(folder: ServiceFolder) -> None:
+    _change(folder, status=ENDED, serves="", models=())
+    log.info("ended")
 
 
 def _change(folder: ServiceFolder, **values: Any) -> None:
@@ -137,12 +140,16 @@ def _serve_of(name: str, listening: Listening) -> Iterator[Any]:
     from ray.serve.exceptions import RayServeException
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    others = set(serve.status().applications) - {name} if _is_running(serve) else set()
-    if others:
+    status = serve.status()
+    if others := set(status.applications) - {name}:
         raise RunError(
             f"this cluster's Serve has {', '.join(sorted(others))} already, and one address serves one service: end it first, or use a "
             "Ray of its own."
         )
+    if status.proxies:
+        # An owner that was lost left it behind, and it may listen elsewhere.
+        log.info("Serve is there already: it is started anew")
+        serve.shutdown()
     try:
         serve.start(http_options={"host": listening.host, "port": listening.port})
         yield serve
@@ -150,10 +157,6 @@ def _serve_of(name: str, listening: Listening) -> Iterator[Any]:
         raise RunError(f"Serve: {error}") from error
     finally:
         serve.shutdown()
-
-
-def _is_running(serve: Any) -> bool:
-    return bool(serve.status().proxies)
 
 
 def _upgrade(current: Rollout, number: int, values: Mapping[str, Any]) -> None:
