@@ -19,7 +19,7 @@ from orchestrator.serving.errors import Refused
 from orchestrator.serving.judge import Judging
 from orchestrator.values import Answer, Call, Choice
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.serving
 
 KEY = "correct-horse-battery"
 KINDS_TRIED = ("judge", "reward_model")
