@@ -13,9 +13,21 @@ from orchestrator.sweep.folder import SweepFolder, definition_of
 from orchestrator.sweep.graph import stages
 from orchestrator.sweep.reading import read_sweep
 from orchestrator.sweep.spec import Done
-from orchestrator.tables import START, Average, Column, Difference, Measured, Row, component, cut_off, gap, judged, length
+from orchestrator.tables import (
+    START,
+    Average,
+    Column,
+    Difference,
+    Measured,
+    Row,
+    component,
+    cut_off,
+    gap,
+    judged,
+    length,
+    truth,
+)
 from orchestrator.tables import reward as reward_of
-from orchestrator.tables import truth
 from orchestrator.tables.compute import Computed, compute, runs_there
 from orchestrator.tables.declare import Table
 from orchestrator.tables.find import check_nodes
@@ -60,7 +72,14 @@ def test_a_cell_says_what_it_is_from() -> None:
 def test_ready_made_metrics() -> None:
     """GRPO, seed 0, a: answers of 1 and 2 tokens, the first cut off; b: one token, cut off. Rewards are twice the truth."""
     make_runs(STORAGE)
-    metrics = {"judge": judged, "gap": gap, "reward": reward_of, "official": component("official"), "length": length, "cut": cut_off}
+    metrics = {
+        "judge": judged,
+        "gap": gap,
+        "reward": reward_of,
+        "official": component("official"),
+        "length": length,
+        "cut": cut_off,
+    }
     columns = tuple(Column(name, metric) for name, metric in metrics.items())
     found = computed(table(rows=(Row("GRPO", "policy", "grpo"),), columns=columns, baseline=None, published={}))
     means = {name: found.cell("GRPO", name).mean for name in metrics}
@@ -203,4 +222,6 @@ def test_nodes_and_arms_must_be_the_sweeps() -> None:
         (Row("x", "policy"), "no arm ''"),
     ):
         with pytest.raises(ConfigError, match=words):
-            check_nodes(named(table(rows=(row,), baseline=None, columns=(Column("truth", truth),), published={})), sweep)
+            check_nodes(
+                named(table(rows=(row,), baseline=None, columns=(Column("truth", truth),), published={})), sweep
+            )

@@ -42,8 +42,13 @@ def test_a_number_is_never_bare() -> None:
     cell = Cell("r", "c", 0.5674, 0.5411, 0.5938, 3, 3, 48, 96)
     assert in_words(cell, ".3f") == "0.567 (0.541 to 0.594; 3 runs)"
     assert in_words(replace(cell, runs=1, asked=1), ".1f") == "0.6 (0.5 to 0.6; 1 run, 48 tasks)"
-    assert in_words(replace(cell, runs=1, unscored=4), ".3f").endswith("1 of 3 runs, 48 tasks; 4 of 100 episodes unscored)")
-    assert in_words(replace(cell, low=float("nan"), runs=1, asked=1, tasks=1), ".3f") == "0.567 (no interval; 1 run, 1 task)"
+    assert in_words(replace(cell, runs=1, unscored=4), ".3f").endswith(
+        "1 of 3 runs, 48 tasks; 4 of 100 episodes unscored)"
+    )
+    assert (
+        in_words(replace(cell, low=float("nan"), runs=1, asked=1, tasks=1), ".3f")
+        == "0.567 (no interval; 1 run, 1 task)"
+    )
     assert in_words(Cell("r", "c"), ".3f") == "not run"
     assert in_words(Cell("r", "c", blank=True), ".3f") == ""
     known = Published(0.61, "secondary", "Table 1", 0.58, 0.64, 8)
@@ -64,14 +69,21 @@ def test_the_grid_and_its_notes() -> None:
 def test_markdown() -> None:
     lines = markdown(grid_of(computed())).splitlines()
     assert lines[2:4] == ["|  | truth | truth, published | gain |", "|---|---:|---:|---:|"]
-    assert lines[4].startswith(r'| A & B \| \<i>50 %\</i> of $x\_1$, "y" | 0.567 (0.541 to 0.594; 3 runs) | 0.500 (paper, Table 1) | ')
+    assert lines[4].startswith(
+        r'| A & B \| \<i>50 %\</i> of $x\_1$, "y" | 0.567 (0.541 to 0.594; 3 runs) | 0.500 (paper, Table 1) | '
+    )
     assert lines[5] == "| Base | not run |  |  |"
 
 
 def test_csv_has_every_digit_and_quotes() -> None:
     rows = list(csv.DictReader(io.StringIO(comma_separated(computed()))))
     assert [row["row"] for row in rows] == [NASTY, NASTY, "Base"]
-    assert (rows[0]["mean"], rows[0]["low"], rows[0]["published"], rows[0]["provenance"]) == ("0.5674", "0.5411", "0.5", "paper")
+    assert (rows[0]["mean"], rows[0]["low"], rows[0]["published"], rows[0]["provenance"]) == (
+        "0.5674",
+        "0.5411",
+        "0.5",
+        "paper",
+    )
     assert (rows[1]["runs"], rows[1]["asked"], rows[1]["unscored"]) == ("2", "3", "4")
     assert (rows[2]["mean"], rows[2]["note"]) == ("", "run base is not there")
 
@@ -80,7 +92,10 @@ def test_latex() -> None:
     text = latex(grid_of(computed()))
     name = r'A \& B | \textless{}i\textgreater{}50 \%\textless{}/i\textgreater{} of \$x\_1\$, "y"'
     assert rf"\caption{{{name}}}" in text
-    assert rf"{name} & 0.567 (0.541 to 0.594; 3 runs) & 0.500 (paper, Table 1) & $-$0.031 ($-$0.100 to +0.038; 2 of 3 runs; " in text
+    assert (
+        rf"{name} & 0.567 (0.541 to 0.594; 3 runs) & 0.500 (paper, Table 1) & $-$0.031 ($-$0.100 to +0.038; 2 of 3 runs; "
+        in text
+    )
     for word in (r"\begin{tabular}{lrrr}", r"\toprule", r"\midrule", r"\bottomrule"):
         assert text.count(word) == 1
     body = [line for line in text.splitlines() if not line.startswith("%")]
