@@ -199,7 +199,7 @@ class _Computation:
     def _remember(self, folder: RunFolder, played: Played, split: str) -> None:
         self._files[played.file] = {"run": played.run, "split": split, "step": played.step, "sha256": played.digest}
         if played.run not in self._runs:
-            settings = folder.settings()
+            settings = self._reader.settings(folder)
             self._runs[played.run] = {name: settings.get(name) for name in ("preset", "seed", "versions")}
 
 

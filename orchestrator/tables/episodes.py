@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from orchestrator.config.compose import from_values
 from orchestrator.config.own_code import own_code
@@ -42,27 +43,33 @@ class Scores:
 
 
 class Reader:
-    """Reads each file of episodes once."""
+    """Reads each file of episodes, and each run's config.yaml, once."""
 
     def __init__(self) -> None:
         self._read: dict[tuple[Path, str, int], Played] = {}
+        self._settings: dict[Path, dict[str, Any]] = {}
+
+    def settings(self, folder: RunFolder) -> dict[str, Any]:
+        """All settings of a run, with `versions`."""
+        if folder.path not in self._settings:
+            self._settings[folder.path] = folder.settings()
+        return self._settings[folder.path]
 
     def read(self, folder: RunFolder, split: str, checkpoint: Checkpoint) -> Played | None:
         """The evaluation of a run at a checkpoint; None where there is none."""
-        step = int(folder.settings()["steps"]) if checkpoint == LAST else checkpoint
+        step = int(self.settings(folder)["steps"]) if checkpoint == LAST else checkpoint
         if (split, step) not in episodes.parts(folder):
             return None
         at = (folder.path, split, step)
         if at not in self._read:
-            self._read[at] = _read(folder, split, step)
+            self._read[at] = _read(folder, split, step, _proxy(self.settings(folder)))
         return self._read[at]
 
 
-def _read(folder: RunFolder, split: str, step: int) -> Played:
+def _read(folder: RunFolder, split: str, step: int, proxy: Callable[[Scored], float]) -> Played:
     groups = episodes.read_groups(folder, split, step)
     pairs = [pair for group in groups for pair in zip(group.episodes, group.verdicts, strict=True)]
     truths = episodes.read(folder, split, [step], ["gold", "gold_verdicts"]).to_pylist()
-    proxy = _proxy(folder)
     measured = [
         Measured(episode, verdict, row["gold"], dict(row["gold_verdicts"] or ()), proxy)
         for (episode, verdict), row in zip(pairs, truths, strict=True)
@@ -72,12 +79,12 @@ def _read(folder: RunFolder, split: str, step: int) -> Played:
     return Played(run, step, f"{run}/{folder.episodes.name}/{path.name}", sha256(path), tuple(measured))
 
 
-def _proxy(folder: RunFolder) -> Callable[[Scored], float]:
+def _proxy(settings: Mapping[str, Any]) -> Callable[[Scored], float]:
     """The proxy of a run's own workload, which is made when it is first asked: most tables do without."""
 
     @cache
     def of_run() -> Callable[[Scored], float]:
-        values = {key: value for key, value in folder.settings().items() if key not in ("versions", "format", "files")}
+        values = {key: value for key, value in settings.items() if key not in ("versions", "format", "files")}
         config = from_values(values)
         return proxy_of(config, find_workload(config.workload).workload(config)).of
 

@@ -104,7 +104,7 @@ def _in_latex(text: str) -> str:
 def page(grid: Grid, computed: Computed) -> str:
     """One page that needs nothing else, in the look of a run's."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    style = resources.files("orchestrator.records.page").joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("orchestrator.records").joinpath("page", "page.css").read_text(encoding="utf-8")
     context: Mapping[str, object] = {"grid": grid, "computed": computed, "style": Markup(style), "policy": POLICY}
     template = resources.files(__package__).joinpath("table.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(**context) + "\n"

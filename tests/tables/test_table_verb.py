@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -16,7 +17,7 @@ from orchestrator import cli
 from orchestrator.records.folder import write_json
 from orchestrator.tables.declare import Published
 from orchestrator.tables.verify import judge
-from tests.tables.made_up import make_runs, stored, table, write_evaluation
+from tests.tables.made_up import make_runs, make_world, stored, table, write_evaluation
 
 STORAGE = Path("runs")
 PLACE = STORAGE / "tables" / "tables.mine"
@@ -35,6 +36,25 @@ def orchestrate(*words: str) -> tuple[int, str]:
     done = CliRunner().invoke(cli.app, ["table", *words])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a table that was written and that no test touches."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_world(folder)
+        (folder / "tables.py").write_text(OWN)
+        make_runs(STORAGE)
+        assert orchestrate("tables.py:mine")[0] == 0
+    return folder
+
+
+@pytest.fixture
+def written(kept: Path) -> None:
+    """The same in the current folder."""
+    shutil.copytree(kept / STORAGE, STORAGE)
 
 
 def content() -> dict[str, bytes]:
@@ -73,9 +93,8 @@ def test_a_table_is_written_and_found_to_be_the_same() -> None:
         ("table.html", "SHA-256", "SHA-1", "table.html, line"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("written")
 def test_what_was_changed_by_hand_is_found(file: str, says: str, instead: str, told: str) -> None:
-    make_runs(STORAGE)
-    orchestrate("tables.py:mine")
     text = (PLACE / file).read_text()
     assert says in text
     (PLACE / file).write_text(text.replace(says, instead, 1))
@@ -88,9 +107,8 @@ def test_what_was_changed_by_hand_is_found(file: str, says: str, instead: str, t
     assert content() == before
 
 
+@pytest.mark.usefixtures("written")
 def test_lines_that_came_or_went_and_a_file_that_is_gone() -> None:
-    make_runs(STORAGE)
-    orchestrate("tables.py:mine")
     lines = (PLACE / "table.md").read_text().splitlines(keepends=True)
     (PLACE / "table.md").write_text("".join(line for line in lines if "Base" not in line))
     (PLACE / "table.tex").unlink()
@@ -102,10 +120,9 @@ def test_lines_that_came_or_went_and_a_file_that_is_gone() -> None:
     assert "table.csv, line 10: says 'PPO,truth,0.9', the episodes say 'nothing'" in said
 
 
+@pytest.mark.usefixtures("written")
 def test_an_episode_that_changed_is_named_as_the_cause() -> None:
     """Seed 1 of GRPO says 0.7 on both tasks in place of 0.5 and 0.7: 0.55 in place of 0.5."""
-    make_runs(STORAGE)
-    orchestrate("tables.py:mine")
     write_evaluation(stored(STORAGE, "policy-grpo-s1"), 4, {"a": [0.7], "b": [0.7]})
     status, said = orchestrate("tables.py:mine", "--verify")
     assert status == 1
@@ -132,9 +149,8 @@ def test_what_was_not_run_counts_where_all_is_asked_for() -> None:
     assert re.search(r"GRPO +truth +CHANGED", said)
 
 
+@pytest.mark.usefixtures("written")
 def test_figures_whose_runs_are_gone_are_not_run_and_no_tampering() -> None:
-    make_runs(STORAGE)
-    orchestrate("tables.py:mine")
     late = stored(STORAGE, "policy-grpo-s1")
     late.path.rename(late.path.with_name("elsewhere"))
     status, said = orchestrate("tables.py:mine", "--verify")
@@ -206,9 +222,8 @@ def test_what_a_user_can_mend_is_one_message_and_status_2(words: list[str], told
     assert told in said
 
 
+@pytest.mark.usefixtures("written")
 def test_a_file_of_figures_that_is_none() -> None:
-    make_runs(STORAGE)
-    orchestrate("tables.py:mine")
     whole = json.loads((PLACE / "table.json").read_text())
     for text in ("{", "[]", "{}", json.dumps({**whole, "cells": [{}]})):
         (PLACE / "table.json").write_text(text)
