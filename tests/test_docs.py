@@ -33,6 +33,7 @@ from orchestrator.rollouts.judge_file import WORKLOAD, read_answers
 from orchestrator.rollouts.rubric_files import read_rubric
 from orchestrator.sweep.graph import plan_of, stages
 from orchestrator.sweep.reading import read_sweep
+from orchestrator.tables.find import find_table
 from orchestrator.values import POLICY, Episode, Task, Turn
 
 ROOT = Path(__file__).parents[1]
@@ -164,6 +165,8 @@ def _check(shown: str) -> None:
         _check_judging(given, settings)
     elif name == "sweep":
         _check_sweep(given, settings, words)
+    elif name == "table":
+        _check_table(given, settings, words)
     elif name == "config show":
         trace(given["target"], settings)
     elif name == "rejudge":
@@ -180,6 +183,14 @@ def _check_sweep(given: dict[str, Any], settings: list[str], words: list[str]) -
     for stage in stages(sweep):
         plan_of(sweep, stage, given["storage"])
     if given["dry_run"]:
+        _run(words)
+
+
+def _check_table(given: dict[str, Any], settings: list[str], words: list[str]) -> None:
+    """The table is found, and its sweep has what it names; the list and the dry run are printed."""
+    if given["name"] is not None and given["name"] not in PLACEHOLDERS:
+        find_table(given["name"]).read_sweep(settings)
+    if given["name"] is None or given["dry_run"]:
         _run(words)
 
 

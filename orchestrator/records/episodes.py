@@ -74,10 +74,9 @@ def write_step(
     advantages, gold: by episode id; an episode that is not there has null. gold_verdicts: the truth of an episode's verdicts.
     split: letters, digits, underscores.
     """
-    path = path_of(folder, split, step)
-    if not _PART.fullmatch(path.name):
+    if not _PART.fullmatch(_name(split, step)):
         raise ValueError(f"split={split!r} cannot name a file of episodes: use letters, digits and underscores")
-    write_file(path, step, groups, advantages, split, gold, gold_verdicts)
+    write_file(path_of(folder, split, step), step, groups, advantages, split, gold, gold_verdicts)
 
 
 def write_file(
@@ -136,7 +135,11 @@ def _turn(turn: Turn) -> dict[str, Any]:
 
 def path_of(folder: RunFolder, split: str, step: int) -> Path:
     """Where the episodes of one step and split lie."""
-    return folder.episodes / f"{split}-{step:06d}.parquet"
+    return folder.episodes / _name(split, step)
+
+
+def _name(split: str, step: int) -> str:
+    return f"{split}-{step:06d}.parquet"
 
 
 def parts(folder: RunFolder) -> list[tuple[str, int]]:

@@ -145,7 +145,10 @@ def _causes(computed: Computed, written: Written) -> Iterator[str]:
 def _in_figures(folder: Path, computed: Computed) -> Iterator[Difference]:
     says, should = read_json(folder / FIGURES), values_of(computed)
     cells = should.pop("cells")
-    found = {(item.get("row"), item.get("column")): item for item in says.pop("cells")}
+    listed = says.pop("cells")
+    found = {(item["row"], item["column"]): item for item in listed}
+    if len(listed) > len(found):
+        yield Difference(FIGURES, "", "", f"{len(listed)} cells, some of them twice", f"{len(cells)} cells")
     for cell in cells:
         at = (cell["row"], cell["column"])
         for path, old, new in _unlike(found.pop(at, {}), cell):
