@@ -166,20 +166,30 @@ def _upgrade(current: Rollout, number: int, values: Mapping[str, Any]) -> None:
     folder.wanted.unlink()
     _change(folder, status=ROLLING, reason="")
     log.info("rolling in %s; %s goes on meanwhile", release.reference, before.reference)
-    reason = ""
     try:
         if place(release.plan().bundles, free_nodes()) is None:
             raise RefusedError(
                 "there is no room for its replicas beside those that serve. End the service and start it anew."
             )
-        current.to(release)
-        log.info("%s serves now", release.reference)
-    except RefusedError as error:
-        reason = f"{release.reference} was refused, {before.reference} goes on: {error}"
+        if current.to(release):
+            log.info("%s serves now", release.reference)
+        _change(folder, answered=number)
+    # Whatever is wrong with a release must not end what serves.
+    except Exception as error:
+        words = str(error) if isinstance(error, RunError) else repr(error)
+        reason = f"{release.reference} was refused, {before.reference} goes on: {words}"
         log.warning("%s", reason)
-        # Serve has stopped its update and keeps the old replicas, but would not replace one that dies.
+        _change(folder, status=READY, answered=number, reason=reason)
+        _restore(current, before)
+
+
+def _restore(current: Rollout, before: Release) -> None:
+    """Make what serves the target again: Serve has stopped its update and keeps the old replicas, but would not replace one of them
+    that dies."""
+    try:
         current.to(before)
-    _change(folder, answered=number, reason=reason)
+    except RunError as error:
+        log.warning("the old replicas serve on, and none that dies can be replaced: %s", error)
 
 
 class Rollout:
