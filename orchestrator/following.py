@@ -73,13 +73,7 @@ def follow(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], new
     """
     outcome = Outcome(config, payload)
 
-    def ask_to_stop(number: int, frame: Any) -> None:
-        if folder.stop.exists():
-            raise KeyboardInterrupt
-        folder.stop.touch()
-        news.display.announce("stopping after this step, with a checkpoint; once more ends everything at once")
-
-    with handling(ask_to_stop):
+    with stopping(folder.stop, "stopping after this step, with a checkpoint", news.display.announce):
         outcome.start()
         while outcome.running(POLL_S):
             news.show()
@@ -89,12 +83,20 @@ def follow(config: RunConfig, folder: RunFolder, payload: Mapping[str, Any], new
 
 
 @contextmanager
-def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM (a job that is stopped, a Slurm time limit) go to `handler` while the block runs."""
+def stopping(stop: Path, words: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """While the block runs, the first Ctrl-C or SIGTERM (a job that is stopped, a Slurm time limit) makes the file `stop`, which asks
+    for an orderly end, and tells what comes (words); the second raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def asked(number: int, frame: Any) -> None:
+        if stop.exists():
+            raise KeyboardInterrupt
+        stop.touch()
+        tell(f"{words}; once more ends everything at once")
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -42,6 +42,7 @@ app = typer.Typer(
       orchestrate list                               the runs that are there
       orchestrate compare A B                        two runs, on the same held-out tasks
       orchestrate rejudge RUN --judge URL            what another judge says of a run's answers
+      orchestrate serve RUN                          a checkpoint behind an OpenAI-compatible endpoint
       orchestrate sample RUN@40 "a prompt"           what a checkpoint answers
       orchestrate export RUN                         a model folder with its card
       orchestrate bundle RUN                         a run as a folder that others can verify

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from orchestrator.errors import ConfigError
 if TYPE_CHECKING:
     from orchestrator.serving.folder import ServiceFolder
     from orchestrator.serving.release import Release
+    from orchestrator.serving.service import Listening
 
 MOST_CHOICES = 16
 """Answers that one request may ask for."""
@@ -35,10 +37,11 @@ def serve(
     name: Annotated[
         str | None, typer.Option(help="The service's name and the model's id; by default the workload's name.")
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = 8000,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Where it listens; by default 8000.")] = None,
     host: Annotated[
-        str, typer.Option(help="Address it listens on; any other than loopback needs an API key.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(help="Address it listens on, by default 127.0.0.1; what is not loopback needs an API key."),
+    ] = None,
     replicas: Annotated[str, typer.Option(metavar="MIN:MAX", help="How many, scaled by what is asked.")] = "1",
     kind: Annotated[
         str | None, typer.Option("--as", help="chat, judge or reward_model; by default what it was.")
@@ -52,8 +55,10 @@ def serve(
     key_file: Annotated[
         Path | None, typer.Option(help="A file with the API key that clients must send (or ORCHESTRATOR_API_KEY).")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The most tokens that one answer may have.")] = 1024,
-    max_kilobytes: Annotated[int, typer.Option(min=1, help="The largest request body.")] = 1024,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="The most tokens that one answer may have; by default 1024.")
+    ] = None,
+    max_kilobytes: Annotated[int | None, typer.Option(min=1, help="The largest request body; by default 1024.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background once it is up.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be served and what it needs.")] = False,
     status: Annotated[bool, typer.Option("--status", help="How the services stand (no RUN).")] = False,
@@ -68,7 +73,7 @@ def serve(
       orchestrate serve RUN@judge --port 8001        its judge: verdicts at /v1/judge
       orchestrate serve rlvr_quick --replicas 1:4    a sweep's best, scaled by what is asked
       orchestrate serve RUN@60 --detach              stays; the same --name rolls another release in
-      orchestrate serve RUN --adapter A --adapter B  LoRA runs beside their base
+      orchestrate serve run:A@policy --adapter A --adapter B    LoRA runs beside the model that they began with
       orchestrate serve --status
       orchestrate serve --stop rlvr
     """
@@ -79,26 +84,49 @@ def serve(
         return
     if target is None:
         raise ConfigError("name what to serve: a run, a sweep or a model. `orchestrate list` shows what is there.")
-    from orchestrator.serving.access import Access, check_exposure, digest_of, read_key
+    from orchestrator.serving.adapters import write_adapters
     from orchestrator.serving.folder import ServiceFolder
     from orchestrator.serving.release import parse_replicas, release_of
-    from orchestrator.serving.service import Listening, check, hand_over, own
+    from orchestrator.serving.service import check, hand_over, own
+
+    release = release_of(target, overrides or [], storage, name, kind, parse_replicas(replicas), adapter or ())
+    folder = ServiceFolder.of(storage, release.model)
+    given = {
+        "--host": host,
+        "--port": port,
+        "--key-file": key_file,
+        "--max-tokens": max_tokens,
+        "--max-kilobytes": max_kilobytes,
+    }
+    if folder.is_owned() and not dry_run:
+        if taken := [option for option, value in given.items() if value is not None]:
+            raise ConfigError(
+                f"{folder.name} is up, and {', '.join(taken)} belong to its owner: leave them out to roll the release in, give another "
+                "--name, or end it first."
+            )
+        write_adapters(release.adapters)
+        raise typer.Exit(0 if hand_over(folder, release, typer.echo) else 1)
+    listening = _listening(host or "127.0.0.1", port or 8000, key_file, max_tokens or 1024, max_kilobytes or 1024)
+    if dry_run:
+        _show_release(release, listening)
+        return
+    check(release, listening)
+    if detach:
+        _detach(folder)
+        return
+    write_adapters(release.adapters)
+    own(folder, release, listening)
+
+
+def _listening(host: str, port: int, key_file: Path | None, max_tokens: int, max_kilobytes: int) -> Listening:
+    from orchestrator.serving.access import KEY_VARIABLE, Access, check_exposure, digest_of, read_key
+    from orchestrator.serving.service import Listening
 
     key = read_key(file=key_file)
     check_exposure(host, key)
-    release = release_of(target, overrides or [], storage, name, kind, parse_replicas(replicas), adapter or ())
-    listening = Listening(host, port, Access(key and digest_of(key), max_kilobytes * 1024, max_tokens, MOST_CHOICES))
-    folder = ServiceFolder.of(storage, release.model)
-    if dry_run:
-        _show_release(release, listening.url)
-    elif folder.is_owned():
-        raise typer.Exit(0 if hand_over(folder, release, typer.echo) else 1)
-    else:
-        check(release, listening)
-        if detach:
-            _detach(folder)
-        else:
-            own(folder, release, listening)
+    written = f"$(cat {shlex.quote(str(key_file))})" if key_file else f"${KEY_VARIABLE}" if key else ""
+    access = Access(key and digest_of(key), max_kilobytes * 1024, max_tokens, MOST_CHOICES)
+    return Listening(host, port, access, written)
 
 
 def _detach(folder: ServiceFolder) -> None:
@@ -116,7 +144,9 @@ def _end(name: str, storage: Path) -> None:
 
     folder = ServiceFolder.of(storage, name)
     if not folder.is_owned():
-        raise ConfigError(f"no process owns a service {name} in {storage}: `orchestrate serve --status` lists all.")
+        raise ConfigError(
+            f"no process owns a service {name} in {storage}: `orchestrate serve --status --storage {storage}` lists all."
+        )
     if not detached.end(folder, PATIENCE_S):
         raise ConfigError(f"{name} was asked to end and still answers what it has: see {folder.log}.")
     typer.echo(f"{name} has ended")
@@ -133,10 +163,21 @@ def _show(storage: Path) -> None:
     print_table(("service", "status", "address", "serves", "parity", "last failure"), rows)
 
 
-def _show_release(release: Release, url: str) -> None:
+def _show_release(release: Release, listening: Listening) -> None:
     from orchestrator.cluster.plan import plan_rows
     from orchestrator.records.shown import print_table
 
-    least, most = release.replicas
-    typer.echo(f"{release.model}: {release.reference} as {release.kind} at {url}, {least} to {most} replicas")
+    (least, most), shape, access = release.replicas, release.served().model, listening.access
+    ids = ", ".join((release.model, *(one.model for one in release.adapters)))
+    print_table(
+        ("what", "is"),
+        [
+            ("models", f"{ids}: {release.reference} as {release.kind}"),
+            ("weights", f"{release.folder}, {shape.dtype}, a context of {shape.context_tokens} tokens"),
+            ("proof", "the trainer's own numbers" if release.own else "none: trained elsewhere"),
+            ("address", f"{listening.url}, {'with an API key' if access.key_digest else 'for this machine alone'}"),
+            ("limits", f"{access.max_tokens} tokens an answer, {access.max_request_bytes // 1024} kB a request"),
+            ("replicas", f"{least} to {most}"),
+        ],
+    )
     print_table(("role", "processes", "CPUs", "GPUs", "what"), plan_rows(release.plan()))

@@ -6,7 +6,6 @@ off stays the starting policy, and a reference needs no second copy. Servers and
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -204,7 +203,7 @@ def whole(weight: Weight) -> torch.Tensor:
 
 def adapter_folder(checkpoint: Path, origin: Mapping[str, Any], folder: Path) -> None:
     """Write the policy's adapters of a checkpoint as peft does, whole or not at all. origin: what the checkpoint says of them
-    (`origin_of`)."""
+    (`origin_of`). folder: not there yet."""
     from orchestrator.learning.checkpoints import read_tensors
 
     tensors = {
@@ -213,6 +212,5 @@ def adapter_folder(checkpoint: Path, origin: Mapping[str, Any], folder: Path) ->
         if name.startswith(POLICY_PART) and name.endswith(ADAPTERS)
     }
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        save_adapter(Path(work), tensors, origin["rank"], origin["alpha"])
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(work, folder)
+        save_adapter(Path(work) / "adapter", tensors, origin["rank"], origin["alpha"])
+        (Path(work) / "adapter").rename(folder)

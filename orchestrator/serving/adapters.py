@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import ConfigError
-from orchestrator.records.folder import RunFolder, read_json
+from orchestrator.records.folder import RunFolder, read_json, sha256
 from orchestrator.serving.folder import ServiceFolder
 from orchestrator.sharing.provenance import provenance
 from orchestrator.sharing.source import Source, find_source
@@ -30,7 +30,7 @@ class Adapter:
 
 
 def adapters_of(runs: Sequence[str], base: Source, service: str, storage: Path) -> tuple[Adapter, ...]:
-    """The adapters of runs (RUN or RUN@STEP), each under the id `SERVICE:RUN-STEP`, written beside the service's folder.
+    """The adapters of runs (RUN or RUN@STEP), each under the id `SERVICE:RUN-STEP`. `write_adapters` writes them.
 
     Raises ConfigError where a run has none, or trained them on another model than `base`.
     """
@@ -52,13 +52,29 @@ def _adapter(source: Source, base: Source, service: str, storage: Path) -> Adapt
             f"--adapter {source.reference}: its adapters belong to {began_with}, and {base.reference} is another model. "
             f"Serve the model that it began with: orchestrate serve run:{source.run.parent.name}/{source.run.name}@{POLICY}"
         )
-    model = f"{service}:{source.run.name}-{source.step}"
-    folder = ServiceFolder.of(storage, service).adapters / f"{source.run.name}-{source.step}"
-    from orchestrator.learning.lora import adapter_folder  # imports torch
+    name = f"{source.run.name}-{source.step}"
+    # Another checkpoint may come to have this step: what is served stays as it is.
+    folder = ServiceFolder.of(storage, service).adapters / f"{name}-{sha256(checkpoint / 'manifest.json')[:8]}"
+    return Adapter(
+        f"{service}:{name}",
+        str(folder),
+        source.folder,
+        lora["rank"],
+        lora["alpha"],
+        lora["targets"],
+        provenance(source),
+    )
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    adapter_folder(checkpoint, lora, folder)
-    return Adapter(model, str(folder), source.folder, lora["rank"], lora["alpha"], lora["targets"], provenance(source))
+
+def write_adapters(adapters: Sequence[Adapter]) -> None:
+    """Write the folders that are not there yet, each whole or not at all. Imports torch."""
+    from orchestrator.learning.lora import adapter_folder
+
+    for adapter in adapters:
+        if not Path(adapter.folder).is_dir():
+            Path(adapter.folder).parent.mkdir(parents=True, exist_ok=True)
+            checkpoint = Path(adapter.trained).parent
+            adapter_folder(checkpoint, _lora(checkpoint), Path(adapter.folder))
 
 
 def _starting(run: Path, storage: Path) -> str:

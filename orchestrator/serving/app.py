@@ -15,10 +15,9 @@ from orchestrator.fleets.specs import AdapterSpec, ServerSpec, engine_arguments
 from orchestrator.serving.access import Access
 from orchestrator.serving.ingress import ingress_of
 from orchestrator.serving.release import REWARD_MODEL, Release
+from orchestrator.serving.rollout import DRAIN_S, PREFIX
 from orchestrator.serving.server import InPlace, ModelServer
 
-DRAIN_S = 600.0
-"""How long a replica that was replaced goes on with the requests that it has."""
 OURS_ALONE = (
     "model",
     "distributed_executor_backend",
@@ -39,7 +38,7 @@ def app_of(release: Release, access: Access) -> serve.Application:
     """The application: an ingress that checks what comes in, and the model's replicas behind it."""
     config = llm_config_of(release, access)
     model = build_llm_deployment(
-        config, name_prefix="model-", bind_kwargs={"release": asdict(release)}, deployment_cls=ModelServer
+        config, name_prefix=PREFIX, bind_kwargs={"release": asdict(release)}, deployment_cls=ModelServer
     )
     ids = {release.model: release.provenance, **{one.model: one.provenance for one in release.adapters}}
     cards = {name: _card(name, release, told) for name, told in ids.items()}

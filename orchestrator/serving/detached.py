@@ -11,9 +11,8 @@ from orchestrator.errors import RunError
 from orchestrator.records.log import lines
 from orchestrator.serving.folder import STARTING, ServiceFolder
 
-TAKEN_S = 60.0
-"""How long a new owner may take to import what it needs and to take the folder."""
 TAIL = 2000
+"""How many characters of what it wrote are shown where it ends at once."""
 
 
 def start(folder: ServiceFolder, words: Sequence[str]) -> Iterator[str]:
@@ -30,19 +29,13 @@ def start(folder: ServiceFolder, words: Sequence[str]) -> Iterator[str]:
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     yield f"process {owner.pid} owns {folder.name}; it goes on without this terminal"
-    deadline = time.monotonic() + TAKEN_S
 
     def goes_on() -> bool:
-        if owner.poll() is not None:
-            return False
         state = folder.read()
-        if state is None or state.pid != owner.pid:
-            return time.monotonic() < deadline
-        return state.status == STARTING
+        return owner.poll() is None and (state is None or state.pid != owner.pid or state.status == STARTING)
 
     yield from lines(folder.log, goes_on, begin)
-    state = folder.read()
-    if owner.poll() is not None or state is None or state.pid != owner.pid:
+    if owner.poll() is not None:
         raise RunError(f"{folder.name} did not come up:\n{folder.output.read_text()[-TAIL:].strip()}")
 
 

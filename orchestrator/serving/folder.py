@@ -11,6 +11,7 @@ runs/services/<name>/
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,23 @@ from orchestrator.errors import ConfigError
 from orchestrator.records.folder import FORMAT, is_taken, read_json, write_json
 
 PLACE = "services"
-STARTING, READY, ROLLING, FAILED, ENDED = "starting", "ready", "upgrading", "failed", "ended"
+STARTING, READY, UNHEALTHY, ROLLING, FAILED, ENDED = "starting", "ready", "unhealthy", "upgrading", "failed", "ended"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """status: one of the five above. url: where it answers. serves: the reference of what is served, "" before anything is; parity:
-    how it compares with its trainer, in words. reason: of the last failure. answered: the number of the last request that was
-    dealt with. pid: of the owner."""
+    """status: one of the six above. url: where it answers. serves: the reference of what is served, "" before anything is, and kind its
+    kind; parity: how it compares with its trainer, in words. reason: of the last failure. answered: the last request that was dealt
+    with. pid: of the owner."""
 
     status: str
     url: str
     pid: int
     serves: str = ""
+    kind: str = ""
     parity: str = ""
     reason: str = ""
-    answered: int = 0
+    answered: str = ""
     since: float = 0.0
     models: tuple[str, ...] = field(default=())
 
@@ -50,7 +52,7 @@ class ServiceFolder:
     def of(cls, storage: Path, name: str) -> ServiceFolder:
         """The folder of a service, there or not. Raises ConfigError for a name that is not one path component."""
         if not RUN_NAME.fullmatch(name):
-            raise ConfigError(f"--name {name}: a service's name is of letters, digits and . _ + = , -")
+            raise ConfigError(f"{name!r} names no service: use letters, digits and . _ + = , -")
         return cls((storage / PLACE / name).resolve())
 
     @property
@@ -82,19 +84,18 @@ class ServiceFolder:
         """Replace the state, whole."""
         write_json(self.state, asdict(state) | {"format": FORMAT})
 
-    def ask(self, release: dict[str, Any]) -> int:
-        """Have the owner serve another release. Returns the number of the request, which the state will name."""
-        state = self.read()
-        number = (state.answered if state else 0) + 1
-        write_json(self.wanted, {"number": number, "release": release})
-        return number
+    def ask(self, release: dict[str, Any]) -> str:
+        """Have the owner serve another release. Returns the name of the request, which the state will have as answered."""
+        request = uuid.uuid4().hex
+        write_json(self.wanted, {"request": request, "release": release})
+        return request
 
-    def asked(self) -> tuple[int, dict[str, Any]] | None:
-        """The request that waits for the owner: its number and the release."""
+    def asked(self) -> tuple[str, dict[str, Any]] | None:
+        """The request that waits for the owner: its name and the release."""
         if not self.wanted.is_file():
             return None
         values = read_json(self.wanted)
-        return values["number"], values["release"]
+        return values["request"], values["release"]
 
     @property
     def state(self) -> Path:

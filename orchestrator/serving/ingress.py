@@ -5,6 +5,7 @@ Importing this module imports vLLM, which takes a while.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -34,6 +35,8 @@ ROUTES: Mapping[str, tuple[str, str]] = {
     "judge": ("POST", "/v1/judge"),
 }
 """Method of `Ingress` -> HTTP's method and path."""
+HEALTH_S = 10.0
+"""How long a replica may take to answer `/health`."""
 COMMON = ("health", "models", "model_data")
 KINDS: Mapping[str, tuple[str, ...]] = {
     "chat": (*COMMON, "chat", "completions"),
@@ -72,8 +75,13 @@ class Ingress(OpenAiIngress):
         self._cards = dict(model_cards)
 
     async def health(self) -> dict[str, Any]:
-        """Answers while the service does; replicas that are not healthy are Serve's to replace."""
-        return {"status": "ok", "service": self.service["service"], "release": self.service["release"]}
+        """That a replica of each model answers. It needs no key, and so says no more. Raises Refused (503)."""
+        for name, handle in self._default_serve_handles.items():
+            try:
+                await asyncio.wait_for(handle.parity.remote(), HEALTH_S)
+            except (TimeoutError, RayError, RayServeException) as error:
+                raise Refused(503, f"No replica of {name} answers.", code="unavailable") from error
+        return {"status": "ok", "service": self.service["service"]}
 
     async def models(self) -> ModelList:
         """Every id that a request may name: base models, then adapters."""

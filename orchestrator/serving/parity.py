@@ -14,7 +14,9 @@ from statistics import fmean
 from typing import Any
 
 from orchestrator.errors import RunError
-from orchestrator.records.canary import CANARY, Canary, digests_of, rendered
+from orchestrator.records.canary import CANARY, Canary, digests_of, read_canary, rendered
+from orchestrator.records.folder import read_json, sha256
+from orchestrator.serving.release import Release
 
 
 class ParityError(RunError):
@@ -80,6 +82,21 @@ def compare(canary: Canary, served: Sequence[Sequence[float]]) -> Parity:
     bound = BOUNDS.get(canary.dtype)
     if bound is None:
         raise ParityError(f"{CANARY} is of a model in {canary.dtype}; there are bounds for {', '.join(BOUNDS)}.")
+    gaps = gaps_of(canary, served)
+    mean = fmean(gap for gap, _ in gaps)
+    most, told = max(gaps, key=lambda gap: math.inf if math.isnan(gap[0]) else gap[0])
+    # Not the other way round: a NaN is within no bound.
+    if not (mean <= bound.mean and most <= bound.max):
+        raise ParityError(
+            f"the served model does not compute what the trainer computed ({told}): it differs by {mean:.3g} on average and by "
+            f"{most:.3g} at most; in {canary.dtype} {bound.mean:g} and {bound.max:g} are allowed. Serve the folder that the run wrote, "
+            f"whole and unchanged, in {canary.dtype} and without quantisation; if it is that, `orchestrate doctor` tests the engine."
+        )
+    return Parity(len(canary.cases), len(gaps), mean, most, bound)
+
+
+def gaps_of(canary: Canary, served: Sequence[Sequence[float]]) -> list[tuple[float, str]]:
+    """The distance of each number from the trainer's, and the two in words. Raises ParityError where numbers are missing."""
     if not canary.cases or len(served) != len(canary.cases):
         raise ParityError(f"{CANARY} has {len(canary.cases)} cases, and the server answered {len(served)}.")
     gaps: list[tuple[float, str]] = []
@@ -92,16 +109,32 @@ def compare(canary: Canary, served: Sequence[Sequence[float]]) -> Parity:
         for place, (mine, other) in enumerate(zip(case.expected, found, strict=True)):
             told = f"case {number}, number {place}: trained {mine:.6f}, served {other:.6f}"
             gaps.append((abs(mine - other), told))
-    mean = fmean(gap for gap, _ in gaps)
-    most, told = max(gaps, key=lambda gap: math.inf if math.isnan(gap[0]) else gap[0])
-    # Not the other way round: a NaN is within no bound.
-    if not (mean <= bound.mean and most <= bound.max):
-        raise ParityError(
-            f"the served model does not compute what the trainer computed ({told}): it differs by {mean:.3g} on average and by "
-            f"{most:.3g} at most; in {canary.dtype} {bound.mean:g} and {bound.max:g} are allowed. Serve the folder that the run wrote, "
-            f"whole and unchanged, in {canary.dtype} and without quantisation; if it is that, `orchestrate doctor` tests the engine."
+    return gaps
+
+
+def owed_canary(release: Release) -> Canary | None:
+    """The canary beside a release's weights; None where they are from elsewhere. Raises RunError where this project trained them
+    and left none."""
+    folder = Path(release.folder)
+    canary = read_canary(folder) if folder.is_dir() else None
+    if canary is None and release.own:
+        raise RunError(
+            f"{release.reference}: {folder} holds no {CANARY}, so nothing says what its trainer computed: an older version wrote it. "
+            "Resume the run for a step, which writes a checkpoint that has one; of a taught model, remove the folder, and the next "
+            "run teaches it anew."
         )
-    return Parity(len(canary.cases), len(gaps), mean, most, bound)
+    return canary
+
+
+def check_weights(folder: Path) -> None:
+    """Compare the weights of a checkpoint's folder with the checkpoint's manifest: in half precision neighbouring checkpoints may be
+    too alike for log-probabilities to tell. A folder that is of no checkpoint has none. Raises ParityError, naming the file."""
+    manifest = folder.parent / "manifest.json"
+    known = read_json(manifest)["files"] if manifest.is_file() else {}
+    for path in sorted(folder.glob("*.safetensors")):
+        expected = known.get(f"{folder.name}/{path.name}")
+        if expected is not None and sha256(path) != expected:
+            raise ParityError(f"{path} is not the file that the checkpoint was written with (its SHA-256 differs).")
 
 
 def check_tokenizer(canary: Canary, tokenizer: Any) -> None:

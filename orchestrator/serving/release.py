@@ -20,6 +20,8 @@ from orchestrator.values import JUDGE, POLICY
 CHAT, REWARD_MODEL = "chat", "reward_model"
 KINDS = (CHAT, JUDGE, REWARD_MODEL)
 """What is served, and so by which routes: completions; those and verdicts; a reward model's scores alone."""
+TAUGHT = "taught"
+"""The folder of the cache where lessons leave their models."""
 PLAIN = "rubric"
 """The workload whose settings and question are used for a model that is of no run."""
 
@@ -84,7 +86,8 @@ def release_of(
     shape, role = _kind(source, kind), source.role if source.role in config.roles() else POLICY
     if config.roles()[role].elsewhere:
         raise ConfigError(f"{target}: the {role} is {config.roles()[role].name}, which is served already.")
-    service = name or Path(config.workload).stem
+    stem = Path(config.workload).stem
+    service = name or (stem if role == POLICY else f"{stem}-{role}")
     return Release(
         service,
         source.reference,
@@ -93,7 +96,7 @@ def release_of(
         role,
         to_values(config),
         replicas,
-        source.run is not None and Path(source.folder).is_dir(),
+        source.step is not None or Path(source.folder).parent.name == TAUGHT,
         provenance(source),
         adapters_of(adapters, source, service, storage),
     )

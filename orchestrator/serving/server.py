@@ -9,6 +9,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ray.llm._internal.common.callbacks.base import CallbackBase
@@ -26,12 +27,23 @@ from orchestrator.serving.adapters import Adapter
 from orchestrator.serving.chat_answerer import ChatAnswerer
 from orchestrator.serving.errors import Refused
 from orchestrator.serving.judge import Conversation, Judging, RewardModelJudging
-from orchestrator.serving.parity import Parity, check_tensors, check_tokenizer, compare
+from orchestrator.serving.parity import (
+    Parity,
+    ParityError,
+    check_tensors,
+    check_tokenizer,
+    check_weights,
+    compare,
+    gaps_of,
+    owed_canary,
+)
 from orchestrator.serving.release import REWARD_MODEL, Release
 from orchestrator.values import JUDGE
 
 Judge = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """What a request to `/v1/judge` is answered by."""
+
+NOT_COMPARED = "not compared: these weights are not from here, and nothing says what their trainer computed"
 
 
 class InPlace(CallbackBase):
@@ -98,37 +110,45 @@ class ModelServer(LLMServer):
 
     async def _prove(self) -> str:
         """Compare everything that is served with what its trainer kept beside it."""
-        release = self._release
-        canary = read_canary(Path(release.folder)) if Path(release.folder).is_dir() else None
-        if canary is None:
-            if release.own:
-                raise RunError(
-                    f"{release.reference}: {release.folder} holds no {CANARY}, so nothing says what its trainer computed. It was "
-                    "written by an older version: resume the run for a step, which writes a checkpoint that has one."
-                )
-            return "not compared: these weights are not from here, and nothing says what their trainer computed"
-        await asyncio.to_thread(check_tensors, Path(release.folder))
-        check_tokenizer(canary, self._tokenizer)
-        told = [str(await self._compared(release.model, canary))]
-        for adapter in release.adapters:
-            told.append(f"{adapter.model}: {await self._adapter(adapter)}")
+        release, folder = self._release, Path(self._release.folder)
+        canary = owed_canary(release)
+        self._ends = canary is not None and all(
+            case.completion_ids[-1:] == (self._tokenizer.eos_token_id,) for case in canary.cases
+        )
+        told = [NOT_COMPARED]
+        if canary is not None:
+            await asyncio.to_thread(check_tensors, folder)
+            check_tokenizer(canary, self._tokenizer)
+            told = [str(await self._compared(release.model, canary))]
+            await asyncio.to_thread(check_weights, folder)
+        told += [f"{adapter.model}: {await self._adapter(adapter)}" for adapter in release.adapters]
         return "; ".join(told)
 
     async def _adapter(self, adapter: Adapter) -> Parity:
+        """An adapter on its base must be what was trained, and nearer to it than the base alone."""
         canary = read_canary(Path(adapter.trained))
         if canary is None:
             raise RunError(f"{adapter.model}: {adapter.trained} holds no {CANARY}: resume its run for a step.")
+        check_tokenizer(canary, self._tokenizer)
         await self.engine.resolve_lora(self._adapters[adapter.model])
-        return await self._compared(adapter.model, canary)
+        found = await self._compared(adapter.model, canary)
+        bare = fmean(gap for gap, _ in gaps_of(canary, await self._served(self._release.model, canary)))
+        if found.gap_mean > bare:
+            raise ParityError(
+                f"{adapter.model}: base and adapter differ from what was trained by {found.gap_mean:.3g} on average, the base alone by "
+                f"{bare:.3g}: the adapter is another one, or does not work."
+            )
+        return found
 
     async def _compared(self, model: str, canary: Canary) -> Parity:
-        """What the engine computes for the canary's tokens, by the way that requests take, against what the trainer did."""
+        """What the engine computes against what the trainer did. Raises ParityError."""
+        return compare(canary, await self._served(model, canary))
+
+    async def _served(self, model: str, canary: Canary) -> list[list[float]]:
+        """What the engine computes for the canary's tokens, by the way that requests take."""
         if self._release.kind == REWARD_MODEL:
-            self._ends = all(case.completion_ids[-1:] == (self._tokenizer.eos_token_id,) for case in canary.cases)
-            served = [await self.scores((*case.prompt_ids, *case.completion_ids), raw=True) for case in canary.cases]
-        else:
-            served = [await self._logprobs(model, case.prompt_ids, case.completion_ids) for case in canary.cases]
-        return compare(canary, served)
+            return [await self.scores((*case.prompt_ids, *case.completion_ids), raw=True) for case in canary.cases]
+        return [await self._logprobs(model, case.prompt_ids, case.completion_ids) for case in canary.cases]
 
     async def _logprobs(self, model: str, prompt: Sequence[int], completion: Sequence[int]) -> list[float]:
         request = CompletionRequest(

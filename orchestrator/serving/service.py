@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,45 +17,46 @@ from typing import Any
 
 from orchestrator.cluster.preflight import check_engines, check_fit, free_nodes, nodes_there, place, wait_for_room
 from orchestrator.cluster.session import connected, joins
-from orchestrator.errors import PreflightError, RunError
-from orchestrator.following import handling
+from orchestrator.errors import ConfigError, PreflightError, RunError
+from orchestrator.following import stopping
 from orchestrator.records.display import Display
 from orchestrator.records.folder import check_storage, give_back, take
 from orchestrator.records.log import logged
-from orchestrator.serving.access import Access
-from orchestrator.serving.folder import ENDED, FAILED, READY, ROLLING, STARTING, ServiceFolder, State
-from orchestrator.serving.release import Release
+from orchestrator.serving.access import KEY_VARIABLE, Access
+from orchestrator.serving.folder import ENDED, FAILED, READY, ROLLING, STARTING, UNHEALTHY, ServiceFolder, State
+from orchestrator.serving.parity import owed_canary
+from orchestrator.serving.release import JUDGE, REWARD_MODEL, Release
+from orchestrator.serving.rollout import POLL_S, Rollout
 
 log = logging.getLogger("orchestrator")
-POLL_S, NOTICE_S = 0.3, 20.0
-NEEDED = {"jsonref": "jsonref", "pybind11": "pybind11"}
-"""What Ray Serve LLM imports that Ray does not install: module -> package."""
-
-
-class RefusedError(RunError):
-    """A release that did not come up, in its replicas' own words."""
+NEEDED = ("jsonref", "pybind11")
+"""What Ray Serve LLM imports that Ray does not install."""
+LOOK_S = 5.0
+"""How often a service that is up is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where the service answers, and whom."""
+    """Where the service answers, and whom. key: how a shell on this machine writes the API key; "" where none is needed."""
 
     host: str
     port: int
     access: Access
+    key: str = ""
 
     @property
     def url(self) -> str:
         """As a client on this machine reaches it."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 def check(release: Release, listening: Listening) -> None:
-    """What can be known before Ray is started. Raises PreflightError."""
+    """What can be known before Ray is started. Raises PreflightError, or RunError where the weights' own proof is missing."""
     check_storage(release.config().storage)
-    if lacking := [package for module, package in NEEDED.items() if find_spec(module) is None]:
+    if lacking := [name for name in NEEDED if find_spec(name) is None]:
         raise PreflightError(f"Ray Serve LLM needs {' and '.join(lacking)}: `make install` brings both.")
+    owed_canary(release)
     check_engines(release.plan())
     with socket.socket(socket.AF_INET6 if ":" in listening.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,13 +72,16 @@ def own(folder: ServiceFolder, release: Release, listening: Listening) -> None:
     """Keep the service up until it is asked to end: by Ctrl-C, SIGTERM or `--stop`. Raises RunError where it does not come up."""
     if not take(folder.path):
         raise RunError(f"{folder.path} is owned by another process. Hand it the release, or stop it first.")
+    # A Ray that is started here would hand it to every process.
+    os.environ.pop(KEY_VARIABLE, None)
     for path in (folder.stop, folder.wanted):
         path.unlink(missing_ok=True)
+    before = folder.read()
+    left = before is not None and before.status not in (FAILED, ENDED)
     folder.write(State(STARTING, listening.url, os.getpid(), since=time.time()))
-    display = Display(f"service {folder.name}", 0, terminal=False)
-    with display, logged(folder.log):
+    with Display(f"service {folder.name}", 0, terminal=False), logged(folder.log):
         try:
-            _serve(folder, release, listening)
+            _serve(folder, release, listening, left)
         except KeyboardInterrupt:
             _end(folder)
         except Exception as error:
@@ -88,14 +91,6 @@ def own(folder: ServiceFolder, release: Release, listening: Listening) -> None:
             _end(folder)
         finally:
             give_back(folder.path)
-
-
-def _ask_to_stop(folder: ServiceFolder) -> None:
-    """The first Ctrl-C or SIGTERM lets requests in flight end, the second ends everything at once."""
-    if folder.stop.exists():
-        raise KeyboardInterrupt
-    folder.stop.touch()
-    log.info("ending: what is in flight is answered first; once more ends everything at once")
 
 
 def _end(folder: ServiceFolder) -> None:
@@ -109,46 +104,37 @@ def _change(folder: ServiceFolder, **values: Any) -> None:
     folder.write(replace(state, since=time.time(), **values))
 
 
-def _serve(folder: ServiceFolder, release: Release, listening: Listening) -> None:
+def _serve(folder: ServiceFolder, release: Release, listening: Listening, left: bool) -> None:
+    """left: whether an owner before this one was lost and did not end its service."""
     config = release.config()
     if not joins(config.cluster):
         check_fit(release.plan(), nodes_there(config.cluster))
     log.info("starting Ray and Serve; the first answer takes a minute or two, most of it imports")
-    with connected(config.cluster), _serve_of(folder.name, listening) as serve:
+    with connected(config.cluster), _serve_of(folder.name, listening, left) as serve:
         check_fit(release.plan(), nodes_there(config.cluster))
         wait_for_room(release.plan(), config.cluster.placement_deadline_s, log.warning)
         # Not before Ray is there, which takes over SIGTERM when it connects.
-        with handling(lambda number, frame: _ask_to_stop(folder)):
-            _keep(Rollout(serve, folder, listening), release)
-
-
-def _keep(current: Rollout, release: Release) -> None:
-    """Have the release served, and others when they are asked for, until the service is asked to end."""
-    if not current.to(release):
-        return
-    log.info("ready: %s", hint(current.listening, release))
-    while not current.folder.stop.exists():
-        if asked := current.folder.asked():
-            _upgrade(current, *asked)
-        time.sleep(POLL_S)
+        with stopping(folder.stop, "ending: what is in flight is answered first", log.info):
+            rollout = Rollout(serve, folder.name, listening.access, folder.stop.exists)
+            _keep(folder, rollout, release, listening)
+            rollout.end()
 
 
 @contextmanager
-def _serve_of(name: str, listening: Listening) -> Iterator[Any]:
-    """Serve, started where the cluster has none; the service is gone at the end, and Serve too where it was started here."""
+def _serve_of(name: str, listening: Listening, left: bool) -> Iterator[Any]:
+    """Serve, for this service alone, which is gone at the end. Raises RunError where somebody else's runs on the cluster."""
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     status = serve.status()
-    if others := set(status.applications) - {name}:
-        raise RunError(
-            f"this cluster's Serve has {', '.join(sorted(others))} already, and one address serves one service: end it first, or use a "
-            "Ray of its own."
-        )
-    if status.proxies:
-        # An owner that was lost left it behind, and it may listen elsewhere.
-        log.info("Serve is there already: it is started anew")
+    if status.proxies or status.applications:
+        if not left or set(status.applications) - {name}:
+            what = ", ".join(sorted(status.applications)) or "no application yet"
+            raise RunError(
+                f"Serve runs on this cluster already ({what}), and has one address: end that service first, or use a Ray of its own."
+            )
+        log.info("an owner that was lost left Serve behind; it is started anew")
         serve.shutdown()
     try:
         serve.start(http_options={"host": listening.host, "port": listening.port})
@@ -159,131 +145,111 @@ def _serve_of(name: str, listening: Listening) -> Iterator[Any]:
         serve.shutdown()
 
 
-def _upgrade(current: Rollout, number: int, values: Mapping[str, Any]) -> None:
-    """Put another release in place of the one that is served; that one goes on where the other does not come up."""
-    release, folder, before = Release.from_json(values), current.folder, current.release
+def _keep(folder: ServiceFolder, rollout: Rollout, release: Release, listening: Listening) -> None:
+    """Have the release served, and others when they are asked for, until the service is asked to end."""
+    if not _roll(folder, rollout, release):
+        return
+    log.info("ready: %s", hint(listening, release))
+    looked = time.monotonic()
+    while not folder.stop.exists():
+        if asked := folder.asked():
+            folder.wanted.unlink()
+            upgrade(folder, rollout, *asked)
+        if time.monotonic() - looked >= LOOK_S:
+            looked = time.monotonic()
+            _look(folder, rollout)
+        time.sleep(POLL_S)
+
+
+def _look(folder: ServiceFolder, rollout: Rollout) -> None:
+    """Say so where replicas died, which Serve replaces by itself, and where they are back."""
+    state, healthy = folder.read(), rollout.is_healthy()
+    if state is not None and (state.status == READY) != healthy:
+        _change(folder, status=READY if healthy else UNHEALTHY)
+        log.warning("%s", "all replicas are there again" if healthy else "replicas are missing; Serve starts others")
+
+
+def _roll(folder: ServiceFolder, rollout: Rollout, release: Release) -> bool:
+    """Serve a release and say so. False where the service was asked to end meanwhile. Raises RefusedError."""
+    parity = rollout.to(release)
+    if parity is None:
+        return False
+    models = (release.model, *(one.model for one in release.adapters))
+    _change(folder, status=READY, serves=release.reference, kind=release.kind, parity=parity, models=models)
+    return True
+
+
+def upgrade(folder: ServiceFolder, rollout: Rollout, request: str, values: Mapping[str, Any]) -> None:
+    """Put another release in place of the one that is served, and answer who asked for it; that one goes on where the other does
+    not come up. values: of the release, as JSON."""
+    before = rollout.release
     assert before is not None
-    folder.wanted.unlink()
-    _change(folder, status=ROLLING, reason="")
-    log.info("rolling in %s; %s goes on meanwhile", release.reference, before.reference)
+    touched = False
     try:
+        release = Release.from_json(values)
         if place(release.plan().bundles, free_nodes()) is None:
-            raise RefusedError(
+            raise RunError(
                 "there is no room for its replicas beside those that serve. End the service and start it anew."
             )
-        if current.to(release):
-            log.info("%s serves now", release.reference)
-        _change(folder, answered=number)
+        _change(folder, status=ROLLING, reason="")
+        log.info("rolling in %s; %s goes on meanwhile", release.reference, before.reference)
+        touched = True
+        if not _roll(folder, rollout, release):
+            raise RunError("the service was asked to end.")
+        _change(folder, answered=request, reason="")
+        log.info("%s serves now", release.reference)
     # Whatever is wrong with a release must not end what serves.
     except Exception as error:
         words = str(error) if isinstance(error, RunError) else repr(error)
-        reason = f"{release.reference} was refused, {before.reference} goes on: {words}"
+        reason = f"{values.get('reference')} was refused, {before.reference} goes on: {words}"
         log.warning("%s", reason)
-        _change(folder, status=READY, answered=number, reason=reason)
-        _restore(current, before)
+        _change(folder, status=READY, answered=request, reason=reason)
+        if touched and not folder.stop.exists():
+            _restore(folder, rollout, before)
 
 
-def _restore(current: Rollout, before: Release) -> None:
+def _restore(folder: ServiceFolder, rollout: Rollout, before: Release) -> None:
     """Make what serves the target again: Serve has stopped its update and keeps the old replicas, but would not replace one of them
     that dies."""
     try:
-        current.to(before)
-    except RunError as error:
+        _roll(folder, rollout, before)
+    # As for an upgrade: the old replicas are still there.
+    except Exception as error:
         log.warning("the old replicas serve on, and none that dies can be replaced: %s", error)
-
-
-class Rollout:
-    """What is served now, and how something else comes in its place."""
-
-    def __init__(self, serve: Any, folder: ServiceFolder, listening: Listening) -> None:
-        self.release: Release | None = None
-        self.folder = folder
-        self._serve, self.listening = serve, listening
-
-    def to(self, release: Release) -> bool:
-        """Have this release served. Returns False where the service was asked to end meanwhile.
-
-        Raises RefusedError with the replicas' words where it does not come up; what served before still does.
-        """
-        name, began = self.folder.name, time.monotonic()
-        application = _app_of()(release, self.listening.access)
-        target = self._serve.RunTarget(application, name=name, route_prefix="/")
-        self._serve.run_many([target], wait_for_applications_running=False)
-        if not self._wait(name, release.served().fleet.start_deadline_s):
-            return False
-        handle = self._serve.get_deployment_handle(f"model-{_plain(release.model)}", app_name=name)
-        parity = handle.parity.remote().result(timeout_s=release.served().fleet.request_deadline_s)
-        log.info("%s: %s (up after %.0f s)", release.reference, parity, time.monotonic() - began)
-        models = (release.model, *(one.model for one in release.adapters))
-        _change(self.folder, status=READY, serves=release.reference, parity=parity, models=models)
-        self.release = release
-        return True
-
-    def _wait(self, name: str, deadline_s: float) -> bool:
-        """Until all replicas are those of the last release. False where the service was asked to end."""
-        began = told = time.monotonic()
-        while not self.folder.stop.exists():
-            status = self._serve.status().applications[name]
-            if status.status == "RUNNING":
-                return True
-            if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise RefusedError(words_of(status))
-            now = time.monotonic()
-            if now - began > deadline_s:
-                raise RefusedError(f"it was not up after {deadline_s:.0f} s (the fleet's start_deadline_s).")
-            if now - told >= NOTICE_S:
-                told = now
-                log.info("waiting for the replicas to load and to prove themselves: %.0f s", now - began)
-            time.sleep(POLL_S)
-        return False
-
-
-def _app_of() -> Callable[[Release, Access], Any]:
-    """`serving.app.app_of`; its import brings vLLM, whose and Serve LLM's own log lines are not this program's."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    root = logging.getLogger()
-    before = list(root.handlers)
-    from orchestrator.serving.app import app_of
-
-    root.handlers = before
-    return app_of
-
-
-def words_of(status: Any) -> str:
-    """Why a release did not come up: a RunError's own words, else the end of what a replica said."""
-    text = "\n".join(one.message for one in status.deployments.values() if one.message) or status.message
-    found = re.findall(r"(?:Parity|Run|Config)Error: (.+)", text)
-    return found[-1].strip() if found else text.strip()[-2000:]
-
-
-def _plain(model: str) -> str:
-    """A model's id as Ray Serve LLM names its deployment."""
-    return model.replace("/", "--").replace(".", "_")
 
 
 def hint(listening: Listening, release: Release) -> str:
     """A command that tries the service."""
-    key = ' -H "Authorization: Bearer $ORCHESTRATOR_API_KEY"' if listening.access.key_digest else ""
+    key = f' -H "Authorization: Bearer {listening.key}"' if listening.key else ""
     path, body = _example(release)
     return f"curl {listening.url}{path}{key} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def _example(release: Release) -> tuple[str, str]:
-    if release.kind == "chat":
-        return "/v1/chat/completions", (
-            f'{{"model": "{release.model}", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 64}}'
-        )
-    rubric = ', "rubric": [{"id": "kind", "text": "is kind", "weight": 1}]' if release.kind == "judge" else ""
-    return "/v1/judge", f'{{"prompt": "Hello", "response": "Hello to you"{rubric}}}'
+    if release.kind in (JUDGE, REWARD_MODEL):
+        rubric = ', "rubric": [{"id": "kind", "text": "is kind", "weight": 1}]' if release.kind == JUDGE else ""
+        return "/v1/judge", f'{{"prompt": "Hello", "response": "Hello to you"{rubric}}}'
+    return "/v1/chat/completions", (
+        f'{{"model": "{release.model}", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 64}}'
+    )
 
 
 def hand_over(folder: ServiceFolder, release: Release, tell: Callable[[str], None]) -> bool:
-    """Ask the owner to serve this release instead, and wait for what comes of it. Returns whether it serves."""
-    number = folder.ask(asdict(release))
+    """Ask the owner to serve this release instead, and wait for what comes of it. Returns whether it serves.
+
+    Raises ConfigError where the service is of another kind of model, whose users ask by other routes.
+    """
+    state = folder.read()
+    if state is not None and state.kind not in ("", release.kind):
+        raise ConfigError(
+            f"the service {folder.name} is a {state.kind}, and {release.reference} is a {release.kind}: give it a service of its own, "
+            "--name NAME --port PORT."
+        )
+    request = folder.ask(asdict(release))
     tell(f"{folder.name} is up: its owner was asked to roll in {release.reference}")
     while folder.is_owned():
         state = folder.read()
-        if state is not None and state.answered >= number:
+        if state is not None and state.answered == request:
             tell(state.reason or f"{state.serves} serves at {state.url}: {state.parity}")
             return not state.reason
         time.sleep(POLL_S)

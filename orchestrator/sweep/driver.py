@@ -20,7 +20,7 @@ from orchestrator.config.schema import FleetConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.experiment import run
 from orchestrator.fleets.pool import lease
-from orchestrator.following import handling
+from orchestrator.following import stopping
 from orchestrator.learning.starting import starting_model
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder
@@ -39,6 +39,7 @@ from orchestrator.values import JUDGE
 
 log = logging.getLogger("orchestrator")
 STOPPED, FAILED = 130, 1
+STOPPING = "stopping: every run in flight ends its step and writes a checkpoint"
 POLL_S = 0.2
 
 
@@ -55,7 +56,7 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, command: str, body: Bod
         display.announce(f"sweep folder: {folder.path}")
         first = sweep.nodes[0]
         cluster = Configured(sweep, first, next(iter(first.arms)), folder.storage)(0, {}).cluster
-        with logged(folder.log), handling(lambda number, frame: _ask_to_stop(folder)), connected(cluster):
+        with logged(folder.log), stopping(folder.stop, STOPPING, log.info), connected(cluster):
             skipped = _run_stages(sweep, folder, journal, body)
     summary.conclude(sweep, folder, journal, skipped)
     folder.end()
@@ -63,14 +64,6 @@ def run_sweep(sweep: Sweep, storage: Path, resume: bool, command: str, body: Bod
         log.warning("stopped; go on with: %s", command)
         return STOPPED
     return FAILED if to_mend(folder, journal.all()) or skipped else 0
-
-
-def _ask_to_stop(folder: SweepFolder) -> None:
-    """The first Ctrl-C or SIGTERM lets every run in flight write a checkpoint, the second ends everything at once."""
-    if folder.stop.exists():
-        raise KeyboardInterrupt
-    folder.stop.touch()
-    log.info("stopping: every run in flight ends its step and writes a checkpoint; once more ends everything at once")
 
 
 def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body) -> dict[str, str]:

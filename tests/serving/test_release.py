@@ -8,16 +8,37 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.records.folder import write_json
+from orchestrator.serving.parity import owed_canary
 from orchestrator.serving.release import Release, parse_replicas, release_of
+from tests.fakes.models import model_folder, run_with_checkpoints
 
 
-def model_folder(path: Path, architecture: str = "Qwen3ForCausalLM") -> Path:
-    path.mkdir(parents=True)
+def model_of(path: Path, architecture: str) -> Path:
+    model_folder(path)
     (path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
-    (path / "model.safetensors").write_bytes(b"weights")
-    (path / "tokenizer.json").write_text("{}")
     return path
+
+
+def test_a_checkpoint_is_served_under_its_workloads_name_and_owes_a_proof(tmp_path: Path) -> None:
+    run = run_with_checkpoints(tmp_path, "mine", [3, 5])
+    release = release_of("mine@3", [], tmp_path)
+    assert (release.model, release.kind, release.role, release.own) == ("rlvr", "chat", "policy", True)
+    assert (release.reference, release.folder) == ("run:rlvr/mine@3", str(run.checkpoints / "step-000003" / "hf"))
+    with pytest.raises(RunError, match=r"holds no canary\.json"):
+        owed_canary(release)
+
+
+@pytest.mark.parametrize(("place", "own"), [(".cache/taught/judge-1", True), ("elsewhere/judge", False)])
+def test_a_runs_judge_has_a_service_of_its_own_and_owes_a_proof_where_it_was_taught(
+    place: str, own: bool, tmp_path: Path
+) -> None:
+    run = run_with_checkpoints(tmp_path, "mine", [3])
+    model_folder(tmp_path / place)
+    write_json(run.models, {"judge": place})
+    release = release_of("mine@judge", [], tmp_path)
+    assert (release.model, release.kind, release.role, release.own) == ("rlvr-judge", "judge", "judge", own)
 
 
 def test_a_folder_is_served_with_plain_settings_and_owes_no_proof(tmp_path: Path) -> None:
@@ -30,7 +51,7 @@ def test_a_folder_is_served_with_plain_settings_and_owes_no_proof(tmp_path: Path
 
 
 def test_what_scores_texts_is_a_reward_model_whatever_is_asked(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "model", "Qwen3ForSequenceClassification")
+    folder = model_of(tmp_path / "model", "Qwen3ForSequenceClassification")
     assert release_of(f"path:{folder}", [], tmp_path).kind == "reward_model"
     with pytest.raises(ConfigError, match="scores whole texts"):
         release_of(f"path:{folder}", [], tmp_path, kind="chat")

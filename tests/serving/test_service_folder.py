@@ -34,14 +34,12 @@ def test_an_owner_that_is_gone_is_told_apart_from_one_that_serves(tmp_path: Path
     assert folder.in_words()[1] == "broken off"
 
 
-def test_requests_are_numbered_after_the_last_that_was_answered(tmp_path: Path) -> None:
+def test_each_request_has_a_name_of_its_own_and_the_last_one_counts(tmp_path: Path) -> None:
     folder = service(tmp_path)
     assert folder.asked() is None
-    # Nothing was answered yet (0), so the first request is 1; the state answers it by its number.
-    assert folder.ask({"model": "a"}) == 1
-    assert folder.asked() == (1, {"model": "a"})
-    folder.write(State(READY, "", 1, answered=1))
-    assert folder.ask({"model": "b"}) == 2
+    first, second = folder.ask({"model": "a"}), folder.ask({"model": "b"})
+    assert first != second
+    assert folder.asked() == (second, {"model": "b"})
     give_back(folder.path)
 
 
