@@ -11,6 +11,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.serving.folder import ServiceFolder
 from orchestrator.sharing.provenance import provenance
+from orchestrator.sharing.public import public
 from orchestrator.sharing.source import Source, find_source
 from orchestrator.values import POLICY
 
@@ -58,7 +59,8 @@ def _adapter(source: Source, base: Source, service: str, storage: Path) -> Adapt
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     adapter_folder(checkpoint, lora, folder)
-    return Adapter(model, str(folder), source.folder, lora["rank"], lora["alpha"], lora["targets"], provenance(source))
+    known = public(provenance(source))
+    return Adapter(model, str(folder), source.folder, lora["rank"], lora["alpha"], lora["targets"], known)
 
 
 def _starting(run: Path, storage: Path) -> str:

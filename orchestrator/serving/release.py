@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,9 @@ from orchestrator.config.compose import compose, from_values, to_values
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.serving.adapters import Adapter, adapters_of
+from orchestrator.sharing.front_matter import architecture_of
 from orchestrator.sharing.provenance import provenance
+from orchestrator.sharing.public import public
 from orchestrator.sharing.source import Source, find_source
 from orchestrator.values import JUDGE, POLICY
 
@@ -94,7 +95,7 @@ def release_of(
         to_values(config),
         replicas,
         source.run is not None and Path(source.folder).is_dir(),
-        provenance(source),
+        public(provenance(source)),
         adapters_of(adapters, source, service, storage),
     )
 
@@ -110,13 +111,13 @@ def _config(source: Source, overrides: Sequence[str], storage: Path) -> RunConfi
 
 def _kind(source: Source, asked: str | None) -> str:
     """Raises ConfigError where the model cannot be what is asked for."""
-    path = Path(source.folder) / "config.json"
-    architectures = json.loads(path.read_text()).get("architectures") if path.is_file() else None
-    scores = any(name.endswith("ForSequenceClassification") for name in architectures or ())
+    architecture = architecture_of(source.folder)
+    scores = architecture.endswith("ForSequenceClassification")
     kind = asked or (REWARD_MODEL if scores else JUDGE if source.role == JUDGE else CHAT)
     if kind not in KINDS:
         raise ConfigError(f"--as {kind}: choose one of {', '.join(KINDS)}.")
-    if scores != (kind == REWARD_MODEL):
+    # What was never fetched from the hub may be either: the engine will tell.
+    if architecture and scores != (kind == REWARD_MODEL):
         held = "scores whole texts" if scores else "writes text"
         raise ConfigError(f"--as {kind}: {source.reference} {held}. Leave --as out.")
     return kind
