@@ -35,8 +35,12 @@ def licence_of_data(path: str | None) -> dict[str, str]:
 def fetched(hub_id: str, name: str, kind: str) -> Path | None:
     """A file that an earlier download left behind. kind: "model" or "dataset"."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    path = try_to_load_from_cache(hub_id, name, repo_type=kind)
+    try:
+        path = try_to_load_from_cache(hub_id, name, repo_type=kind)
+    except HFValidationError:  # no id of the hub, so nothing was fetched
+        return None
     return Path(path) if isinstance(path, str) else None
 
 

@@ -65,9 +65,10 @@ def test_a_model_of_the_hub_is_what_its_cached_configuration_says(
         release_of("hf:org/model", [], tmp_path, kind="chat")
 
 
-def test_a_model_of_the_hub_that_nobody_fetched_is_what_is_asked_for(tmp_path: Path) -> None:
-    assert release_of("hf:org/never-fetched", [], tmp_path).kind == "chat"
-    assert release_of("hf:org/never-fetched", [], tmp_path, kind="reward_model").kind == "reward_model"
+@pytest.mark.parametrize("target", ["hf:org/never-fetched", "hf:no/id/of/it"])
+def test_a_model_of_the_hub_that_nobody_fetched_is_what_is_asked_for(tmp_path: Path, target: str) -> None:
+    assert release_of(target, [], tmp_path).kind == "chat"
+    assert release_of(target, [], tmp_path, kind="reward_model").kind == "reward_model"
 
 
 def test_what_clients_read_names_neither_folders_nor_servers_nor_passwords(tmp_path: Path) -> None:
