@@ -24,7 +24,7 @@ from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.weights import publish
 from orchestrator.learning.batch import Batch, Selection, make_batch, select
-from orchestrator.learning.starting import digest
+from orchestrator.learning.starting import EXAMS, digest
 from orchestrator.records import episodes as episode_files
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.records.ledger import Clock, Ledger
@@ -164,7 +164,7 @@ class Director:
         if not calls:
             return
         decides = digest([repr(calls), lesson.grading])
-        kept = stored / f"exam-{decides}.json" if stored else None
+        kept = stored / EXAMS.replace("*", decides) if stored else None
         if kept and kept.is_file():
             report = read_json(kept)
         else:

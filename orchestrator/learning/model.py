@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,9 +16,12 @@ from torch.utils.checkpoint import checkpoint
 from orchestrator.config.schema import LearnerConfig
 from orchestrator.learning.lora import Weight, with_adapters
 from orchestrator.learning.rows import Microbatch
+from orchestrator.learning.starting import EXAMS, HELD_OUT
 from orchestrator.learning.zero import born_sharded
 from orchestrator.records.canary import CANARY, Canary, write_canary
 
+OF_WEIGHTS = (CANARY, HELD_OUT, EXAMS, "provenance.json")
+"""Files of a model's folder that tell of its weights: what they are recognised by, how they did, where they are from."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -148,7 +152,8 @@ def save_folder(
 ) -> None:
     """Write a folder that transformers and vLLM load: safetensors beside the configuration and tokenizer of `source`.
 
-    settings: what config.json says otherwise than the source's. canary: of these weights; the source's tells of others.
+    settings: what config.json says otherwise than the source's. canary: of these weights. What the source's folder tells of its
+    own weights (`OF_WEIGHTS`) does not come along.
     """
     import json
     import shutil
@@ -161,7 +166,7 @@ def save_folder(
             path.is_file()
             and path.suffix in (".json", ".jinja", ".txt", ".model")
             and "safetensors.index" not in path.name
-            and path.name != CANARY
+            and not any(fnmatch(path.name, pattern) for pattern in OF_WEIGHTS)
         ):
             shutil.copyfile(path, folder / path.name)
     if settings:

@@ -28,6 +28,8 @@ KINDS = (SFT, "preference", "classification")
 """The kinds of lessons; `learning.lessons` says what each is."""
 HELD_OUT = "held_out.json"
 """Report of a model that the learner itself examined, beside its weights."""
+EXAMS = "exam-*.json"
+"""Reports of exams that a server answered, beside the weights; the star stands for what was asked."""
 WEIGHTS = "model.safetensors"
 TOKENISED = 512
 """How many of the longest prompts, by characters, are tokenised before a run: among them is the longest in tokens."""

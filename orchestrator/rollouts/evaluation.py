@@ -32,7 +32,8 @@ def proxy_of(config: RunConfig, workload: Any) -> Proxy:
 
 def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy) -> dict[str, float]:
     """Means with 95 % intervals over tasks: eval/judge or eval/reward of the scored episodes, eval/oracle of all whose gold is
-    known, scored or not, for the truth needs no judge. eval/n, eval/oracle_n: tasks of the one and of the other."""
+    known, scored or not, for the truth needs no judge, and judge/gold_gap, their distance, of those that have both. eval/n,
+    eval/oracle_n, judge/gold_gap_n: tasks of the one, of the other, of both."""
     scored = [
         (episode, proxy.of(verdict))
         for group in groups
@@ -49,9 +50,10 @@ def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None]
         tasks = [task for task, _ in known]
         metrics |= _interval("eval/oracle", [truth for _, truth in known], tasks) | {"eval/oracle_n": len(set(tasks))}
     # Over the same episodes, also where the truth or the verdict of some only is known.
-    gaps = [value - truth for episode, value in scored if (truth := gold[episode.id]) is not None]
+    gaps = [(episode.task.id, value - truth) for episode, value in scored if (truth := gold[episode.id]) is not None]
     if gaps:
-        metrics["judge/gold_gap"] = fmean(gaps)
+        tasks = [task for task, _ in gaps]
+        metrics |= _interval("judge/gold_gap", [gap for _, gap in gaps], tasks) | {"judge/gold_gap_n": len(set(tasks))}
     return metrics
 
 

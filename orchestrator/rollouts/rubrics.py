@@ -13,7 +13,6 @@ formulas:
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -42,6 +41,8 @@ from orchestrator.values import (
 YES, NO = "yes", "no"
 CONTROL = "#control"
 """Ends the key of a control question."""
+MOST_WEIGHT = 1e6
+"""In magnitude: sums of weights stay far from the end of floats."""
 NEUTRAL_RESPONSE = "there is more than one way to see this ."
 """What the control question is asked about: plain words that any working judge can answer."""
 
@@ -69,7 +70,7 @@ class RubricError(RunError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One question to the judge. weight: any number but 0. id: unique in its rubric, without "/"."""
+    """One question to the judge. weight: not 0, at most `MOST_WEIGHT` in magnitude. id: unique in its rubric, without "/"."""
 
     id: str
     text: str
@@ -88,8 +89,17 @@ def _problem(criterion: Criterion) -> str | None:
     if not isinstance(criterion.text, str) or not criterion.text.strip():
         return f"field 'text' is {criterion.text!r}; it must be a non-empty text (yes, no and numbers need quotes)"
     weight = criterion.weight
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight == 0 or not math.isfinite(weight):
-        return f"field 'weight' is {weight!r}; it must be a number other than 0, positive for what is good"
+    # `not <=` is true of NaN as well, and no integer is too large for it.
+    if (
+        isinstance(weight, bool)
+        or not isinstance(weight, (int, float))
+        or weight == 0
+        or not abs(weight) <= MOST_WEIGHT
+    ):
+        return (
+            f"field 'weight' is {weight!r:.40}; it must be a number other than 0, positive for what is good, and at most "
+            f"{MOST_WEIGHT:,.0f} in magnitude"
+        )
     if not isinstance(criterion.dimension, str):
         return f"field 'dimension' is {criterion.dimension!r}; it must be a text"
     return None

@@ -11,6 +11,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.records.folder import RunFolder, read_json, sha256
 from orchestrator.serving.folder import ServiceFolder
 from orchestrator.sharing.provenance import provenance
+from orchestrator.sharing.public import public
 from orchestrator.sharing.source import Source, find_source
 from orchestrator.values import POLICY
 
@@ -62,7 +63,7 @@ def _adapter(source: Source, base: Source, service: str, storage: Path) -> Adapt
         lora["rank"],
         lora["alpha"],
         lora["targets"],
-        provenance(source),
+        public(provenance(source)),
     )
 
 

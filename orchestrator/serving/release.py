@@ -13,13 +13,17 @@ from orchestrator.config.compose import compose, from_values, to_values
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.serving.adapters import Adapter, adapters_of
+from orchestrator.sharing.front_matter import architecture_of
 from orchestrator.sharing.provenance import provenance
+from orchestrator.sharing.public import public
 from orchestrator.sharing.source import Source, find_source
 from orchestrator.values import JUDGE, POLICY
 
 CHAT, REWARD_MODEL = "chat", "reward_model"
 KINDS = (CHAT, JUDGE, REWARD_MODEL)
 """What is served, and so by which routes: completions; those and verdicts; a reward model's scores alone."""
+LONGEST = 8192
+"""The context that is given to a model of no run, where it could have more: memory is reserved for one of this length."""
 TAUGHT = "taught"
 """The folder of the cache where lessons leave their models."""
 PLAIN = "rubric"
@@ -97,7 +101,7 @@ def release_of(
         to_values(config),
         replicas,
         source.step is not None or Path(source.folder).parent.name == TAUGHT,
-        provenance(source),
+        public(provenance(source)),
         adapters_of(adapters, source, service, storage),
     )
 
@@ -107,19 +111,28 @@ def _config(source: Source, overrides: Sequence[str], storage: Path) -> RunConfi
     # Replicas have devices of their own, wherever the run's servers sat.
     given = [f"storage={storage}", "placement=split", *overrides]
     if source.run is None:
-        return compose(PLAIN, [f"model={source.reference}", "preset=mini", *given])
+        return compose(PLAIN, [f"model={source.reference}", "preset=mini", *_own_shape(source.folder), *given])
     return compose(str(source.run / "config.yaml"), given)
+
+
+def _own_shape(folder: str) -> list[str]:
+    """Context and precision of a model that is of no run, by its own config.json; nothing of one that is not on this machine."""
+    path = Path(folder) / "config.json"
+    said = json.loads(path.read_text()) if path.is_file() else {}
+    context, dtype = said.get("max_position_embeddings"), said.get("dtype", said.get("torch_dtype"))
+    shape = [f"model.context_tokens={min(int(context), LONGEST)}"] if context else []
+    return shape + ([f"model.dtype={dtype}"] if dtype in ("float32", "bfloat16") else [])
 
 
 def _kind(source: Source, asked: str | None) -> str:
     """Raises ConfigError where the model cannot be what is asked for."""
-    path = Path(source.folder) / "config.json"
-    architectures = json.loads(path.read_text()).get("architectures") if path.is_file() else None
-    scores = any(name.endswith("ForSequenceClassification") for name in architectures or ())
+    architecture = architecture_of(source.folder)
+    scores = architecture.endswith("ForSequenceClassification")
     kind = asked or (REWARD_MODEL if scores else JUDGE if source.role == JUDGE else CHAT)
     if kind not in KINDS:
         raise ConfigError(f"--as {kind}: choose one of {', '.join(KINDS)}.")
-    if scores != (kind == REWARD_MODEL):
+    # What was never fetched from the hub may be either: the engine will tell.
+    if architecture and scores != (kind == REWARD_MODEL):
         held = "scores whole texts" if scores else "writes text"
         raise ConfigError(f"--as {kind}: {source.reference} {held}. Leave --as out.")
     return kind

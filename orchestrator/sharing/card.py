@@ -12,6 +12,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.records.headline import JUDGE_SHARES
 from orchestrator.sharing.front_matter import Known, architecture_of, base_of, front_matter, weights_in, yaml_of
 from orchestrator.sharing.licences import licence_of_data, licence_of_model
+from orchestrator.sharing.public import shown
 from orchestrator.values import POLICY
 
 SCORES = {
@@ -110,10 +111,14 @@ def _reward(known: Known) -> str:
 
 
 def _won(sweep: Mapping[str, Any]) -> str:
-    arm = f" of the arm `{sweep['arm']}`" if sweep["arm"] else ""
+    arm, (mean, interval, _) = f" of the arm `{sweep['arm']}`" if sweep["arm"] else "", _cells(sweep["mean"])
+    of_all = (
+        f" The mean of the {sweep['runs']} runs{arm} is {mean} (95 % interval over runs: {interval})."
+        if interval
+        else ""
+    )
     return (
-        f"The best of {sweep['of']} finished runs of the sweep `{sweep['name']}` by its last `{sweep['metric']}`: "
-        f"{sweep['score']:.3f}, and the mean of the {sweep['runs']} runs{arm} is {sweep['mean']:.3f}. "
+        f"The best of {sweep['of']} finished runs of the sweep `{sweep['name']}` by its last `{sweep['metric']}`.{of_all} "
         "It was picked because it is the best, so its score flatters."
     )
 
@@ -144,9 +149,10 @@ def _data(known: Known) -> list[str]:
 
 
 def _evaluation(known: Known) -> list[str]:
-    if not known["scores"]:
+    scores = _certain(known["scores"])
+    if not scores:
         return []
-    rows = [(SCORES[score["metric"]], score["step"], *_cells(score)) for score in known["scores"]]
+    rows = [(SCORES[score["metric"]], score["step"], *_cells(score)) for score in scores]
     lines = _table(("measured", "step", "value", "95 % interval", "n"), rows)
     note = "The interval is a bootstrap over the n held-out tasks of this one run: it does not cover what another seed would give."
     if "rollout.temperature" in known["training"]:
@@ -154,7 +160,7 @@ def _evaluation(known: Known) -> list[str]:
             known["training"][f"rollout.{name}"] for name in ("max_completion_tokens", "temperature")
         )
         note = f"Answers were sampled at temperature {temperature:g}, at most {tokens} tokens. {note}"
-    last = known["scores"][-1]["step"]
+    last = scores[-1]["step"]
     if known["step"] is not None and last < known["step"]:
         note += f" The weights here are of step {known['step']}; the last evaluation before it was at step {last}."
     return [*lines, "", note]
@@ -229,11 +235,20 @@ def _gap(scores: Sequence[Mapping[str, Any]]) -> str:
     gaps = [score for score in scores if score["metric"] == "judge/gold_gap"]
     if not gaps:
         return "- No truth was known to compare with: whether it exploits what it was trained against was not measured."
-    first, last = gaps[0], gaps[-1]
+    told = [
+        f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f}) at step {gap['step']}" for gap in _certain(gaps)
+    ]
+    if not told:
+        return ""
     return (
-        f"- On held-out tasks what it was trained against exceeded the truth by {last['value']:+.3f} at step {last['step']} "
-        f"({first['value']:+.3f} at step {first['step']}); a gap that widens is exploitation."
+        f"- On held-out tasks what it was trained against exceeded the truth by {', and by '.join(told)}; a gap that widens is "
+        "exploitation."
     )
+
+
+def _certain(scores: Sequence[Known]) -> list[Known]:
+    """Those with an interval: a number without one does not tell how far to trust it, and provenance.json has it for programs."""
+    return [score for score in scores if "low" in score and "high" in score]
 
 
 def _licence(known: Known) -> str:
@@ -261,14 +276,6 @@ def _versions(known: Known) -> list[str]:
 
 
 # --- words ---
-
-
-def shown(value: Any) -> str:
-    """A setting as others may read it: without the folders of this machine, or the address of a server."""
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        return "a server at a URL"
-    _, colon, path = value.rpartition("path:") if isinstance(value, str) else ("", "", value)
-    return f"{colon}{Path(path).name}" if isinstance(path, str) and path.startswith(("/", "~")) else str(value)
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import ConfigError
-from orchestrator.records.folder import RunFolder, read_json, write_json
+from orchestrator.records.folder import read_json, write_json
 from orchestrator.sharing.card import card_of
-from orchestrator.sharing.folders import atomic_folder, check_no_secrets, size_of
-from orchestrator.sharing.provenance import FILE, provenance
+from orchestrator.sharing.folders import atomic_folder, size_of
+from orchestrator.sharing.provenance import FILE, provenance, weights_of
 from orchestrator.sharing.source import Source, find_source
 
 CARD = "README.md"
@@ -30,7 +33,7 @@ def export(target: str, storage: Path, to: Path | None = None) -> Exported:
     """Write the model that a target names (see `find_source`) with its card and provenance, whole or not at all.
 
     to: the folder; by default exports/NAME-stepSTEP. Raises ConfigError where the model is of no run, or the folder holds
-    anything else.
+    anything else, RunError where the run's settings hold a password.
     """
     source = find_source(target, storage)
     if source.run is None:
@@ -40,7 +43,6 @@ def export(target: str, storage: Path, to: Path | None = None) -> Exported:
     model = Path(source.folder)
     if not model.is_dir():
         raise ConfigError(f"{source.reference} is {source.folder} of the hub, unchanged: there is nothing to export.")
-    check_no_secrets([RunFolder(source.run).config])
     folder = to or PLACE / _name(source)
     known = provenance(source)
     if folder.is_dir() and any(folder.iterdir()):
@@ -49,14 +51,33 @@ def export(target: str, storage: Path, to: Path | None = None) -> Exported:
             raise ConfigError(
                 f"{folder} is there and holds something else. Name another folder with --to, or remove it."
             )
+        if wrong := _wrong(folder, model, known):
+            raise ConfigError(
+                f"{folder} is there and is not what was exported: {', '.join(wrong)}. Remove it, and export again."
+            )
         return Exported(folder, size_of(folder), False)
     with atomic_folder(folder) as temporary:
-        for path in sorted(model.iterdir()):
-            if path.is_file() and path.name not in (CARD, FILE):
-                shutil.copyfile(path, temporary / path.name)
+        for name in _names(model):
+            shutil.copyfile(model / name, temporary / name)
         write_json(temporary / FILE, known)
         (temporary / CARD).write_text(card_of(known, model, folder), encoding="utf-8")
     return Exported(folder, size_of(folder), True)
+
+
+def _names(folder: Path) -> list[str]:
+    """The files of a model, without those that an export puts beside it."""
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in (CARD, FILE))
+
+
+def _wrong(folder: Path, model: Path, known: Mapping[str, Any]) -> list[str]:
+    """What of an exported folder is missing, was added or differs, in words. The card is its owner's."""
+    copied, there = _names(model), _names(folder)
+    wrong = [f"{name} is missing" for name in copied if name not in there]
+    wrong += [f"{name} was added" for name in there if name not in copied]
+    if not wrong and weights_of(folder) != known["weights"]:
+        wrong += ["the weights differ"]
+    small = [name for name in copied if name in there and not name.endswith(".safetensors")]
+    return wrong + [f"{name} differs" for name in small if not filecmp.cmp(model / name, folder / name, shallow=False)]
 
 
 def _name(source: Source) -> str:

@@ -12,8 +12,12 @@ from pathlib import Path
 from orchestrator.errors import RunError
 from orchestrator.records.folder import fsync
 
-PASSWORD = re.compile(r"://[^/\s@]+@")
-"""USER:PASSWORD@ in a URL: where a setting may hold a secret. Of a service's key it has but the variable's name."""
+PASSWORD = re.compile(
+    r"""://(?:[^/\s@"]+|[^/\s@":]*:[^\s@"]+)@|[?&][\w-]*(?:api[_-]?key|token|sig|signature|secret|password)=[^&\s"]""",
+    re.IGNORECASE,
+)
+"""USER:PASSWORD@ in a URL, or a key in its query: where a setting may hold a secret. Of a service's key it has but the variable's
+name. A password may hold a slash, so an @ behind a port and a path is taken for one: better refused than published."""
 TEXTS = (".yaml", ".json", ".jsonl", "")
 
 

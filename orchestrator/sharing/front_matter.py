@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.sharing.licences import licence_of_model
+from orchestrator.sharing.licences import fetched, licence_of_model
 
 TASKS = {"ForCausalLM": "text-generation", "ForSequenceClassification": "text-classification"}
 """How the name of an architecture ends -> the hub's name of what such a model does."""
@@ -45,9 +45,12 @@ def base_of(known: Known) -> str:
     return known["started_from"][-1] if known["started_from"] else ""
 
 
-def architecture_of(model: Path) -> str:
-    """The class that transformers loads the folder with; "" where its config.json names none."""
-    return next(iter(json.loads((model / "config.json").read_text()).get("architectures") or []), "")
+def architecture_of(model: str | Path) -> str:
+    """The class that transformers loads a folder or a hub id with; "" where that is not known: its config.json names none, or was
+    never fetched from the hub."""
+    config = Path(model) / "config.json" if Path(model).is_dir() else fetched(str(model), "config.json", "model")
+    said = json.loads(config.read_text()) if config and config.is_file() else {}
+    return str(next(iter(said.get("architectures") or []), ""))
 
 
 def weights_in(model: Path) -> int:

@@ -19,7 +19,7 @@ def licence_of_model(reference: str) -> dict[str, str]:
         folder = Path(value).expanduser()
         config = folder / "config.json"
         return _of_card(folder / "README.md") or (_only(read_json(config)) if config.is_file() else {})
-    return _of_card(_fetched(value, "model")) if kind == "hf" else {}
+    return _of_card(fetched(value, "README.md", "model")) if kind == "hf" else {}
 
 
 def licence_of_data(path: str | None) -> dict[str, str]:
@@ -27,16 +27,20 @@ def licence_of_data(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
     if path.startswith("hf:"):
-        return _of_card(_fetched(path.removeprefix("hf:"), "dataset"))
+        return _of_card(fetched(path.removeprefix("hf:"), "README.md", "dataset"))
     found = Path(path)
     return _of_card((found if found.is_dir() else found.parent) / "README.md")
 
 
-def _fetched(hub_id: str, kind: str) -> Path | None:
-    """The card that an earlier download left behind."""
+def fetched(hub_id: str, name: str, kind: str) -> Path | None:
+    """A file that an earlier download left behind. kind: "model" or "dataset"."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    path = try_to_load_from_cache(hub_id, "README.md", repo_type=kind)
+    try:
+        path = try_to_load_from_cache(hub_id, name, repo_type=kind)
+    except HFValidationError:  # no id of the hub, so nothing was fetched
+        return None
     return Path(path) if isinstance(path, str) else None
 
 

@@ -18,6 +18,7 @@ from orchestrator.records.canary import read_canary
 from orchestrator.records.folder import RunFolder, read_json, sha256
 from orchestrator.records.headline import JUDGE_SHARES
 from orchestrator.records.samples import any_restricted
+from orchestrator.sharing.folders import check_no_secrets
 from orchestrator.sharing.source import Source, best_of
 from orchestrator.sweep.standing import sweeps_in
 from orchestrator.values import JUDGE, POLICY
@@ -42,13 +43,14 @@ def provenance(source: Source) -> dict[str, Any]:
     model that it was before, and what that one was before), training, reward, judge (its model and its exam), data, restricted
     (whether texts of it may not be passed on), files (path and SHA-256 when the run began), seeds, versions, commit, scores (held-out,
     with 95 % intervals) and sweep (the one that it is the best run of). Of a folder that was exported, origin: the same of the
-    exported model.
+    exported model. Raises RunError where what it is read from holds a password.
     """
     known: dict[str, Any] = {"format": FORMAT, "reference": source.reference, "role": source.role}
     known |= {"weights": weights_of(Path(source.folder)), **_written_with(Path(source.folder))}
     if source.run is None:
         return known | _origin(Path(source.folder), known["weights"])
     run = RunFolder.open(source.run)
+    check_no_secrets([run.config])
     settings, rows = run.settings(), metrics.read(run.metrics_log)
     return known | {
         "run": f"{run.workload}/{run.name}",
@@ -112,7 +114,10 @@ def _origin(folder: Path, weights: Mapping[str, Any] | None) -> dict[str, Any]:
     """What an exported folder says of itself, as long as it holds the weights that were exported."""
     path = folder / FILE
     said = read_json(path) if path.is_file() else {}
-    return {"origin": said} if weights and said.get("weights") == weights else {}
+    if not weights or said.get("weights") != weights:
+        return {}
+    check_no_secrets([path])
+    return {"origin": said}
 
 
 def _forked_after(rows: Sequence[metrics.Row]) -> int | None:
@@ -195,18 +200,20 @@ def _scores_of(row: metrics.Row) -> list[dict[str, Any]]:
         values = measured(row, name, "eval/oracle_n" if name == "eval/oracle" else "eval/n")
         if "value" in values:
             found.append({"metric": name, "step": int(row["step"]), **values})
-    gap = measured(row, "judge/gold_gap", "")
+    gap = measured(row, "judge/gold_gap", "judge/gold_gap_n")
     return [*found, {"metric": "judge/gold_gap", "step": int(row["step"]), **gap}] if gap else found
 
 
 def _won(run: RunFolder) -> dict[str, Any] | None:
     """The sweep of the same storage that the run is the best of. of: all runs that it was chosen from. mean: of its arm's, `runs` of
-    them."""
+    them, with an interval over those runs."""
     for sweep in sweeps_in(run.path.parent.parent):
         best = best_of(sweep)
         if best and best.tried.run == f"{run.workload}/{run.name}":
+            found = {"mean": best.mean.mean, "mean_low": best.mean.low, "mean_high": best.mean.high}
+            mean = measured(found, "mean", "")
             return {
                 "name": best.sweep, "metric": best.metric, "mode": best.mode, "score": best.tried.score, "of": best.of,
-                "arm": best.tried.arm, "mean": best.mean, "runs": best.runs, "settings": dict(best.tried.point),
+                "arm": best.tried.arm, "mean": mean, "runs": best.runs, "settings": dict(best.tried.point),
             }  # fmt: skip
     return None

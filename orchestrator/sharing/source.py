@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from orchestrator.config.references import ModelReference, find_run, resolve
@@ -15,6 +15,7 @@ from orchestrator.records.folder import plain, step_of
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.journal import Journal, Tried, winner_of
 from orchestrator.sweep.standing import find_sweep
+from orchestrator.sweep.statistics import Block, Interval, combined_interval
 from orchestrator.values import POLICY
 
 MODELS = ("path:", "hf:", "run:")
@@ -40,14 +41,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best run of a sweep. of: how many runs it is the best of. mean: of its arm's runs, `runs` of them."""
+    """The best run of a sweep. of: how many runs it is the best of. mean: of its arm's runs, `runs` of them, with the interval over
+    runs."""
 
     sweep: str
     metric: str
     mode: str
     tried: Tried
     of: int
-    mean: float
+    mean: Interval
     runs: int
 
 
@@ -116,8 +118,8 @@ def best_of(sweep: SweepFolder) -> Best | None:
         if not mine:
             continue
         arms = _together(by_seed, "arm") if by_seed else [[_best(trials, mode)] for trials in _together(mine, "stage")]
-        means = [fmean(one.score for one in arm) for arm in arms]
-        mean = (max if mode == "max" else min)(means)
+        means = [_mean(arm) for arm in arms]
+        mean = (max if mode == "max" else min)(means, key=lambda interval: interval.mean)
         arm = arms[means.index(mean)]
         return Best(sweep.name, metric, mode, _best(arm, mode), len(by_seed or mine), mean, len(arm))
     return None
@@ -127,6 +129,13 @@ def _together(tried: Sequence[Tried], name: str) -> list[list[Tried]]:
     """Trials that have the same value of an attribute, in their order."""
     values = dict.fromkeys(getattr(one, name) for one in tried)
     return [[one for one in tried if getattr(one, name) == value] for value in values]
+
+
+def _mean(tried: Sequence[Tried]) -> Interval:
+    """Of their scores, over runs."""
+    # Each run's score is one number already: as if of one task.
+    scores = np.array([[one.score] for one in tried])
+    return combined_interval([(1.0, Block(scores, tuple(one.run for one in tried), ("score",)))])
 
 
 def _best(tried: Sequence[Tried], mode: str) -> Tried:

@@ -15,13 +15,14 @@ from orchestrator.records.metrics import MetricsLog
 ROWS = {
     0: {
         "eval/oracle": 0.4, "eval/oracle_low": 0.3, "eval/oracle_high": 0.5, "eval/oracle_n": 12, "judge/gold_gap": 0.1,
+        "judge/gold_gap_low": 0.05, "judge/gold_gap_high": 0.15, "judge/gold_gap_n": 11,
         "eval/judge": 0.5, "eval/judge_low": 0.4, "eval/judge_high": 0.6, "eval/n": 11,
     },
     4: {"eval/oracle": 0.6, "eval/oracle_low": 0.5, "eval/oracle_high": 0.7, "eval/oracle_n": 12, "eval/judge": math.nan},
     5: {"reward/mean": 0.7},
-    6: {"eval/oracle": 0.7, "eval/oracle_low": 0.6, "eval/oracle_high": 0.8, "eval/oracle_n": 12},
+    6: {"eval/oracle": 0.7, "eval/oracle_low": 0.6, "eval/oracle_high": 0.8, "eval/oracle_n": 12, "judge/gold_gap": 0.001},
 }  # fmt: skip
-"""Of a run that was evaluated at steps 0, 4 and 6: the metrics by step."""
+"""Of a run that was evaluated at steps 0, 4 and 6: the metrics by step. At step 6 the gap has no interval, as older runs have none."""
 
 
 def model_folder(folder: Path, value: int = 0) -> Path:

@@ -15,12 +15,14 @@ from orchestrator.config.schema import ModelConfig, RunConfig
 from orchestrator.learning.canaries import plain_cases, played_cases, taught_cases
 from orchestrator.learning.lessons import KINDS
 from orchestrator.learning.model import build, save_folder, served_weights
-from orchestrator.learning.starting import content_of, load_tokenizer
+from orchestrator.learning.starting import EXAMS, HELD_OUT, content_of, load_tokenizer
 from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
 from orchestrator.records import episodes
 from orchestrator.records.canary import Canary, Case, read_canary, rendered
 from orchestrator.records.folder import RunFolder
 from orchestrator.serving.parity import ParityError, check_tensors, check_tokenizer, compare
+from orchestrator.sharing.export import CARD
+from orchestrator.sharing.provenance import FILE
 from orchestrator.values import POLICY, Episode, Group, Scored, Task, Turn
 from workloads.base import Branch, Example, Labelled, Preference
 
@@ -165,6 +167,18 @@ def test_a_canary_is_no_part_of_what_a_model_is(folder: Path, tmp_path: Path) ->
     save_folder(dict(tensors), tmp_path / "mine", tmp_path / "last", canary=other)
     assert read_canary(tmp_path / "next") is None
     assert read_canary(tmp_path / "last") == other
+
+
+# An exam's report is found again by what was asked: one that came along would stand for the exam of other weights.
+def test_what_a_folder_tells_of_its_own_weights_stays_there(folder: Path, tmp_path: Path) -> None:
+    tensors = dict(served_weights(build(folder / "built", 0, "float32")))
+    save_folder(dict(tensors), folder / "built", tmp_path / "first")
+    plain = {path.name for path in (tmp_path / "first").iterdir()}
+    for name in (FILE, CARD, HELD_OUT, EXAMS.replace("*", "0a1b")):
+        (tmp_path / "first" / name).write_text("{}")
+    (tmp_path / "first" / "generation_config.json").write_text("{}")
+    save_folder(dict(tensors), tmp_path / "first", tmp_path / "next")
+    assert {path.name for path in (tmp_path / "next").iterdir()} == plain | {"generation_config.json"}
 
 
 @pytest.fixture(scope="module")

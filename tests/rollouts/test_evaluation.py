@@ -30,6 +30,9 @@ def test_evaluation_metrics_by_hand() -> None:
     assert measured["eval/judge"] == pytest.approx(0.5)
     assert measured["eval/oracle"] == pytest.approx(0.45)
     assert measured["judge/gold_gap"] == pytest.approx(0.2)
+    # gaps 0.1 and 0.1 (a), 0.4 (b): of 10,000 resamples of two tasks a quarter are a twice, a quarter b twice
+    assert (measured["judge/gold_gap_low"], measured["judge/gold_gap_high"]) == pytest.approx((0.1, 0.4))
+    assert measured["judge/gold_gap_n"] == 2
     assert measured["eval/n"] == measured["eval/oracle_n"] == 2
     # tasks are resampled whole: no mean outside those of a (0.3 and 0.2) and b (0.9 and 0.7)
     assert 0.3 - 1e-9 <= measured["eval/judge_low"] <= 0.5 <= measured["eval/judge_high"] <= 0.9 + 1e-9
@@ -42,6 +45,7 @@ def test_the_gap_is_taken_over_the_episodes_whose_truth_is_known() -> None:
     measured = evaluation_metrics(groups, {"3/a/0": None, "3/b/0": 0.5}, HALVED)
     assert measured["eval/judge"] == pytest.approx(0.55)
     assert measured["judge/gold_gap"] == pytest.approx(0.4)
+    assert measured["judge/gold_gap_n"] == 1
     assert (measured["eval/n"], measured["eval/oracle_n"]) == (2, 1)
     assert math.isnan(measured["eval/oracle_low"])
     assert "eval/oracle" not in evaluation_metrics(groups, {"3/a/0": None, "3/b/0": None}, HALVED)

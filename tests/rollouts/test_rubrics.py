@@ -79,6 +79,14 @@ def test_a_rubric_survives_json() -> None:
     [
         ({"id": "x", "text": "t", "weight": 0}, r"rubric\[1\]: .*'weight' is 0"),
         ({"id": "x", "text": "t", "weight": float("nan")}, r"rubric\[1\]: .*'weight' is nan"),
+        ({"id": "x", "text": "t", "weight": float("inf")}, r"rubric\[1\]: .*'weight' is inf"),
+        # as JSON reads 1 with 400 zeros behind it
+        (
+            {"id": "x", "text": "t", "weight": 10**400},
+            r"rubric\[1\]: criterion 'x': .*'weight' is 10{30,}; .*at most 1,000,000",
+        ),
+        ({"id": "x", "text": "t", "weight": -1e308}, r"rubric\[1\]: criterion 'x': .*'weight' is -1e\+308"),
+        ({"id": "x", "text": "t", "weight": 1000001}, r"'weight' is 1000001"),
         ({"id": "x", "text": "t", "weight": True}, r"'weight' is True"),
         ({"id": "x", "text": "t", "weight": "2"}, r"'weight' is '2'"),
         ({"id": "x/y", "text": "t", "weight": 1}, r"'id' is 'x/y'"),
@@ -92,6 +100,13 @@ def test_a_rubric_survives_json() -> None:
 def test_what_is_wrong_is_named_by_row_and_field(row: object, message: str) -> None:
     with pytest.raises(RubricError, match=message):
         Rubric.from_json([RUBRIC.to_json()[0], row])
+
+
+def test_the_largest_weights_are_summed_without_overflow() -> None:
+    rubric = Rubric((Criterion("a", "t", 1e6), Criterion("b", "t", 1e6), Criterion("c", "t", -1e6)))
+    # positives: 1 of 2 met; the negative one is not
+    assert paper_reward(rubric, {"a": 1, "b": 0, "c": 0}) == 0.5
+    assert official_score(rubric, {"a": 1, "b": 0, "c": 0}) == pytest.approx(2 / 3)
 
 
 def test_an_empty_or_shapeless_rubric_is_refused() -> None:

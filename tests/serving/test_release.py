@@ -12,7 +12,7 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.records.folder import write_json
 from orchestrator.serving.parity import owed_canary
 from orchestrator.serving.release import Release, parse_replicas, release_of
-from tests.fakes.models import model_folder, run_with_checkpoints
+from tests.fakes.models import ROWS, model_folder, run_with_checkpoints
 
 
 def model_of(path: Path, architecture: str) -> Path:
@@ -66,6 +66,50 @@ def test_a_model_that_writes_can_be_a_judge_and_no_reward_model(tmp_path: Path) 
         release_of(f"path:{folder}", [], tmp_path, kind="poet")
 
 
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
+    """The model org/model of the hub, of which an earlier download left config.json behind."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    model = tmp_path / "hub" / "models--org--model"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text("0123abc")
+    (model / "snapshots" / "0123abc").mkdir(parents=True)
+    (model / "snapshots" / "0123abc" / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+
+
+def test_a_model_of_the_hub_is_what_its_cached_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached(tmp_path, monkeypatch, "LlamaForSequenceClassification")
+    assert release_of("hf:org/model", [], tmp_path).kind == "reward_model"
+    with pytest.raises(ConfigError, match="hf:org/model scores whole texts"):
+        release_of("hf:org/model", [], tmp_path, kind="chat")
+
+
+@pytest.mark.parametrize("target", ["hf:org/never-fetched", "hf:no/id/of/it"])
+def test_a_model_of_the_hub_that_nobody_fetched_is_what_is_asked_for(tmp_path: Path, target: str) -> None:
+    assert release_of(target, [], tmp_path).kind == "chat"
+    assert release_of(target, [], tmp_path, kind="reward_model").kind == "reward_model"
+
+
+def test_what_clients_read_names_neither_folders_nor_servers_nor_passwords(tmp_path: Path) -> None:
+    judge = {"judge.name": "http://gpu7.lab:8000/v1", "judge.served_name": "referee"}
+    run = run_with_checkpoints(
+        tmp_path, "one", (4,), {"model": f"path:{model_folder(tmp_path / 'base')}", **judge}, ROWS
+    )
+    run.change_setting("files", {"/home/me/prompts.jsonl": "ab12"})
+    release = release_of("one", [], tmp_path)
+    said = json.dumps(release.provenance)
+    assert "/home" not in said
+    assert str(tmp_path) not in said
+    assert "gpu7" not in said
+    assert release.provenance["started_from"] == ["path:base"]
+    assert release.provenance["judge"]["model"] == "a server at a URL"
+    assert release.provenance["files"] == [{"path": "prompts.jsonl", "sha256": "ab12"}]
+    run.change_setting("judge", {**run.settings()["judge"], "name": "http://gpu7.lab/v1?api_key=sk-hunter2"})
+    with pytest.raises(RunError, match="a URL with a password"):
+        release_of("one", [], tmp_path)
+
+
 @pytest.mark.parametrize(("text", "found"), [("1", (1, 1)), ("3", (3, 3)), ("1:4", (1, 4))])
 def test_replicas_are_a_number_or_least_and_most(text: str, found: tuple[int, int]) -> None:
     assert parse_replicas(text) == found
@@ -75,3 +119,12 @@ def test_replicas_are_a_number_or_least_and_most(text: str, found: tuple[int, in
 def test_replicas_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--replicas"):
         parse_replicas(text)
+
+
+def test_a_model_of_no_run_has_the_context_and_the_precision_that_it_says(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    # As far as 8192 tokens, for which memory is reserved; what is set counts first.
+    for context, overrides, served in ((64, [], 64), (40960, [], 8192), (64, ["model.context_tokens=32"], 32)):
+        (folder / "config.json").write_text(json.dumps({"max_position_embeddings": context, "dtype": "bfloat16"}))
+        shape = release_of(f"path:{folder}", overrides, tmp_path).served().model
+        assert (shape.context_tokens, shape.dtype) == (served, "bfloat16")

@@ -168,6 +168,7 @@ def test_a_judge_that_fails_its_control_question_scores_nothing() -> None:
         ({"rubric": []}, "rubric", "at least one criterion"),
         ({"rubric": [*RUBRIC, {"id": "x", "text": "x"}]}, "rubric", r"rubric\[3\]: field 'weight' is missing"),
         ({"rubric": [{**RUBRIC[0], "weight": 0}]}, "rubric", r"rubric\[0\].*'weight' is 0"),
+        ({"rubric": [{**RUBRIC[0], "weight": 10**400}]}, "rubric", r"rubric\[0\].*at most 1,000,000 in magnitude"),
         ({"rubric": [RUBRIC[0], RUBRIC[0]]}, "rubric", "'id' is not unique"),
         ({"formula": "mean"}, "formula", "one of paper, official"),
         ({"formula": []}, "formula", "one of paper, official"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from orchestrator.sharing.export import export
 from orchestrator.sharing.licences import licence_of_data, licence_of_model
 from orchestrator.sharing.provenance import provenance
 from orchestrator.sharing.source import find_source
+from orchestrator.sweep.journal import FINISHED
 from orchestrator.values import POLICY, Episode, Group, Scored, Task, Turn
 from tests.fakes.models import ROWS, model_folder, run_with_checkpoints
+from tests.fakes.sweeps import sweep_of
 
 TEXT = "the words of a task"
 
@@ -75,6 +78,25 @@ def test_only_the_same_export_may_be_there_already(run: RunFolder, tmp_path: Pat
         export("one", tmp_path, to)
     (tmp_path / "empty").mkdir()
     assert export("one", tmp_path, tmp_path / "empty").is_new
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "the weights differ"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda folder: (folder / "model-2.safetensors").write_bytes(b"x"), "model-2.safetensors was added"),
+        (lambda folder: (folder / "tokenizer.json").write_text("[]"), "tokenizer.json differs"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+    ],
+)
+def test_a_damaged_export_is_not_called_there(
+    run: RunFolder, tmp_path: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    exported = export("one", tmp_path, tmp_path / "mine")
+    damage(exported.folder)
+    with pytest.raises(ConfigError, match=f"is not what was exported: {said}. Remove it"):
+        export("one", tmp_path, tmp_path / "mine")
 
 
 def test_nothing_is_left_of_an_export_that_failed(
@@ -153,7 +175,8 @@ def test_the_card_says_what_is_known(run: RunFolder, tmp_path: Path) -> None:
         "| best guess that ignores the answer | 0.600 |  |  |",
         "the intervals are over 10 groups of them",
         "- It was optimised against the judge",
-        "by +0.100 at step 0",
+        "exceeded the truth by +0.100 (+0.050 to +0.150) at step 0; a gap",
+        "| the same minus the truth | 0 | 0.100 | 0.050 to 0.150 | 11 |",
         'from_pretrained("mine")',
         "orchestrate serve path:mine",
         "max_new_tokens=64, do_sample=True, temperature=1.0, top_k=0)",
@@ -163,6 +186,9 @@ def test_the_card_says_what_is_known(run: RunFolder, tmp_path: Path) -> None:
         "of `run:rlvr/one@6`",
     ):
         assert line in text, line
+    # of step 6 no interval of the gap was recorded
+    assert "+0.001" not in text
+    assert "the same minus the truth | 6" not in text
     assert "nan" not in text.lower().split()
     assert str(tmp_path) not in text
 
@@ -173,6 +199,23 @@ def test_an_evaluation_of_other_weights_is_said_to_be_that(run: RunFolder, tmp_p
     assert (
         "The weights here are of step 4; the last evaluation before it was at step 3." in card(tmp_path, "one@4").text
     )
+
+
+# 0.45 ± 12.706 (Student's t of two runs) times |0.5 - 0.4| / 2, as in the provenance.
+def test_the_card_of_a_sweeps_best_gives_the_mean_with_its_interval(run: RunFolder, tmp_path: Path) -> None:
+    runs = [("policy", arm, name, FINISHED, score) for arm, name, score in (
+        ("a", "one", 0.5), ("a", "other", 0.4), ("b", "b0", 0.1),
+    )]  # fmt: skip
+    sweep_of(tmp_path, runs)
+    assert (
+        "The best of 3 finished runs of the sweep `mine` by its last `eval/oracle`. The mean of the 2 runs of the arm `a` is 0.450 "
+        "(95 % interval over runs: -0.185 to 1.085). It was picked because it is the best, so its score flatters."
+    ) in card(tmp_path).text
+
+
+def test_the_card_of_one_run_of_a_sweep_gives_no_mean(run: RunFolder, tmp_path: Path) -> None:
+    sweep_of(tmp_path, [("policy", "", "one", FINISHED, 0.5)])
+    assert "of the sweep `mine` by its last `eval/oracle`. It was picked" in card(tmp_path).text
 
 
 def test_the_card_of_a_judge(run: RunFolder, tmp_path: Path) -> None:

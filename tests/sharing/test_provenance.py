@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.errors import RunError
 from orchestrator.records.canary import Canary, write_canary
 from orchestrator.records.folder import RunFolder, sha256, write_json
 from orchestrator.records.metrics import MetricsLog
+from orchestrator.sharing.folders import check_no_secrets
 from orchestrator.sharing.provenance import provenance, weights_of
+from orchestrator.sharing.public import public, shown
 from orchestrator.sharing.source import find_source
 from orchestrator.sweep.journal import FINISHED
 from tests.fakes.models import ROWS, model_folder, run_with_checkpoints
@@ -54,11 +59,11 @@ def test_scores_are_those_of_the_checkpoint(run: RunFolder, tmp_path: Path) -> N
     assert provenance(find_source("one@4", tmp_path))["scores"] == [
         {"metric": "eval/oracle", "step": 0, "value": 0.4, "low": 0.3, "high": 0.5, "n": 12},
         {"metric": "eval/judge", "step": 0, "value": 0.5, "low": 0.4, "high": 0.6, "n": 11},
-        {"metric": "judge/gold_gap", "step": 0, "value": 0.1},
+        {"metric": "judge/gold_gap", "step": 0, "value": 0.1, "low": 0.05, "high": 0.15, "n": 11},
         {"metric": "eval/oracle", "step": 4, "value": 0.6, "low": 0.5, "high": 0.7, "n": 12},
     ]
     newest = provenance(find_source("one", tmp_path))["scores"]
-    assert [(score["metric"], score["step"]) for score in newest[3:]] == [("eval/oracle", 6)]
+    assert [(score["metric"], score["step"]) for score in newest[3:]] == [("eval/oracle", 6), ("judge/gold_gap", 6)]
     assert [score["step"] for score in provenance(find_source("one@judge", tmp_path))["scores"]] == []
 
 
@@ -112,14 +117,15 @@ def test_files_of_ones_own_have_the_digest_of_when_the_run_began(run: RunFolder,
     assert provenance(find_source("one", tmp_path))["files"] == [{"path": "/home/me/prompts.jsonl", "sha256": "ab12"}]
 
 
-# one: 0.5, the other 0.4; with the two of another arm four were chosen from, and the mean of the first arm is 0.45.
+# one: 0.5, the other 0.4; with the two of another arm four were chosen from, and the mean of the first arm is 0.45, with an interval
+# of 12.706 (Student's t of two runs) times |0.5 - 0.4| / 2.
 def test_the_best_run_of_a_sweep_says_so(run: RunFolder, tmp_path: Path) -> None:
     runs = [("policy", arm, name, FINISHED, score) for arm, name, score in (
         ("a", "one", 0.5), ("a", "other", 0.4), ("b", "b0", 0.1), ("b", "b1", 0.2),
     )]  # fmt: skip
     sweep_of(tmp_path, runs)
     won = provenance(find_source("one", tmp_path))["sweep"]
-    assert won.pop("mean") == pytest.approx(0.45)
+    assert won.pop("mean") == pytest.approx({"value": 0.45, "low": 0.45 - 0.6353, "high": 0.45 + 0.6353}, abs=1e-4)
     assert won == {
         "name": "mine", "metric": "eval/oracle", "mode": "max", "score": 0.5, "of": 4, "arm": "a", "runs": 2, "settings": {},
     }  # fmt: skip
@@ -138,3 +144,53 @@ def test_an_exported_folder_leads_back_until_its_weights_change(run: RunFolder, 
     assert provenance(find_source(f"path:{folder}", tmp_path))["origin"] == known
     (folder / "model.safetensors").write_bytes(b"other")
     assert "origin" not in provenance(find_source(f"path:{folder}", tmp_path))
+
+
+def test_an_exported_folder_that_tells_a_password_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "exported", 6)
+    write_json(
+        folder / "provenance.json", {**provenance(find_source("one", tmp_path)), "mirror": "s3://h/x?sig=hunter2"}
+    )
+    with pytest.raises(RunError, match=r"provenance.json, line .* a URL with a password"):
+        provenance(find_source(f"path:{folder}", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("url", "is_secret"),
+    [
+        ("http://me:hunter2@host/v1", True),
+        ("http://hunter2@host/v1", True),
+        ("http://me:hun/ter2@host/v1", True),
+        ("http://host/v1?api_key=sk-hunter2", True),
+        ("http://host/v1?a=b&API-KEY=hunter2", True),
+        ("http://host/v1?access_token=hunter2", True),
+        ("s3://host/x?X-Amz-Signature=hunter2", True),
+        ("http://host:8000/v1?max_tokens=5", False),
+        ("http://host/v1?api_key=", False),
+        ("https://host/@scope/package", False),
+        ('{"url":"http://host:80/v1","mail":"me@host"}', False),
+    ],
+)
+def test_a_secret_in_a_url_is_seen(tmp_path: Path, url: str, is_secret: bool) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"judge:\n  name: {url}\n")
+    with pytest.raises(RunError, match=r"config\.yaml, line 2") if is_secret else nullcontext():
+        check_no_secrets([path])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("/home/me/x.jsonl", "x.jsonl"),
+        ("~/x", "x"),
+        ("path:/home/me/base", "path:base"),
+        ("run:/home/me/runs/rlvr/one@4", "run:one@4"),
+        ("run:rlvr/one@4", "run:rlvr/one@4"),
+        ("hf:org/base", "hf:org/base"),
+        ("https://gpu7.lab:8000/v1", "a server at a URL"),
+        ({"a": [{"path": "/home/me/x", "n": 3}], "b": None}, {"a": [{"path": "x", "n": 3}], "b": None}),
+    ],
+)
+def test_strangers_read_no_folders_and_no_servers(value: Any, said: Any) -> None:
+    assert public(value) == said
+    assert shown(value) == str(said)

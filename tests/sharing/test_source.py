@@ -88,7 +88,9 @@ def test_the_best_is_of_the_arm_with_the_best_mean(tmp_path: Path) -> None:
     best = best_of(sweep_of(tmp_path, [*runs, ("policy", "b", "b2", FAILED, 1.0)]))
     assert best is not None
     assert (best.sweep, best.metric, best.tried.run, best.of, best.runs) == ("mine", "eval/oracle", "rlvr/b0", 4, 2)
-    assert best.mean == pytest.approx(0.55)
+    assert best.mean.mean == pytest.approx(0.55)
+    # Student's t of two runs: 12.706 times their standard error, |0.6 - 0.5| / 2
+    assert (best.mean.low, best.mean.high) == pytest.approx((0.55 - 0.6353, 0.55 + 0.6353), abs=1e-4)
 
 
 def test_the_last_node_counts_that_has_a_finished_run(tmp_path: Path) -> None:
