@@ -22,6 +22,8 @@ from orchestrator.values import JUDGE, POLICY
 CHAT, REWARD_MODEL = "chat", "reward_model"
 KINDS = (CHAT, JUDGE, REWARD_MODEL)
 """What is served, and so by which routes: completions; those and verdicts; a reward model's scores alone."""
+UNTRAINED = ("preset=mini", "rollout.max_completion_tokens=1", "limits.logprob_gap_max=10", "limits.logprob_gap_mean=1")
+"""Settings that leave room for any model: no run is made with them."""
 LONGEST = 8192
 """The context that is given to a model of no run, where it could have more: memory is reserved for one of this length."""
 TAUGHT = "taught"
@@ -111,7 +113,7 @@ def _config(source: Source, overrides: Sequence[str], storage: Path) -> RunConfi
     # Replicas have devices of their own, wherever the run's servers sat.
     given = [f"storage={storage}", "placement=split", *overrides]
     if source.run is None:
-        return compose(PLAIN, [f"model={source.reference}", "preset=mini", *_own_shape(source.folder), *given])
+        return compose(PLAIN, [f"model={source.reference}", *UNTRAINED, *_own_shape(source.folder), *given])
     return compose(str(source.run / "config.yaml"), given)
 
 
