@@ -22,7 +22,7 @@ from orchestrator.records import episodes
 from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.records.report import summarise
 from orchestrator.rollouts.evaluation import Proxy, proxy_of
-from orchestrator.sweep.statistics import Interval, difference_interval
+from orchestrator.sweep.statistics import Block, Interval, combined_interval
 from orchestrator.values import Scored
 
 GOLD = "oracle"
@@ -140,9 +140,11 @@ def compare(arms: Sequence[Arm], step: int | None = None, samples: int = 3) -> C
         for arm, runs in zip(arms, tables, strict=True)
     ]
     tasks, notes = _common(held)
-    scores = [_scores(runs, tasks) for runs in held]
+    scores = [_scores(arm, runs, tasks) for arm, runs in zip(arms, held, strict=True)]
     tests = [
-        Test(arm.name, difference_interval(scores[0], mine), len(tasks), (len(scores[0]), len(mine)))
+        Test(
+            arm.name, combined_interval([(1, mine), (-1, scores[0])]), len(tasks), (len(scores[0].runs), len(mine.runs))
+        )
         for arm, mine in zip(arms[1:], scores[1:], strict=True)
     ]
     return Comparison(
@@ -209,19 +211,22 @@ def _common(held: Sequence[Sequence[Held]]) -> tuple[list[str], list[str]]:
     return tasks, notes
 
 
-def _scores(runs: Sequence[Held], tasks: Sequence[str]) -> np.ndarray:
-    """Mean score by run and task, [runs, tasks]."""
+def _scores(arm: Arm, runs: Sequence[Held], tasks: Sequence[str]) -> Block:
+    """Mean score by run and task."""
     means = [run.means() for run in runs]
-    return np.array([[mine[task] for task in tasks] for mine in means])
+    scores = np.array([[mine[task] for task in tasks] for mine in means])
+    return Block(scores, tuple(run.path.resolve() for run in arm.runs), tuple(tasks))
 
 
 def _notes(held: Sequence[Sequence[Held]], tests: Sequence[Test], by: str) -> list[str]:
     notes = []
-    if any(min(test.runs) == 1 for test in tests):
+    if any(max(test.runs) == 1 for test in tests):
         notes.append(
-            "Where an arm is one run, the interval is over tasks of that very run: it does not say what another seed would give. "
-            "Name several runs an arm, with commas."
+            "Where both arms are one run, the interval is over tasks of these very runs: it does not say what another seed would "
+            "give. Name several runs an arm, with commas."
         )
+    if any(min(test.runs) == 1 < max(test.runs) for test in tests):
+        notes.append("An arm of one run is taken to spread as the runs of the other do. Name several, with commas.")
     if by != GOLD:
         notes.append(
             f"Scored by each run's own {by}, because not all have a gold score: one that differs, or that a run exploits, shows "

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from orchestrator.config.keys import keys_of
 from orchestrator.config.schema import RunConfig
 from orchestrator.records.folder import RunFolder
 from orchestrator.sweep.graph import configs_of
 from orchestrator.sweep.spec import Sweep
-from orchestrator.sweep.statistics import Block, combined_interval
+from orchestrator.sweep.statistics import combined_interval
 from orchestrator.tables.declare import AnyColumn, Average, Column, Difference, Published, Row, Table
-from orchestrator.tables.episodes import Played, Reader, Scores, names_of, scores_of
+from orchestrator.tables.episodes import Played, Reader, Scores, scores_of
 from orchestrator.tables.find import Named
+from orchestrator.tables.parts import Found, average, block_of, difference
 from orchestrator.tables.stored import Stored, arm_of, stored_runs
 
-FREE = ("preset", "hardware", "name")
+FREE = ("preset", "name")
 """Settings of the command line that leave a table at paper scale, beside those that change no result."""
+SAMPLING = (
+    ("rollout", "temperature"), ("rollout", "max_completion_tokens"), ("eval", "samples_per_task"), ("eval", "best_of"),
+)  # fmt: skip
+"""Settings, by group and name, that say how held-out episodes were sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One cell. mean None: not run, and reason says why; so it does where only some of the `asked` runs are there.
 
-    runs, tasks, episodes: what the mean is over; unscored: episodes that a fault kept out of it. blank: nothing belongs here.
-    published: at paper scale alone. chosen: of the winner of a search. files: of the episodes, from the storage on.
+    runs, tasks, episodes: what the mean is over; unscored: episodes that a fault kept out of it. most: runs of its largest part
+    (a difference and an average have several), `runs` of its smallest. unpaired: tasks left out of a difference because not all
+    runs of both sides have a score of them. blank: nothing belongs here. published: where all of its runs are at paper scale.
+    chosen: of the winner of a search. files: of the episodes, from the storage on.
     """
 
     row: str
@@ -48,6 +53,8 @@ class Cell:
     chosen: bool = False
     published: Published | None = None
     files: tuple[str, ...] = ()
+    most: int = 0
+    unpaired: int = 0
 
     @property
     def whole(self) -> bool:
@@ -58,7 +65,7 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Computed:
     """A table with its figures. overrides: settings of the command line. files: run, step and digest of all episodes that were
-    read, by file; runs: preset, seed and versions of their runs. presets: of all rows."""
+    read, by file; runs: preset, seed, sampling and versions of their runs. presets: of all runs."""
 
     named: Named
     sweep: str
@@ -81,23 +88,6 @@ class Computed:
         return next(cell for cell in self.cells if (cell.row, cell.column) == (row, column))
 
 
-@dataclass(slots=True)
-class _Found:
-    """What a cell is made of. value: its mean; terms: what moves it (`combined_interval`); None where there is nothing.
-
-    seen: a number of each thing that was counted.
-    """
-
-    value: float | None = None
-    terms: list[tuple[float, Block]] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    asked: int = 0
-    seen: list[Scores] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    chosen: bool = False
-    blank: bool = False
-
-
 def compute(named: Named, sweep: Sweep, storage: Path, overrides: Sequence[str] = ()) -> Computed:
     """Every cell of a table. overrides: settings that `sweep` was read with. Raises ConfigError where a metric fails."""
     return _Computation(named, sweep, storage, tuple(overrides)).result()
@@ -114,12 +104,13 @@ class _Computation:
             for arm, config in arms.items()
         }
         self._reader = Reader()
-        self._found: dict[tuple[str, str], _Found] = {}
+        self._found: dict[tuple[str, str], Found] = {}
         self._files: dict[str, dict[str, Any]] = {}
         self._runs: dict[str, dict[str, Any]] = {}
 
     def result(self) -> Computed:
-        presets = {self._presets[self._at(row, row.node)] for row in self.table.rows if row.node}
+        everything = [self._of(row.name, column.name) for row in self.table.rows for column in self.table.columns]
+        presets = frozenset().union(*(found.presets for found in everything))
         at_scale = self.table.paper in presets and not _deciding(self.overrides)
         rows = [row for row in self.table.rows if row.node or at_scale]
         cells = [self._cell(row, column, at_scale) for row in rows for column in self.table.columns]
@@ -135,10 +126,11 @@ class _Computation:
     def _cell(self, row: Row, column: AnyColumn, at_scale: bool) -> Cell:
         found = self._of(row.name, column.name)
         published = self.table.published.get((row.name, column.name))
-        here = at_scale and (not row.node or self._presets[self._at(row, row.node)] == self.table.paper)
+        here = at_scale and found.presets <= {self.table.paper}
         cell = Cell(
             row.name, column.name, asked=found.asked, reason="; ".join(dict.fromkeys(found.reasons)), blank=found.blank,
             chosen=found.chosen, published=published if here else None, files=tuple(dict.fromkeys(found.files)),
+            unpaired=found.unpaired,
         )  # fmt: skip
         if found.value is None:
             return cell
@@ -149,33 +141,36 @@ class _Computation:
             low=found.value + spread.low - spread.mean,
             high=found.value + spread.high - spread.mean,
             runs=min(len(block.runs) for _, block in found.terms),
+            most=max(len(block.runs) for _, block in found.terms),
             tasks=len({task for _, block in found.terms for task in block.tasks}),
             episodes=sum(scores.episodes for scores in found.seen),
             unscored=sum(scores.unscored for scores in found.seen),
         )
 
-    def _of(self, row: str, column: str) -> _Found:
+    def _of(self, row: str, column: str) -> Found:
         """A cell by its names, computed once."""
         if (row, column) not in self._found:
             self._found[row, column] = self._find(self.table.row(row), self.table.column(column))
         return self._found[row, column]
 
-    def _find(self, row: Row, column: AnyColumn) -> _Found:
+    def _find(self, row: Row, column: AnyColumn) -> Found:
         if row.node is None:
-            return _Found(blank=True)
+            return Found(blank=True)
         if isinstance(column, Average):
-            return _average([self._of(row.name, name) for name in column.of])
+            return average([self._of(row.name, name) for name in column.of])
         if isinstance(column, Difference):
             baseline = self.table.baseline_of(row)
             assert baseline is not None
             if baseline == row.name:
-                return _Found(blank=True)
-            return _difference(self._of(row.name, column.of), self._of(baseline, column.of), column.relative)
+                return Found(blank=True, presets=self._of(row.name, column.of).presets)
+            return difference(self._of(row.name, column.of), self._of(baseline, column.of), column.relative)
         return self._measure(row, column)
 
-    def _measure(self, row: Row, column: Column) -> _Found:
-        stored = self._stored.get(self._at(row, column.node or row.node), Stored({}))
-        found = _Found(reasons=list(stored.missing), asked=len(stored.runs) + len(stored.missing), chosen=stored.chosen)
+    def _measure(self, row: Row, column: Column) -> Found:
+        at = self._at(row, column.node or row.node)
+        stored = self._stored.get(at, Stored({}))
+        found = Found(reasons=list(stored.missing), asked=len(stored.runs) + len(stored.missing), chosen=stored.chosen)
+        found.presets = frozenset({self._presets[at]})
         checkpoint = self.table.checkpoint_of(row, column)
         scored: dict[int, Scores] = {}
         for seed, folder in stored.runs.items():
@@ -192,7 +187,7 @@ class _Computation:
             else:
                 found.reasons.append(f"run {folder.name} has no value in any episode of step {played.step}")
         if scored:
-            block = _block(self._at(row, row.node), scored)
+            block = block_of(self._at(row, row.node), scored)
             found.value, found.terms = block.mean, [(1.0, block)]
         return found
 
@@ -200,56 +195,8 @@ class _Computation:
         self._files[played.file] = {"run": played.run, "split": split, "step": played.step, "sha256": played.digest}
         if played.run not in self._runs:
             settings = self._reader.settings(folder)
-            self._runs[played.run] = {name: settings.get(name) for name in ("preset", "seed", "versions")}
-
-
-def _block(at: tuple[str, str], scored: Mapping[int, Scores]) -> Block:
-    """Runs by tasks. A run is the same one in two columns where the row's node, its arm and the seed are."""
-    tasks = names_of(list(scored.values()))
-    values = [[scores.by_task.get(task, math.nan) for task in tasks] for scores in scored.values()]
-    return Block(np.array(values), tuple((*at, seed) for seed in scored), tuple(tasks))
-
-
-def _average(parts: Sequence[_Found]) -> _Found:
-    found = _joined(parts)
-    if all(part.value is not None for part in parts):
-        found.value = sum(part.value for part in parts if part.value is not None) / len(parts)
-        found.terms = [(weight / len(parts), block) for part in parts for weight, block in part.terms]
-    return found
-
-
-def _difference(of: _Found, baseline: _Found, relative: bool) -> _Found:
-    """relative: of the quotient, whose spread is that of its linear part (the delta method)."""
-    found = _joined([of, baseline])
-    if of.value is None or baseline.value is None:
-        return found
-    if not _tasks(of) & _tasks(baseline):
-        found.reasons.append("it has no held-out task in common with the baseline")
-        return found
-    if relative and baseline.value == 0:
-        found.reasons.append("the baseline is 0, of which nothing is a share")
-        return found
-    first = 1 / baseline.value if relative else 1.0
-    second = of.value / baseline.value**2 if relative else 1.0
-    found.value = of.value / baseline.value - 1 if relative else of.value - baseline.value
-    found.terms = [(first * weight, block) for weight, block in of.terms]
-    found.terms += [(-second * weight, block) for weight, block in baseline.terms]
-    return found
-
-
-def _tasks(found: _Found) -> set[Any]:
-    return {task for _, block in found.terms for task in block.tasks}
-
-
-def _joined(parts: Sequence[_Found]) -> _Found:
-    """What several cells were computed from, without a value."""
-    return _Found(
-        reasons=[reason for part in parts for reason in part.reasons],
-        asked=min(part.asked for part in parts),
-        seen=[scores for part in parts for scores in part.seen],
-        files=[file for part in parts for file in part.files],
-        chosen=any(part.chosen for part in parts),
-    )
+            about = {name: settings.get(name) for name in ("preset", "seed", "versions")}
+            self._runs[played.run] = about | {"sampling": {name: settings[group][name] for group, name in SAMPLING}}
 
 
 def _deciding(overrides: Sequence[str]) -> list[str]:

@@ -111,7 +111,7 @@ class Average:
 class Difference:
     """Another column less that of the baseline row, paired by task and, where they are the same, by run.
 
-    relative: as a share of the baseline's.
+    Tasks that not all runs of both rows have a score of are left out. relative: as a share of the baseline's.
     """
 
     name: str
@@ -214,8 +214,9 @@ def _checkpoint_problems(table: Table) -> Iterator[str]:
 
 
 def _circles(table: Table) -> Iterator[str]:
-    """Columns that are computed of each other."""
+    """Columns that are computed of what they cannot be: of each other, or differences of differences."""
     of = {c.name: (c.of,) if isinstance(c, Difference) else c.of for c in table.columns if not isinstance(c, Column)}
+    differences = {column.name for column in table.columns if isinstance(column, Difference)}
     for name in of:
         reached, front = set[str](), {name}
         while front:
@@ -223,3 +224,5 @@ def _circles(table: Table) -> Iterator[str]:
             reached |= front
         if name in reached and name not in of[name]:
             yield f"the column {name!r} is computed of itself"
+        if name in differences and differences & (reached - {name}):
+            yield f"the column {name!r} is a difference of a difference, of which the baseline row has none"

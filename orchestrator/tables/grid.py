@@ -52,10 +52,14 @@ def in_words(cell: Cell, form: str) -> str:
 
 
 def _over(cell: Cell) -> str:
-    many = cell.runs if cell.runs == cell.asked else f"{cell.runs} of {cell.asked}"
-    over = f"{many} run{'' if cell.asked == 1 else 's'}"
+    many = f"{cell.runs}" if cell.runs == cell.asked else f"{cell.runs} of {cell.asked}"
+    if cell.most > cell.runs:
+        many += f" to {cell.most}"
+    over = f"{many} run{'' if many == '1' else 's'}"
     if cell.runs == 1:
         over += f", {cell.tasks} task{'' if cell.tasks == 1 else 's'}"
+    if cell.unpaired:
+        over += f"; {cell.unpaired} task{'' if cell.unpaired == 1 else 's'} not in all runs left out"
     if cell.unscored:
         over += f"; {cell.unscored} of {cell.episodes + cell.unscored} episodes unscored"
     return over
@@ -81,8 +85,11 @@ def _notes(computed: Computed) -> Iterator[str]:
     )
     if computed.overrides:
         yield f"With {' '.join(computed.overrides)}."
-    if any(cell.runs == 1 for cell in computed.cells):
+    yield from (f"Sampled with {text}." for text in _samplings(computed))
+    if any(cell.runs == 1 and cell.most <= 1 for cell in computed.cells):
         yield "Of one run the interval is over its tasks alone: it does not say what another seed would give."
+    if any(cell.runs == 1 and cell.most > 1 for cell in computed.cells):
+        yield "Where a part of a figure is a single run, it is taken to spread as the runs of the others do."
     if chosen := list(dict.fromkeys(cell.row for cell in computed.cells if cell.chosen and cell.mean is not None)):
         yield f"Chosen by a search for its held-out score, which flatters it where these are the same tasks: {', '.join(chosen)}."
     if any(cell.published for cell in computed.cells):
@@ -94,8 +101,28 @@ def _notes(computed: Computed) -> Iterator[str]:
     for cell in computed.cells:
         if cell.reason and not cell.blank:
             reasons.setdefault(cell.reason, []).append(f"{cell.row}, {cell.column}")
+        if unlike := _unlike_versions(computed, cell):
+            told = f"its runs are of different versions of {unlike}"
+            reasons.setdefault(told, []).append(f"{cell.row}, {cell.column}")
     for reason, cells in reasons.items():
         yield f"{_few(cells)}: {reason}."
+
+
+def _samplings(computed: Computed) -> Iterator[str]:
+    """How the runs' held-out answers were sampled, each way once."""
+    by_way: dict[str, list[str]] = {}
+    for name, run in computed.runs.items():
+        by_way.setdefault(", ".join(f"{key}={value}" for key, value in run["sampling"].items()), []).append(name)
+    for way, runs in by_way.items():
+        yield way if len(by_way) == 1 else f"{way}: {_few(runs)}"
+
+
+def _unlike_versions(computed: Computed, cell: Cell) -> str:
+    """What a cell's runs have different versions of, the project's own commit included."""
+    runs = dict.fromkeys(computed.files[file]["run"] for file in cell.files)
+    versions = [computed.runs[run]["versions"] for run in runs]
+    names = dict.fromkeys(name for one in versions for name in one)
+    return ", ".join(name for name in names if len({str(one.get(name)) for one in versions}) > 1)
 
 
 def _checkpoints(computed: Computed) -> str:

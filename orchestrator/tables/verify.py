@@ -22,6 +22,7 @@ from orchestrator.tables.written import (
     FIGURES,
     Written,
     close,
+    kept_of,
     place_of,
     read,
     same_figure,
@@ -30,8 +31,8 @@ from orchestrator.tables.written import (
     with_kept,
 )
 
-Word = Literal["PASS", "FAIL", "SAME", "CHANGED", "NOT RUN"]
-BAD: tuple[Word, ...] = ("FAIL", "CHANGED")
+Word = Literal["PASS", "FAIL", "SAME", "CHANGED", "UNVERIFIED", "NOT RUN"]
+BAD: tuple[Word, ...] = ("FAIL", "CHANGED", "UNVERIFIED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,16 @@ def verify(named: Named, overrides: Sequence[str], storage: Path) -> Verified:
 
 
 def verdict_of(table: Table, cell: Cell, written: Written) -> Verdict:
-    """NOT RUN unless all of a cell's runs are there. At paper scale, where there is a published value, PASS or FAIL (`judge`);
-    else SAME or CHANGED against the figure that was written down last, equal to 1e-9."""
+    """NOT RUN unless all of a cell's runs are there, UNVERIFIED where the figure that was written down is from further ones. At paper
+    scale, where there is a published value, PASS or FAIL (`judge`); else SAME or CHANGED against the figure that was written down
+    last, equal to 1e-9."""
     column = table.column(cell.column)
     now, known = in_words(cell, column.form), cell.published
     before = written.cells.get((cell.row, cell.column))
     then = in_words(before, column.form) if before else "nothing"
+    if kept_of(cell, written):
+        why = f"the table's figure is of runs that are not there, and nothing vouches for it: {cell.reason}"
+        return Verdict(cell.row, cell.column, "UNVERIFIED", now, then, why)
     if known is not None:
         tolerance = table.tolerance_of(column)
         assert tolerance is not None

@@ -19,7 +19,7 @@ from orchestrator.tables.render import rendered
 
 PLACE = "tables"
 FIGURES = "table.json"
-FORMAT = 1
+FORMAT = 2
 CLOSE = 1e-9
 """Numbers of the same episodes differ by less, whatever adds them up."""
 
@@ -95,7 +95,9 @@ def read(folder: Path, place: str) -> Written:
 def _cell(item: Mapping[str, Any]) -> Cell:
     values = {name.name: item[name.name] for name in fields(Cell)}
     numbers = {name: float(values[name]) for name in ("low", "high")}
-    numbers |= {name: int(values[name]) for name in ("runs", "asked", "tasks", "episodes", "unscored")}
+    numbers |= {
+        name: int(values[name]) for name in ("runs", "asked", "tasks", "episodes", "unscored", "most", "unpaired")
+    }
     mean = None if values["mean"] is None else float(values["mean"])
     published = Published(**values["published"]) if values["published"] else None
     return Cell(**{**values, **numbers, "mean": mean, "files": tuple(values["files"]), "published": published})
@@ -120,12 +122,7 @@ def close(first: Any, second: Any) -> bool:
 def with_kept(computed: Computed, written: Written) -> Computed:
     """The table as far as it can be told: figures that were computed from further runs, which are not there now, are taken from
     what was written down, so that the rest of each file can still be compared."""
-
-    def kept_or(cell: Cell) -> Cell:
-        before = written.cells.get((cell.row, cell.column))
-        return before if before and not cell.whole and set(cell.files) < set(before.files) else cell
-
-    kept = tuple(map(kept_or, computed.cells))
+    kept = tuple(kept_of(cell, written) or cell for cell in computed.cells)
     if kept == computed.cells:
         return computed
     needed = {file for cell in kept for file in cell.files}
@@ -133,6 +130,15 @@ def with_kept(computed: Computed, written: Written) -> Computed:
     used = {what.get("run") for what in files.values()}
     runs = {run: what for run, what in (dict(written.runs) | dict(computed.runs)).items() if run in used}
     return replace(computed, cells=kept, files=dict(sorted(files.items())), runs=dict(sorted(runs.items())))
+
+
+def kept_of(cell: Cell, written: Written) -> Cell | None:
+    """What was written down of a cell, where it is from further runs that are told of and not there now. Nothing vouches for it."""
+    before = written.cells.get((cell.row, cell.column))
+    if before is None or cell.whole or not set(cell.files) < set(before.files):
+        return None
+    told = all(written.files.get(file, {}).get("run") in written.runs for file in before.files)
+    return before if told else None
 
 
 def sweep_and_overrides(named: Named, given: Sequence[str], written: Written) -> tuple[Sweep, tuple[str, ...]]:

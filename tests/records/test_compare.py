@@ -58,7 +58,8 @@ SECOND: Scores = {"a": [0.5, 0.7], "b": [0.5, 0.5], "c": [0.5, 0.7]}
 
 
 def test_two_runs_by_hand(tmp_path: Path) -> None:
-    """Task means 0.3, 0.5, 0.7 and 0.6, 0.5, 0.6: differences +0.3, 0, -0.1, mean 0.2/3. They differ most on a, and on c in the
+    """Task means 0.3, 0.5, 0.7 and 0.6, 0.5, 0.6: differences +0.3, 0, -0.1, mean 0.2/3, standard error 0.20817/√3,
+    which times Student's 4.30265 is 0.51712. They differ most on a, and on c in the
     other direction, and least on b."""
     make(tmp_path, "A", scores=FIRST)
     make(tmp_path, "B", "learner.learning_rate=0.5", scores=SECOND)
@@ -68,7 +69,7 @@ def test_two_runs_by_hand(tmp_path: Path) -> None:
     assert found.by == "oracle"
     (test,) = found.tests
     assert (test.interval.mean, test.tasks, test.runs) == (pytest.approx(0.2 / 3), 3, (1, 1))
-    assert test.interval.low < 0 < test.interval.high
+    assert test.interval.high - test.interval.mean == pytest.approx(0.51712, abs=1e-4)
     assert not test.told_apart
     assert [(sample.task, round(sample.difference, 6)) for sample in found.samples] == [
         ("a", 0.3),
@@ -81,18 +82,26 @@ def test_two_runs_by_hand(tmp_path: Path) -> None:
 
 
 def test_seeds_are_the_units_and_no_difference(tmp_path: Path) -> None:
-    """Arms of seeds 0 and 1. Run means 0.5 and 0.6 against 0.8 and 0.9, all tasks alike: 0.3, from 0.8 - 0.6 to 0.9 - 0.5."""
+    """Arms of seeds 0 and 1. Run means 0.5 and 0.51 against 0.8 and 0.81, all tasks alike: both have variance 0.00005, so 0.3 ±
+    12.7062 x √(0.00005/2 + 0.00005/2) = 0.089846. B0 alone, at 0.8, is taken to spread as much: 0.295 ± 12.7062 x √(0.00005/2 +
+    0.00005) = 0.110039."""
     for arm, base in (("A", 0.5), ("B", 0.8)):
         for seed in (0, 1):
-            value = base + 0.1 * seed
+            value = base + 0.01 * seed
             make(tmp_path, f"{arm}{seed}", f"seed={seed}", scores={"a": [value], "b": [value]})
     found = compare(find_arms(["A0,A1", "B1,B0"], tmp_path))
     assert "seed" not in numbers(found.settings)
     (test,) = found.tests
-    assert (test.interval.mean, test.interval.low, test.interval.high) == pytest.approx((0.3, 0.2, 0.4))
+    assert (test.interval.mean, test.interval.high) == pytest.approx((0.3, 0.3 + 0.089846), abs=1e-5)
     assert test.runs == (2, 2)
     assert test.told_apart
     assert not found.notes
+    found = compare(find_arms(["A0,A1", "B0"], tmp_path))
+    (test,) = found.tests
+    assert (test.interval.mean, test.interval.high) == pytest.approx((0.295, 0.295 + 0.110039), abs=1e-5)
+    assert found.notes == (
+        "An arm of one run is taken to spread as the runs of the other do. Name several, with commas.",
+    )
 
 
 def test_without_gold_the_judge_scores_and_it_is_said(tmp_path: Path) -> None:

@@ -91,3 +91,41 @@ def test_it_holds_the_truth_as_often_as_it_says(runs: int, by_run: float, by_tas
         found = combined_interval([(1, Block(scores, tuple(range(runs)), tuple(range(200))))])
         held += found.low <= 0 <= found.high
     assert held / 400 >= 0.94
+
+
+def test_a_single_run_is_taken_to_spread_as_the_runs_beside_it() -> None:
+    """0.4, 0.5, 0.6 have variance 0.01; against one run at 0.3 the difference is 0.2 ± 4.30265 x √(0.01/3 + 0.01) = 0.49683. That it
+    is one run in two columns adds up: the average of twice the same is the same."""
+    three, one = block([[0.4] * 2, [0.5] * 2, [0.6] * 2], "xyz", "ab"), block([[0.3] * 2], "u", "ab")
+    found = combined_interval([(1, three), (-1, one)])
+    assert (found.mean, found.high - found.mean, found.n) == pytest.approx((0.2, 0.49683, 2), abs=1e-5)
+    twice = combined_interval([(0.5, three), (0.5, three), (-0.5, one), (-0.5, one)])
+    assert (twice.low, twice.high) == pytest.approx((found.low, found.high))
+
+
+def _held(first: int, second: int, by_run: float) -> float:
+    """How often the interval of a difference that is 0 holds it, of 400 of 200 tasks: each run has luck of its own, on all tasks
+    and on each, and a task is as hard for all."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        hard = rng.normal(0, 0.15, 200)
+        mine, other = (
+            rng.normal(0, by_run, (runs, 1)) + hard + rng.normal(0, 0.1, (runs, 200)) for runs in (first, second)
+        )
+        one = Block(mine, tuple(range(first)), tuple(range(200)))
+        two = Block(other, tuple(range(first, first + second)), tuple(range(200)))
+        found = combined_interval([(1, one), (-1, two)])
+        held += found.low <= 0 <= found.high
+    return held / 400
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 3), (2, 1), (3, 1), (5, 1), (1, 5)])
+def test_a_difference_holds_the_truth_as_often_as_it_says(first: int, second: int) -> None:
+    """Also against a single run; 95 % or more (± 1.1 % by chance)."""
+    assert _held(first, second, by_run=0.05) >= 0.94
+
+
+def test_of_one_run_each_the_interval_is_over_tasks_alone() -> None:
+    """It holds the truth where runs do not differ, and far too seldom where they do: nothing there could say so."""
+    assert _held(1, 1, by_run=0.0) >= 0.93
+    assert _held(1, 1, by_run=0.05) < 0.6

@@ -29,9 +29,10 @@ from orchestrator.tables import (
 )
 from orchestrator.tables import reward as reward_of
 from orchestrator.tables.compute import Computed, compute, runs_there
-from orchestrator.tables.declare import Table
+from orchestrator.tables.declare import Published, Table
 from orchestrator.tables.find import check_nodes
-from tests.tables.made_up import make_run, make_runs, make_stage, named, stored, table, write_evaluation
+from orchestrator.tables.grid import in_words
+from tests.tables.made_up import BASE, GRPO, make_run, make_runs, make_stage, named, stored, table, write_evaluation
 
 STORAGE = Path("runs")
 
@@ -42,7 +43,8 @@ def computed(made: Table, overrides: tuple[str, ...] = ()) -> Computed:
 
 def test_cells_by_hand() -> None:
     """GRPO: run means 0.4 and 0.6, task means 0.4 and 0.6, so ± 12.7062 x √(0.1² + 0.1²) = 1.79693. Base: one run, tasks 0.1 and
-    0.3: ± 1.27062. Its gain: 0.5 - 0.2, the same on both tasks and so of the runs alone: ± 1.27062."""
+    0.3: ± 1.27062. GRPO's gain: 0.5 - 0.2, the same on both tasks and so of the runs alone: GRPO's two have variance 0.02, the single
+    one beside them is taken to spread as much, so ± 12.7062 x √(0.02/2 + 0.02) = 2.20078."""
     make_runs(STORAGE)
     found = computed(table())
     cell = found.cell("GRPO", "truth")
@@ -51,7 +53,8 @@ def test_cells_by_hand() -> None:
     base = found.cell("Base", "truth")
     assert (base.mean, base.high, base.runs, base.tasks) == pytest.approx((0.2, 0.2 + 1.27062, 1, 2), abs=1e-4)
     gained = found.cell("GRPO", "gain")
-    assert (gained.mean, gained.high, gained.runs) == pytest.approx((0.3, 0.3 + 1.27062, 1), abs=1e-4)
+    assert (gained.mean, gained.high) == pytest.approx((0.3, 0.3 + 2.20078), abs=1e-4)
+    assert (gained.runs, gained.most, gained.unpaired) == (1, 2, 0)
     assert found.cell("Base", "gain").blank
     assert found.cell("FlowRL", "judge").mean == pytest.approx(0.8)
 
@@ -67,6 +70,10 @@ def test_a_cell_says_what_it_is_from() -> None:
     run = found.runs[what["run"]]
     assert (run["preset"], run["seed"]) == ("mini", 1)
     assert run["versions"]["python"]
+    # The schema's defaults: no preset of this world says anything of them.
+    assert run["sampling"] == {
+        "temperature": 1.0, "max_completion_tokens": 64, "samples_per_task": 4, "best_of": 8,
+    }  # fmt: skip
 
 
 def test_ready_made_metrics() -> None:
@@ -107,6 +114,27 @@ def test_before_and_after_are_paired_by_run() -> None:
     columns = (Column("before", truth, checkpoint=START), Column("after", truth))
     found = computed(table(rows=(Row("GRPO", "policy", "grpo"),), columns=columns, baseline=None, published={}))
     assert found.cell("GRPO", "before").mean == pytest.approx(0.2)
+
+
+def test_a_difference_is_of_the_tasks_that_all_runs_have() -> None:
+    """GRPO: a is 0.3 and 0.5 in the two seeds; b 0.5 in seed 0, unscored in seed 1; c 1.0 in seed 0 alone. Base: 0.1 on a, 0.3 on b.
+    So a alone is in all of them, and two tasks are left out: (0.3 + 0.5)/2 - 0.1 = 0.3."""
+    make_runs(STORAGE)
+    write_evaluation(stored(STORAGE, "policy-grpo-s0"), 4, {"a": [0.3], "b": [0.5], "c": [1.0]})
+    write_evaluation(stored(STORAGE, "policy-grpo-s1"), 4, {"a": [0.5], "b": [None]})
+    columns = (Column("judge", judged), Difference("gain", "judge"), Difference("share", "judge", relative=True))
+    found = computed(table(columns=columns, published={}))
+    # The judge says 0.1 more, on both sides.
+    assert found.cell("GRPO", "judge").mean == pytest.approx((0.6 + 0.5) / 2 + 0.1)
+    cell = found.cell("GRPO", "gain")
+    assert (cell.mean, cell.tasks, cell.unpaired) == (pytest.approx(0.3), 1, 2)
+    # By the judge (0.4 + 0.6)/2 of 0.2.
+    assert found.cell("GRPO", "share").mean == pytest.approx(0.5 / 0.2 - 1)
+    assert "2 tasks not in all runs left out" in in_words(cell, "+.3f")
+    write_evaluation(stored(STORAGE, "base"), 0, {"b": [0.1]})
+    cell = computed(table(columns=columns, published={})).cell("GRPO", "gain")
+    assert (cell.mean, cell.whole) == (None, False)
+    assert cell.reason == "there is no held-out task that all runs of it and of the baseline have a score of"
 
 
 def test_an_average_and_a_relative_gain() -> None:
@@ -190,7 +218,38 @@ def test_published_values_stand_at_paper_scale_alone() -> None:
     assert found.cell("GRPO", "truth").mean == pytest.approx(0.5)
     # What was made smaller is not what was published.
     assert all(cell.published is None for cell in computed(table(), ("preset=paper", "learner.zero_stage=0")).cells)
+    assert all(cell.published is None for cell in computed(table(), ("preset=paper", "hardware=1x24GB")).cells)
     assert computed(table(), ("preset=paper", "tracking.group=x")).at_scale
+
+
+def test_every_run_of_a_cell_must_be_at_paper_scale(folder: Path) -> None:
+    """The row's node is, but not what a column looks at, what a difference is from, or all that is averaged."""
+    (folder / "sweep.yaml").write_text(
+        """
+target: world.py
+settings: {steps: 4}
+runs:
+  base: {settings: {steps: 0}}
+  policy: {arms: {grpo: {algorithm: grpo}}, settings: {preset: paper}}
+  hard: {arms: {grpo: {algorithm: grpo}}, settings: {steps: 2}}
+"""
+    )
+    columns = (
+        Column("truth", truth),
+        Column("hard", truth, node="hard"),
+        Average("both", ("truth", "hard")),
+        Difference("gain", "truth"),
+    )
+    rows = (Row("Base", "base"), Row("GRPO", "policy", "grpo"))
+    scores = {("base", "", 0): BASE, ("policy", "grpo", 0): GRPO[0], ("hard", "grpo", 0): GRPO[1]}
+    make_stage(STORAGE, read_sweep("sweep.yaml"), scores)
+    known = {("GRPO", column.name): Published(0.4, "paper") for column in columns}
+    known |= {("Base", "truth"): Published(0.2, "paper"), ("Base", "gain"): Published(0.0, "paper")}
+    made = table(rows=rows, columns=columns, published=known)
+    found = computed(made)
+    assert (found.at_scale, found.presets) == (True, ("mini", "paper"))
+    assert [(cell.row, cell.column) for cell in found.cells if cell.published] == [("GRPO", "truth")]
+    assert all(cell.mean is not None for cell in found.cells if cell.row == "GRPO")
 
 
 def test_a_metric_that_fails_says_where() -> None:

@@ -28,6 +28,17 @@ from tests.tables.made_up import table
         ({"published": {("PPO", "truth"): Published(1.0, "paper")}}, "for 'PPO', 'truth', which is no cell"),
         ({"columns": (Average("x", ("y",)), Average("y", ("x",)))}, "'x' is computed of itself"),
         (
+            {
+                "columns": (
+                    Column("truth", truth),
+                    Difference("gain", "truth"),
+                    Average("mean", ("gain", "truth")),
+                    Difference("twice", "mean"),
+                )
+            },
+            "'twice' is a difference of a difference",
+        ),
+        (
             {"rows": (Row("Base", "base", checkpoint=START),), "columns": (Column("truth", truth, checkpoint=LAST),)},
             "only one of the two may",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,8 @@ def test_a_number_is_never_bare() -> None:
         in_words(replace(cell, low=float("nan"), runs=1, asked=1, tasks=1), ".3f")
         == "0.567 (no interval; 1 run, 1 task)"
     )
+    assert in_words(replace(cell, runs=1, asked=1, most=3), ".3f") == "0.567 (0.541 to 0.594; 1 to 3 runs, 48 tasks)"
+    assert in_words(replace(cell, unpaired=1), ".3f").endswith("3 runs; 1 task not in all runs left out)")
     assert in_words(Cell("r", "c"), ".3f") == "not run"
     assert in_words(Cell("r", "c", blank=True), ".3f") == ""
     known = Published(0.61, "secondary", "Table 1", 0.58, 0.64, 8)
@@ -64,6 +67,31 @@ def test_the_grid_and_its_notes() -> None:
     assert "With preset=paper." in notes
     assert "Reproduced: the mean is at most so far from the published value: truth 0.1." in notes
     assert "run x_1 is not there." in notes
+
+
+def test_the_notes_say_how_answers_were_sampled_and_where_versions_differ() -> None:
+    sampling = {"temperature": 1.0, "samples_per_task": 4}
+    runs: dict[str, Any] = {
+        "w/a": {"sampling": sampling, "versions": {"vllm": "1", "commit": "c", "torch": "2"}},
+        "w/b": {"sampling": sampling, "versions": {"vllm": "2", "commit": "d", "torch": "2"}},
+    }
+    files = {f"{run}.parquet": {"run": run} for run in runs}
+    base = computed()
+    cells = (
+        replace(base.cells[0], files=tuple(files), runs=1, most=3),
+        replace(base.cells[1], files=tuple(files)[:1]),
+        *base.cells[2:],
+    )
+    notes = grid_of(replace(base, cells=cells, files=files, runs=runs)).notes
+    assert "Sampled with temperature=1.0, samples_per_task=4." in notes
+    assert f"{NASTY}, truth: its runs are of different versions of vllm, commit." in notes
+    assert "Where a part of a figure is a single run, it is taken to spread as the runs of the others do." in notes
+    assert not any("over its tasks alone" in note for note in notes)
+    runs["w/b"]["sampling"] = {**sampling, "temperature": 0.6}
+    notes = grid_of(replace(base, cells=cells, files=files, runs=runs)).notes
+    assert "Sampled with temperature=0.6, samples_per_task=4: w/b." in notes
+    alone = replace(base, cells=(replace(cells[0], most=1), *cells[1:]), files=files, runs=runs)
+    assert any("over its tasks alone" in note for note in grid_of(alone).notes)
 
 
 def test_markdown() -> None:

@@ -150,14 +150,36 @@ def test_what_was_not_run_counts_where_all_is_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("written")
-def test_figures_whose_runs_are_gone_are_not_run_and_no_tampering() -> None:
+def test_figures_whose_runs_are_gone_are_not_verified() -> None:
     late = stored(STORAGE, "policy-grpo-s1")
     late.path.rename(late.path.with_name("elsewhere"))
     status, said = orchestrate("tables.py:mine", "--verify")
-    assert (status, "3 NOT RUN" in said, "all five files say the same" in said) == (0, True, True)
+    assert (status, "3 UNVERIFIED" in said, "all five files say the same" in said) == (1, True, True)
+    assert re.search(rf"GRPO +truth +UNVERIFIED .*0.500 \(.*nothing vouches for it: run {late.name} is not there", said)
     text = (PLACE / "table.md").read_text()
     (PLACE / "table.md").write_text(text.replace("0.500 (", "0.520 (", 1))
-    assert orchestrate("tables.py:mine", "--verify")[0] == 1
+    assert "table.md, GRPO, truth: says '0.520" in orchestrate("tables.py:mine", "--verify")[1]
+
+
+@pytest.mark.parametrize("told_of", [True, False])
+def test_a_made_up_figure_with_a_made_up_file_is_not_verified(told_of: bool) -> None:
+    """One of GRPO's two runs was never done. The table is made to say 0.99 of two, with a file for it, which it tells of or not."""
+    make_runs(STORAGE)
+    stored(STORAGE, "policy-grpo-s1").summary.unlink()
+    assert orchestrate("tables.py:mine")[0] == 0
+    assert orchestrate("tables.py:mine", "--verify")[0] == 0
+    figures = json.loads((PLACE / "table.json").read_text())
+    (cell,) = (cell for cell in figures["cells"] if (cell["row"], cell["column"]) == ("GRPO", "truth"))
+    (real,) = cell["files"]
+    cell |= {"mean": 0.99, "runs": 2, "reason": "", "files": [real, "world/made-up/episodes/eval-000004.parquet"]}
+    if told_of:
+        figures["files"][cell["files"][1]] = figures["files"][real]
+    (PLACE / "table.json").write_text(json.dumps(figures))
+    status, said = orchestrate("tables.py:mine", "--verify")
+    assert status == 1
+    word, differs = ("UNVERIFIED", False) if told_of else ("NOT RUN", True)
+    assert re.search(rf"GRPO +truth +{word}", said)
+    assert ("table.json, GRPO, truth: says 'mean: 0.99', the episodes say 'mean: 0.4'" in said) == differs
 
 
 def test_at_paper_scale_cells_pass_or_fail() -> None:
@@ -178,8 +200,8 @@ def test_at_paper_scale_cells_pass_or_fail() -> None:
     late = stored(STORAGE, "policy-flowrl-s1")
     late.summary.unlink()
     status, said = orchestrate("tables.py:mine", "--verify")
-    assert re.search(r"FlowRL +truth +NOT RUN", said)
-    assert status == 0
+    assert re.search(r"FlowRL +truth +UNVERIFIED", said)
+    assert status == 1
 
 
 @pytest.mark.parametrize(
