@@ -31,7 +31,7 @@ def heavy_after(code: str, names: tuple[str, ...] = HEAVY) -> list[str]:
         "orchestrator.cluster.needs",
         "orchestrator.cluster.plan",
         "orchestrator.cluster.preflight",
-        "orchestrator.serving.access",
+        "orchestrator.fleets.serving.access",
         "orchestrator.sweep.reading",
         "orchestrator.sweep.dry_run",
         "orchestrator.tables",

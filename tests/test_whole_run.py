@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.config.compose import compose
+from orchestrator.fleets.serving.parity import check_tensors, check_tokenizer
 from orchestrator.learning import checkpoints
 from orchestrator.records import Run
 from orchestrator.records.canary import read_canary
 from orchestrator.records.folder import read_json
 from orchestrator.rollouts.rubrics import Rubric, official_score, paper_reward
-from orchestrator.serving.parity import check_tensors, check_tokenizer
 from workloads.rlvr import Workload
 
 pytestmark = pytest.mark.stack

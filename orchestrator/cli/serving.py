@@ -13,9 +13,9 @@ from orchestrator.cli.app import Overrides, Storage, app, expected_errors
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
-    from orchestrator.serving.folder import ServiceFolder
-    from orchestrator.serving.release import Release
-    from orchestrator.serving.service import Listening
+    from orchestrator.fleets.serving.folder import ServiceFolder
+    from orchestrator.fleets.serving.release import Release
+    from orchestrator.fleets.serving.service import Listening
 
 MOST_CHOICES = 16
 """Answers that one request may ask for."""
@@ -84,10 +84,10 @@ def serve(
         return
     if target is None:
         raise ConfigError("name what to serve: a run, a sweep or a model. `orchestrate list` shows what is there.")
-    from orchestrator.serving.adapters import write_adapters
-    from orchestrator.serving.folder import ServiceFolder
-    from orchestrator.serving.release import parse_replicas, release_of
-    from orchestrator.serving.service import check, hand_over, own
+    from orchestrator.fleets.serving.adapters import write_adapters
+    from orchestrator.fleets.serving.folder import ServiceFolder
+    from orchestrator.fleets.serving.release import parse_replicas, release_of
+    from orchestrator.fleets.serving.service import check, hand_over, own
 
     release = release_of(target, overrides or [], storage, name, kind, parse_replicas(replicas), adapter or ())
     folder = ServiceFolder.of(storage, release.model)
@@ -119,8 +119,8 @@ def serve(
 
 
 def _listening(host: str, port: int, key_file: Path | None, max_tokens: int, max_kilobytes: int) -> Listening:
-    from orchestrator.serving.access import KEY_VARIABLE, Access, check_exposure, digest_of, read_key
-    from orchestrator.serving.service import Listening
+    from orchestrator.fleets.serving.access import KEY_VARIABLE, Access, check_exposure, digest_of, read_key
+    from orchestrator.fleets.serving.service import Listening
 
     key = read_key(file=key_file)
     check_exposure(host, key)
@@ -131,7 +131,7 @@ def _listening(host: str, port: int, key_file: Path | None, max_tokens: int, max
 
 def _detach(folder: ServiceFolder) -> None:
     """This very command without --detach, in the background."""
-    from orchestrator.serving import detached
+    from orchestrator.fleets.serving import detached
 
     for line in detached.start(folder, [word for word in sys.argv[1:] if word != "--detach"]):
         typer.echo(line)
@@ -139,8 +139,8 @@ def _detach(folder: ServiceFolder) -> None:
 
 
 def _end(name: str, storage: Path) -> None:
-    from orchestrator.serving import detached
-    from orchestrator.serving.folder import ServiceFolder
+    from orchestrator.fleets.serving import detached
+    from orchestrator.fleets.serving.folder import ServiceFolder
 
     folder = ServiceFolder.of(storage, name)
     if not folder.is_owned():
@@ -153,8 +153,8 @@ def _end(name: str, storage: Path) -> None:
 
 
 def _show(storage: Path) -> None:
+    from orchestrator.fleets.serving.folder import services_in
     from orchestrator.records.shown import print_table
-    from orchestrator.serving.folder import services_in
 
     rows = [row for folder in services_in(storage) if (row := folder.in_words())]
     if not rows:

@@ -1,4 +1,4 @@
-"""An application in the place of `orchestrator.serving.app`: real Serve, routes and rolling updates, and no engine behind them.
+"""An application in the place of `orchestrator.fleets.serving.app`: real Serve, routes and rolling updates, and no engine behind them.
 
 A release whose reference ends in "broken" fails as a replica does that is not the model that was trained; one that ends in "slow"
 takes its time.
@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from ray import serve
 
-from orchestrator.serving.parity import ParityError
-from orchestrator.serving.release import Release
+from orchestrator.fleets.serving.parity import ParityError
+from orchestrator.fleets.serving.release import Release
 
 PIECES, PIECE_S = 20, 0.1
 """A stream takes two seconds: longer than a replica's end, so that a rollout meets many."""

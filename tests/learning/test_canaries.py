@@ -12,6 +12,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from orchestrator.config.schema import ModelConfig, RunConfig
+from orchestrator.fleets.serving.parity import ParityError, check_tensors, check_tokenizer, compare
 from orchestrator.learning.canaries import plain_cases, played_cases, taught_cases
 from orchestrator.learning.lessons import KINDS
 from orchestrator.learning.model import build, save_folder, served_weights
@@ -20,7 +21,6 @@ from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
 from orchestrator.records import episodes
 from orchestrator.records.canary import Canary, Case, read_canary, rendered
 from orchestrator.records.folder import RunFolder
-from orchestrator.serving.parity import ParityError, check_tensors, check_tokenizer, compare
 from orchestrator.sharing.export import CARD
 from orchestrator.sharing.provenance import FILE
 from orchestrator.values import POLICY, Episode, Group, Scored, Task, Turn

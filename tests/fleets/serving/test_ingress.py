@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.fleets.serving.access import Access, digest_of
+from orchestrator.fleets.serving.errors import Refused
+from orchestrator.fleets.serving.judge import Judging
 from orchestrator.rollouts.rubric_files import plain_question
 from orchestrator.rollouts.rubrics import RubricReward
-from orchestrator.serving.access import Access, digest_of
-from orchestrator.serving.errors import Refused
-from orchestrator.serving.judge import Judging
 from orchestrator.values import Answer, Call, Choice
 
 pytestmark = pytest.mark.serving
@@ -87,7 +87,7 @@ def urls() -> Iterator[dict[str, str]]:
     from ray import serve
     from ray.serve.llm.openai_api_models import ChatCompletionRequest  # noqa: F401  (vLLM, once, before anything waits)
 
-    from orchestrator.serving.ingress import ModelCard, ingress_of
+    from orchestrator.fleets.serving.ingress import ModelCard, ingress_of
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fakes.answerers import FakeAnswerer
 
+from orchestrator.fleets.serving.errors import Refused
+from orchestrator.fleets.serving.judge import MOST_RESPONSES, Judging, RewardModelJudging
 from orchestrator.rollouts.rubric_files import plain_question
 from orchestrator.rollouts.rubrics import CONTROL, RubricReward
-from orchestrator.serving.errors import Refused
-from orchestrator.serving.judge import MOST_RESPONSES, Judging, RewardModelJudging
 from orchestrator.values import Answer, Call, Choice, Fault
 
 RUBRIC = [

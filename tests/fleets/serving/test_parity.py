@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import RunError
+from orchestrator.fleets.serving.parity import BOUNDS, Bound, ParityError, check_tensors, check_tokenizer, compare
 from orchestrator.learning.tokenizer import build_tokenizer
 from orchestrator.records.canary import Canary, Case, digests_of, rendered
-from orchestrator.serving.parity import BOUNDS, Bound, ParityError, check_tensors, check_tokenizer, compare
 
 FLOAT32 = Canary(
     "float32", False, (Case(None, (1,), (2, 3), (-1.0, -2.0)), Case(None, (4,), (5, 6), (-0.5, -0.25))), "a", "b"

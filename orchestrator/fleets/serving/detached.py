@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from orchestrator.errors import RunError
+from orchestrator.fleets.serving.folder import STARTING, ServiceFolder
 from orchestrator.records.log import lines
-from orchestrator.serving.folder import STARTING, ServiceFolder
 
 TAIL = 2000
 """How many characters of what it wrote are shown where it ends at once."""

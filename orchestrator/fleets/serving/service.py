@@ -18,15 +18,15 @@ from typing import Any
 from orchestrator.cluster.preflight import check_engines, check_fit, free_nodes, nodes_there, place, wait_for_room
 from orchestrator.cluster.session import connected, joins
 from orchestrator.errors import ConfigError, PreflightError, RunError
+from orchestrator.fleets.serving.access import KEY_VARIABLE, Access
+from orchestrator.fleets.serving.folder import ENDED, FAILED, READY, ROLLING, STARTING, UNHEALTHY, ServiceFolder, State
+from orchestrator.fleets.serving.parity import owed_canary
+from orchestrator.fleets.serving.release import JUDGE, REWARD_MODEL, Release
+from orchestrator.fleets.serving.rollout import POLL_S, Rollout
 from orchestrator.following import stopping
 from orchestrator.records.display import Display
 from orchestrator.records.folder import check_storage, give_back, take
 from orchestrator.records.log import logged
-from orchestrator.serving.access import KEY_VARIABLE, Access
-from orchestrator.serving.folder import ENDED, FAILED, READY, ROLLING, STARTING, UNHEALTHY, ServiceFolder, State
-from orchestrator.serving.parity import owed_canary
-from orchestrator.serving.release import JUDGE, REWARD_MODEL, Release
-from orchestrator.serving.rollout import POLL_S, Rollout
 
 log = logging.getLogger("orchestrator")
 NEEDED = ("jsonref", "pybind11")

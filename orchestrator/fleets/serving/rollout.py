@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.errors import RunError
-from orchestrator.serving.access import Access
-from orchestrator.serving.release import Release
+from orchestrator.fleets.serving.access import Access
+from orchestrator.fleets.serving.release import Release
 
 log = logging.getLogger("orchestrator")
 POLL_S, NOTICE_S = 0.3, 20.0
@@ -101,7 +101,7 @@ def _app_of() -> Callable[[Release, Access], Any]:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     root = logging.getLogger()
     before = list(root.handlers)
-    from orchestrator.serving.app import app_of
+    from orchestrator.fleets.serving.app import app_of
 
     root.handlers = before
     return app_of

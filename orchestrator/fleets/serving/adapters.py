@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import ConfigError
+from orchestrator.fleets.serving.folder import ServiceFolder
 from orchestrator.records.folder import RunFolder, read_json, sha256
-from orchestrator.serving.folder import ServiceFolder
 from orchestrator.sharing.provenance import provenance
 from orchestrator.sharing.public import public
 from orchestrator.sharing.source import Source, find_source

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from orchestrator.errors import ConfigError
+from orchestrator.fleets.serving.adapters import adapters_of, write_adapters
 from orchestrator.records.folder import write_json
-from orchestrator.serving.adapters import adapters_of, write_adapters
 from orchestrator.sharing.source import find_source
 from tests.fakes.models import model_folder, run_with_checkpoints
 

@@ -17,9 +17,9 @@ from orchestrator.data import TableConfig, task_of
 from orchestrator.data.tables import Row
 from orchestrator.errors import DataError
 from orchestrator.fleets.fleet import Answerer
+from orchestrator.fleets.serving.errors import Refused
 from orchestrator.rollouts.judge_file import Judgement, answered, judged
 from orchestrator.rollouts.rubrics import FORMULAS, Rubric, RubricError, RubricReward, mass_of, rubric_of
-from orchestrator.serving.errors import Refused
 from orchestrator.values import Message, Scored, Task
 
 ASKED = ("model", "prompt", "messages", "response", "responses")

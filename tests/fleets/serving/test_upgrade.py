@@ -12,13 +12,13 @@ import pytest
 from orchestrator.cluster.preflight import Node
 from orchestrator.config.compose import compose, to_values
 from orchestrator.errors import ConfigError
+from orchestrator.fleets.serving import service
+from orchestrator.fleets.serving.access import Access
+from orchestrator.fleets.serving.folder import READY, ServiceFolder, State
+from orchestrator.fleets.serving.release import Release
+from orchestrator.fleets.serving.rollout import RefusedError
+from orchestrator.fleets.serving.service import Listening, hand_over, hint, upgrade
 from orchestrator.records.folder import give_back, take
-from orchestrator.serving import service
-from orchestrator.serving.access import Access
-from orchestrator.serving.folder import READY, ServiceFolder, State
-from orchestrator.serving.release import Release
-from orchestrator.serving.rollout import RefusedError
-from orchestrator.serving.service import Listening, hand_over, hint, upgrade
 
 FIRST = Release(
     "toy", "first", "nowhere", "chat", "policy", to_values(compose("rlvr", ["rollout.fleet.cpus_per_server=1"])), (1, 1), False, {}

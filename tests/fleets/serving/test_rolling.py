@@ -13,10 +13,10 @@ import pytest
 
 from orchestrator.config.compose import compose, to_values
 from orchestrator.errors import RunError
-from orchestrator.serving.access import Access
-from orchestrator.serving.folder import ENDED, FAILED, READY, ServiceFolder
-from orchestrator.serving.release import Release
-from orchestrator.serving.service import Listening, hand_over, own
+from orchestrator.fleets.serving.access import Access
+from orchestrator.fleets.serving.folder import ENDED, FAILED, READY, ServiceFolder
+from orchestrator.fleets.serving.release import Release
+from orchestrator.fleets.serving.service import Listening, hand_over, own
 from tests.fakes import serve_app
 
 PORT = 8497
@@ -66,7 +66,7 @@ def wait_for(folder: ServiceFolder, status: str) -> None:
 def test_a_release_rolls_in_under_streams_and_a_broken_one_is_refused(
     ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "orchestrator.serving.app", serve_app)
+    monkeypatch.setitem(sys.modules, "orchestrator.fleets.serving.app", serve_app)
     folder = ServiceFolder.of(tmp_path, "toy")
     owner = threading.Thread(target=own, args=(folder, release_of("first", tmp_path), LISTENING))
     owner.start()
@@ -100,7 +100,7 @@ def test_a_release_rolls_in_under_streams_and_a_broken_one_is_refused(
 def test_a_first_release_that_is_broken_ends_the_service(
     ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "orchestrator.serving.app", serve_app)
+    monkeypatch.setitem(sys.modules, "orchestrator.fleets.serving.app", serve_app)
     folder = ServiceFolder.of(tmp_path, "toy")
     with pytest.raises(RunError, match=r"trainer's -1\.5"):
         own(folder, release_of("is broken", tmp_path), LISTENING)

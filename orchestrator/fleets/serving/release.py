@@ -12,7 +12,7 @@ from orchestrator.cluster.plan import Bundle, Plan
 from orchestrator.config.compose import compose, from_values, to_values
 from orchestrator.config.schema import Role, RunConfig
 from orchestrator.errors import ConfigError
-from orchestrator.serving.adapters import Adapter, adapters_of
+from orchestrator.fleets.serving.adapters import Adapter, adapters_of
 from orchestrator.sharing.front_matter import architecture_of
 from orchestrator.sharing.provenance import provenance
 from orchestrator.sharing.public import public

@@ -22,12 +22,11 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import RunError
-from orchestrator.records.canary import CANARY, Canary, read_canary, rendered
-from orchestrator.serving.adapters import Adapter
-from orchestrator.serving.chat_answerer import ChatAnswerer
-from orchestrator.serving.errors import Refused
-from orchestrator.serving.judge import Conversation, Judging, RewardModelJudging
-from orchestrator.serving.parity import (
+from orchestrator.fleets.serving.adapters import Adapter
+from orchestrator.fleets.serving.chat_answerer import ChatAnswerer
+from orchestrator.fleets.serving.errors import Refused
+from orchestrator.fleets.serving.judge import Conversation, Judging, RewardModelJudging
+from orchestrator.fleets.serving.parity import (
     Parity,
     ParityError,
     check_tensors,
@@ -37,7 +36,8 @@ from orchestrator.serving.parity import (
     gaps_of,
     owed_canary,
 )
-from orchestrator.serving.release import REWARD_MODEL, Release
+from orchestrator.fleets.serving.release import REWARD_MODEL, Release
+from orchestrator.records.canary import CANARY, Canary, read_canary, rendered
 from orchestrator.values import JUDGE
 
 Judge = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]

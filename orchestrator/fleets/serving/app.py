@@ -11,12 +11,12 @@ from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard  # 
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from orchestrator.config.schema import LearnerConfig
+from orchestrator.fleets.serving.access import Access
+from orchestrator.fleets.serving.ingress import ingress_of
+from orchestrator.fleets.serving.release import REWARD_MODEL, Release
+from orchestrator.fleets.serving.rollout import DRAIN_S, PREFIX
+from orchestrator.fleets.serving.server import InPlace, ModelServer
 from orchestrator.fleets.specs import AdapterSpec, ServerSpec, engine_arguments
-from orchestrator.serving.access import Access
-from orchestrator.serving.ingress import ingress_of
-from orchestrator.serving.release import REWARD_MODEL, Release
-from orchestrator.serving.rollout import DRAIN_S, PREFIX
-from orchestrator.serving.server import InPlace, ModelServer
 
 OURS_ALONE = (
     "model",

@@ -21,8 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from vllm.exceptions import VLLMClientError
 
-from orchestrator.serving.access import HEALTH, Access, AccessMiddleware, refusal
-from orchestrator.serving.errors import Refused
+from orchestrator.fleets.serving.access import HEALTH, Access, AccessMiddleware, refusal
+from orchestrator.fleets.serving.errors import Refused
 
 log = logging.getLogger("orchestrator")
 
@@ -103,7 +103,7 @@ class Ingress(OpenAiIngress):
         return await self.model(model)
 
     async def judge(self, body: dict[str, Any]) -> JSONResponse:
-        """`orchestrator.serving.judge`. Raises Refused."""
+        """`orchestrator.fleets.serving.judge`. Raises Refused."""
         named = body.get("model")
         if named is not None and not isinstance(named, str):
             raise Refused(400, "model must be a text.", "model", "invalid_value")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.fleets.choices import ChoiceTokens
-from orchestrator.serving.chat_answerer import ChatAnswerer
-from orchestrator.serving.errors import Refused
+from orchestrator.fleets.serving.chat_answerer import ChatAnswerer
+from orchestrator.fleets.serving.errors import Refused
 from orchestrator.values import Answer, Call, Choice, Fault
 
 VOCABULARY = {"yes": 3, " yes": 4, "Yes": 5, "no": 7, " NO": 8, "maybe": 9}

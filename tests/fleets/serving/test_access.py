@@ -11,7 +11,7 @@ import pytest
 from asking import KEY, ask, post
 
 from orchestrator.errors import ConfigError
-from orchestrator.serving.access import Access, AccessMiddleware, check_exposure, digest_of, read_key
+from orchestrator.fleets.serving.access import Access, AccessMiddleware, check_exposure, digest_of, read_key
 
 CHAT, COMPLETIONS, JUDGE = "/v1/chat/completions", "/v1/completions", "/v1/judge"
 LIMITS = Access(digest_of(KEY), max_request_bytes=200, max_tokens=64, max_choices=4)

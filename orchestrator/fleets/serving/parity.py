@@ -14,9 +14,9 @@ from statistics import fmean
 from typing import Any
 
 from orchestrator.errors import RunError
+from orchestrator.fleets.serving.release import Release
 from orchestrator.records.canary import CANARY, Canary, digests_of, read_canary, rendered
 from orchestrator.records.folder import read_json, sha256
-from orchestrator.serving.release import Release
 
 
 class ParityError(RunError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.fleets.choices import ChoiceTokens
 from orchestrator.fleets.remote import REFUSALS
-from orchestrator.serving.errors import Refused
+from orchestrator.fleets.serving.errors import Refused
 from orchestrator.values import Answer, Call, Choice, Fault
 
 TOKEN = "token_id:"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigError
+from orchestrator.fleets.serving.folder import READY, ServiceFolder, State, services_in
 from orchestrator.records.folder import give_back, take
-from orchestrator.serving.folder import READY, ServiceFolder, State, services_in
 
 
 def service(storage: Path) -> ServiceFolder:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.fleets.serving.parity import owed_canary
+from orchestrator.fleets.serving.release import Release, parse_replicas, release_of
 from orchestrator.records.folder import write_json
-from orchestrator.serving.parity import owed_canary
-from orchestrator.serving.release import Release, parse_replicas, release_of
 from tests.fakes.models import ROWS, model_folder, run_with_checkpoints
 
 

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.errors import ConfigError
-from orchestrator.serving.errors import Refused
+from orchestrator.fleets.serving.errors import Refused
 
 KEY_VARIABLE = "ORCHESTRATOR_API_KEY"
 SHORTEST_KEY = 16

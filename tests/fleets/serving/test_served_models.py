@@ -19,8 +19,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from orchestrator.fleets.serving.folder import ENDED, READY, ServiceFolder, State
 from orchestrator.records import Run
-from orchestrator.serving.folder import ENDED, READY, ServiceFolder, State
 
 pytestmark = pytest.mark.serving
 PORT = 8731

@@ -1,1 +1,0 @@
-"""Serving what was trained: Ray Serve LLM behind a parity gate. The only home of ray.serve."""
