@@ -155,6 +155,7 @@ def _keep(folder: ServiceFolder, rollout: Rollout, release: Release, listening: 
         if asked := folder.asked():
             folder.wanted.unlink()
             upgrade(folder, rollout, *asked)
+            continue
         if time.monotonic() - looked >= LOOK_S:
             looked = time.monotonic()
             _look(folder, rollout)
