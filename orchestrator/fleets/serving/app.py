@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
-from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard  # which ray.serve.llm does not name
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from orchestrator.config.schema import LearnerConfig
 from orchestrator.fleets.serving.access import Access
-from orchestrator.fleets.serving.ingress import ingress_of
+from orchestrator.fleets.serving.ingress import card_of, ingress_of
 from orchestrator.fleets.serving.release import REWARD_MODEL, Release
 from orchestrator.fleets.serving.rollout import DRAIN_S, PREFIX
 from orchestrator.fleets.serving.server import InPlace, ModelServer
@@ -40,8 +39,8 @@ def app_of(release: Release, access: Access) -> serve.Application:
     model = build_llm_deployment(
         config, name_prefix=PREFIX, bind_kwargs={"release": asdict(release)}, deployment_cls=ModelServer
     )
-    ids = {release.model: release.provenance, **{one.model: one.provenance for one in release.adapters}}
-    cards = {name: _card(name, release, told) for name, told in ids.items()}
+    adapters = {one.model: one.folder for one in release.adapters}
+    cards = {name: card_of(name, {}) for name in (release.model, *adapters)}
     ingress = serve.deployment(
         ingress_of(access, {"service": release.model, "release": release.reference, "kind": release.kind}),
         name="ingress",
@@ -50,7 +49,6 @@ def app_of(release: Release, access: Access) -> serve.Application:
         max_ongoing_requests=_at_once(release) * release.replicas[1],
         **_rollout(),
     )
-    adapters = {one.model: one.folder for one in release.adapters}
     return ingress.bind(llm_deployments={release.model: model}, model_cards=cards, adapters=adapters)
 
 
@@ -114,14 +112,3 @@ def _at_once(release: Release) -> int:
 def _rollout() -> dict[str, Any]:
     """A new version is started beside the old one, which ends when nothing asks it any more; one that will not start is tried once."""
     return {"max_surge_percent": 100, "graceful_shutdown_timeout_s": DRAIN_S, "max_constructor_retry_count": 1}
-
-
-def _card(name: str, release: Release, provenance: Any) -> ModelCard:
-    context = release.served().model.context_tokens
-    return ModelCard(
-        id=name,
-        object="model",
-        owned_by="orchestrator",
-        permission=[],
-        metadata={"model_id": name, "max_request_context_length": context, **provenance},
-    )

@@ -84,8 +84,10 @@ class Ingress(OpenAiIngress):
         return {"status": "ok", "service": self.service["service"]}
 
     async def models(self) -> ModelList:
-        """Every id that a request may name: base models, then adapters."""
-        return ModelList(data=list(self._cards.values()))
+        """Every id that a request may name, and where it is from. By a replica's own word: while a release rolls in, or is refused,
+        an ingress may be newer than what answers."""
+        told = [card for handle in self._default_serve_handles.values() for card in await handle.cards.remote()]
+        return ModelList(data=[card_of(name, metadata) for name, metadata in told])
 
     async def model(self, model_id: str) -> ModelCard:
         """Raises Refused (404)."""
@@ -100,7 +102,8 @@ class Ingress(OpenAiIngress):
 
     async def model_data(self, model: str) -> ModelCard:
         """The card of one id. Raises Refused (404)."""
-        return await self.model(model)
+        known = await self.model(model)
+        return next((card for card in (await self.models()).data if card.id == known.id), known)
 
     async def judge(self, body: dict[str, Any]) -> JSONResponse:
         """`orchestrator.fleets.serving.judge`. Raises Refused."""
@@ -125,6 +128,11 @@ class Ingress(OpenAiIngress):
                 raise Refused(400, f"Name a model: one of {', '.join(self._cards)}.", "model", "invalid_value")
             return next(iter(self._default_serve_handles))
         return (await self.model(model)).id
+
+
+def card_of(name: str, metadata: Mapping[str, Any]) -> ModelCard:
+    """A model as `/v1/models` tells of it."""
+    return ModelCard(id=name, object="model", owned_by="orchestrator", permission=[], metadata=dict(metadata))
 
 
 def ingress_of(access: Access, service: Mapping[str, Any]) -> type:

@@ -106,6 +106,13 @@ class ModelServer(LLMServer):
         """How the served model compares with its trainer, in words."""
         return self._parity
 
+    async def cards(self) -> list[tuple[str, dict[str, Any]]]:
+        """(id, what `/v1/models` tells of it) of the model and of each adapter."""
+        release, context = self._release, self._release.served().model.context_tokens
+        known = [(release.model, release.provenance), *((one.model, one.provenance) for one in release.adapters)]
+        shared = {"max_request_context_length": context, "parity": self._parity}
+        return [(name, {"model_id": name, **shared, **provenance}) for name, provenance in known]
+
     # --- the gate ---
 
     async def _prove(self) -> str:

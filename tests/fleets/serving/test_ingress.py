@@ -6,7 +6,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -42,8 +42,14 @@ class Sure:
 class Model:
     """What the ingress asks of `LLMServer`."""
 
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
     async def parity(self) -> str:
         return "as trained"
+
+    async def cards(self) -> list[tuple[str, dict[str, str]]]:
+        return [(name, {"run": f"of {name}"}) for name in self._names]
 
     async def chat(self, body: Any, raw: Any = None) -> Any:
         from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
@@ -87,7 +93,7 @@ def urls() -> Iterator[dict[str, str]]:
     from ray import serve
     from ray.serve.llm.openai_api_models import ChatCompletionRequest  # noqa: F401  (vLLM, once, before anything waits)
 
-    from orchestrator.fleets.serving.ingress import ModelCard, ingress_of
+    from orchestrator.fleets.serving.ingress import card_of, ingress_of
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -100,11 +106,8 @@ def urls() -> Iterator[dict[str, str]]:
     small = {"num_cpus": 0.1}
     for kind in KINDS_TRIED:
         names = ("base", "base:calm") if kind == "judge" else ("base",)
-        cards = {
-            name: ModelCard(id=name, object="model", owned_by="us", permission=[], metadata={"run": f"of {name}"})
-            for name in names
-        }
-        model = serve.deployment(Model, ray_actor_options=small).options(name=f"model-{kind}").bind()
+        cards = {name: card_of(name, {}) for name in names}
+        model = serve.deployment(Model, ray_actor_options=small).options(name=f"model-{kind}").bind(names)
         service = {"service": "mine", "release": "7", "kind": kind}
         ingress = serve.deployment(ingress_of(ACCESS, service), ray_actor_options=small)
         adapters = dict.fromkeys(names[1:], "somewhere")
