@@ -162,6 +162,7 @@ def render(folder: RunFolder | Path, console: Console | None = None, unredacted:
         f"orchestrate train {folder.config} name=null seed=1",
         f"orchestrate compare {named} ANOTHER",
         f'orchestrate sample {named} "a prompt"',
+        f"orchestrate serve {named}",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 
