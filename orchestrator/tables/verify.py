@@ -233,7 +233,7 @@ def _latex_cells(line: str) -> list[str]:
 
 def _html_cells(line: str) -> list[str]:
     cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line)
-    return [html.unescape(cell) for cell in cells] if cells else [line]
+    return [html.unescape(re.sub(r"</?small>", "", cell)) for cell in cells] if cells else [line]
 
 
 def _csv_cells(line: str) -> list[str]:

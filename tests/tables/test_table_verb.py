@@ -88,7 +88,7 @@ def test_a_table_is_written_and_found_to_be_the_same() -> None:
         ("table.md", "Methods", "Our methods", "table.md, line 1: says '.*Our methods"),
         ("table.csv", ",0.5,", ",0.52,", "table.csv, GRPO, truth, mean: says '0.52', the episodes say '0.5'"),
         ("table.tex", "2 runs", "5 runs", "table.tex, GRPO, truth: says '.*5 runs.*', the episodes say '.*2 runs"),
-        ("table.html", "0.500 (", "0.520 (", "table.html, GRPO, truth: says '0.520"),
+        ("table.html", "0.500 <small>(", "0.520 <small>(", "table.html, GRPO, truth: says '0.520"),
         ("table.html", "<td>0.500", "<td hidden>0.500", "table.html, line \\d+: says '<tr>"),
         ("table.html", "SHA-256", "SHA-1", "table.html, line"),
     ],
