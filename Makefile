@@ -28,7 +28,7 @@ test-long: install
 test-cluster: install
 	@$(BIN)/pytest -m cluster -rs
 
-# A policy that rolls over under streams, its judge, LoRA adapters and a reward model behind Ray Serve LLM; about ten minutes.
+# A policy that rolls over under streams, its judge, LoRA adapters and a reward model behind Ray Serve LLM; about twenty minutes.
 test-serving: install
 	@$(BIN)/pytest -m serving
 
