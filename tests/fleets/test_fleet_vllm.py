@@ -98,6 +98,7 @@ def test_engine_and_trainer_agree_after_every_update(
         assert largest_gap(scorer, turns) < GAP
 
 
+@pytest.mark.long
 def test_a_server_adds_adapters_itself(ray_cluster: Any, folders: dict[bool, Path]) -> None:
     """Two adapters after one another on weights that are sent once; log-probabilities are the trainer's of their sum."""
     learner = LearnerConfig(lora_rank=4, lora_alpha=16)

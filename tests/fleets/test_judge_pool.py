@@ -139,6 +139,7 @@ def batches(folder: Path) -> list[list[str]]:
     return [line.split()[1:] for line in journal(folder, "judge-0") if line.startswith("batch")]
 
 
+@pytest.mark.long
 def test_two_clients_hold_one_copy_and_ask_nothing_twice_and_it_ends_after_the_last_was_killed(
     start: Start, client: Any, tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.long
 def test_a_pool_outlives_the_job_that_began_it(start: Start, ray_with_fakes: Any, tmp_path: Path) -> None:
     """Its driver is killed; Ray then ends all that is the job's, except what belongs to a detached actor."""
     spec = start()

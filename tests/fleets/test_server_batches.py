@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
+from orchestrator.fleets.choices import ChoiceTokens
 from orchestrator.fleets.fleet import server_of, slowest
 from orchestrator.fleets.server import MissedBatchesError, StaleWeightsError, VllmServer
 from orchestrator.fleets.specs import ServerSpec
@@ -79,7 +80,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> VllmServer:
         "tokenizer": Words(),
         "version": 4,
         "batches": 0,
-        "choice_ids": {},
+        "choices": ChoiceTokens(Words(), "models/x"),
         "asleep": set(),
     }
     made.__dict__.update({f"_{name}": value for name, value in state.items()})

@@ -208,7 +208,7 @@ def computed(folder: Path, canary: Canary) -> list[list[float]]:
     return found
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["policy", "flowrl", "adapted", "sorter"])
 def test_the_numbers_are_those_of_the_weights_beside_them(
     written: dict[str, bool], folder: Path, tokenizer: Any, kind: str
@@ -224,7 +224,7 @@ def test_the_numbers_are_those_of_the_weights_beside_them(
     check_tensors(folder / kind)
 
 
-@pytest.mark.stack
+@pytest.mark.long
 def test_weights_of_another_step_are_found_out(written: dict[str, bool], folder: Path) -> None:
     """The policy was trained for one step of 1e-3; the weights that it began with are another model's."""
     canary = read_canary(folder / "policy")
@@ -234,7 +234,7 @@ def test_weights_of_another_step_are_found_out(written: dict[str, bool], folder:
         compare(canary, computed(folder / "before", canary))
 
 
-@pytest.mark.stack
+@pytest.mark.long
 def test_bfloat16_is_told_and_allowed_its_rounding(written: dict[str, bool], folder: Path) -> None:
     """The same weights computed in float32 differ by no more than the trainer rounded."""
     canary = read_canary(folder / "rounded")
@@ -247,7 +247,7 @@ def test_bfloat16_is_told_and_allowed_its_rounding(written: dict[str, bool], fol
         compare(replace(canary, dtype="float32"), served)
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize("kind", canary_rank.KINDS)
 def test_training_goes_on_as_if_nothing_had_been_asked(written: dict[str, bool], kind: str) -> None:
     """Bit by bit, also where a dropout draws random numbers."""
