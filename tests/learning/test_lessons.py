@@ -198,7 +198,7 @@ def test_kinds_of_lessons(tmp_path: Path) -> None:
         starting_model("policy", role, LearnerConfig(), lessons_rank.ToyWorkload(), [lesson], tmp_path)
 
 
-@pytest.mark.stack
+@pytest.mark.long
 def test_lessons_of_every_kind_are_stages_of_one_group(taught: dict[str, Any]) -> None:
     """Three models by the same ranks, one after the other; the next run finds them, and gives the classifiers no fleet."""
     stages = taught["stages"]
@@ -211,7 +211,7 @@ def test_lessons_of_every_kind_are_stages_of_one_group(taught: dict[str, Any]) -
     ]
 
 
-@pytest.mark.stack
+@pytest.mark.long
 def test_more_of_a_word_is_preferred(taught: dict[str, Any]) -> None:
     """On pairs that were not taught, two of a group: the interval is over the 60 groups."""
     report = json.loads((Path(taught["stages"]["folders"]["reward"]) / HELD_OUT).read_text())
@@ -222,21 +222,21 @@ def test_more_of_a_word_is_preferred(taught: dict[str, Any]) -> None:
     assert report["loss"] < 0.3
 
 
-@pytest.mark.stack
+@pytest.mark.long
 def test_the_word_that_occurs_is_told(taught: dict[str, Any]) -> None:
     report = json.loads((Path(taught["stages"]["folders"]["sorter"]) / HELD_OUT).read_text())
     assert report["accuracy_n"] == report["groups"] == 50
     assert report["accuracy"] > 0.9
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize(("role", "chance"), [("reward", math.log(2)), ("sorter", math.log(3))])
 @pytest.mark.parametrize("stage", [2, 3])
 def test_the_head_starts_without_an_opinion(taught: dict[str, Any], role: str, chance: float, stage: int) -> None:
     assert taught[f"{role}-{stage}"]["losses"][0] == pytest.approx(chance, abs=1e-6)
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize("role", ["reward", "sorter"])
 @pytest.mark.parametrize("stage", [2, 3])
 def test_transformers_computes_the_same_scores(taught: dict[str, Any], role: str, stage: int) -> None:
@@ -248,7 +248,7 @@ def test_transformers_computes_the_same_scores(taught: dict[str, Any], role: str
     assert result["scores"].std() > 1e-3
 
 
-@pytest.mark.stack
+@pytest.mark.long
 def test_the_saved_folders_say_what_they_are(taught: dict[str, Any]) -> None:
     assert taught["reward"]["kind"] == taught["sorter"]["kind"] == "Qwen3ForSequenceClassification"
     assert taught["reward"]["labels"] == {0: "reward"}

@@ -133,7 +133,7 @@ def test_a_checkpoint_of_other_weights_is_refused() -> None:
 # --- under DeepSpeed ---
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_the_policy_starts_as_the_starting_policy(tuned: dict[str, Any], name: str) -> None:
     """To the last bit, in the trainer and in what servers get; the first update's KL is therefore 0."""
@@ -146,7 +146,7 @@ def test_the_policy_starts_as_the_starting_policy(tuned: dict[str, Any], name: s
     assert all(torch.equal(start[key], tensor) for key, tensor in case["serves the start"].items())
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_only_adapters_are_trained_and_saved(tuned: dict[str, Any], name: str) -> None:
     case = tuned["trained"][name]
@@ -161,7 +161,7 @@ def test_only_adapters_are_trained_and_saved(tuned: dict[str, Any], name: str) -
     assert changed == {key for key in start if any(matrix in key for matrix in MATRICES)}
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_the_merged_folder_computes_what_the_trainer_computes(tuned: dict[str, Any], name: str) -> None:
     """Read by transformers. In float32 to rounding; a merged bfloat16 weight is rounded to 8 bits, as any weight is."""
@@ -223,7 +223,7 @@ def hand() -> tuple[dict[str, torch.Tensor], list[float]]:
     return by_hand()
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize("name", FLOAT32)
 def test_updates_are_those_by_hand(tuned: dict[str, Any], name: str, hand: Any) -> None:
     """Three of them: whatever the ranks, the stage, offload and recomputation."""
@@ -235,7 +235,7 @@ def test_updates_are_those_by_hand(tuned: dict[str, Any], name: str, hand: Any) 
         torch.testing.assert_close(case["third"][key]["master"], expected, rtol=1e-3, atol=2e-4)
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("source", "case"), [(a.name, b.name) for a, b in lora_ranks.RESUMES + lora_ranks.ONE_RANK_RESUMES]
 )
@@ -257,7 +257,7 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(tuned: dict[str, Any], sour
             assert float(difference.mean()) < tolerance, key
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize("name", [f"{name} {case.name}" for name, case in lora_ranks.REFERENCES])
 def test_the_policy_without_adapters_is_the_reference(tuned: dict[str, Any], name: str) -> None:
     """Against a second model: the same KL and the same updates to the last bit, without its memory."""
@@ -270,7 +270,7 @@ def test_the_policy_without_adapters_is_the_reference(tuned: dict[str, Any], nam
         assert all(torch.equal(tensor, separate["state"][key][slot]) for slot, tensor in slots.items()), key
 
 
-@pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [*(f"{name} 1" for name in OBJECTIVES), *(f"{name} 2" for name in lora_ranks.ON_TWO_RANKS)]
 )

@@ -62,7 +62,7 @@ def wait_for(folder: ServiceFolder, status: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.long
+@pytest.mark.serving
 def test_a_release_rolls_in_under_streams_and_a_broken_one_is_refused(
     ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +96,7 @@ def test_a_release_rolls_in_under_streams_and_a_broken_one_is_refused(
     assert not folder.is_owned()
 
 
-@pytest.mark.long
+@pytest.mark.serving
 def test_a_first_release_that_is_broken_ends_the_service(
     ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
