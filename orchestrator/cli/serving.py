@@ -87,7 +87,7 @@ def serve(
     from orchestrator.fleets.serving.adapters import write_adapters
     from orchestrator.fleets.serving.folder import ServiceFolder
     from orchestrator.fleets.serving.release import parse_replicas, release_of
-    from orchestrator.fleets.serving.service import check, hand_over, own
+    from orchestrator.fleets.serving.service import check, own
 
     release = release_of(target, overrides or [], storage, name, kind, parse_replicas(replicas), adapter or ())
     folder = ServiceFolder.of(storage, release.model)
@@ -99,13 +99,9 @@ def serve(
         "--max-kilobytes": max_kilobytes,
     }
     if folder.is_owned() and not dry_run:
-        if taken := [option for option, value in given.items() if value is not None]:
-            raise ConfigError(
-                f"{folder.name} is up, and {', '.join(taken)} belong to its owner: leave them out to roll the release in, give another "
-                "--name, or end it first."
-            )
-        write_adapters(release.adapters)
-        raise typer.Exit(0 if hand_over(folder, release, typer.echo) else 1)
+        raise typer.Exit(
+            0 if _roll_in(folder, release, [option for option, value in given.items() if value is not None]) else 1
+        )
     listening = _listening(host or "127.0.0.1", port or 8000, key_file, max_tokens or 1024, max_kilobytes or 1024)
     if dry_run:
         _show_release(release, listening)
@@ -116,6 +112,20 @@ def serve(
         return
     write_adapters(release.adapters)
     own(folder, release, listening)
+
+
+def _roll_in(folder: ServiceFolder, release: Release, options: list[str]) -> bool:
+    """Hand a release to a service that is up. options: that were given and are its owner's. Returns whether it serves."""
+    from orchestrator.fleets.serving.adapters import write_adapters
+    from orchestrator.fleets.serving.service import hand_over
+
+    if options:
+        raise ConfigError(
+            f"{folder.name} is up, and {', '.join(options)} belong to its owner: leave them out to roll the release in, give another "
+            "--name, or end it first."
+        )
+    write_adapters(release.adapters)
+    return hand_over(folder, release, typer.echo)
 
 
 def _listening(host: str, port: int, key_file: Path | None, max_tokens: int, max_kilobytes: int) -> Listening:

@@ -17,14 +17,14 @@ from orchestrator.fleets.serving.rollout import DRAIN_S, PREFIX
 from orchestrator.fleets.serving.server import InPlace, ModelServer
 from orchestrator.fleets.specs import AdapterSpec, ServerSpec, engine_arguments
 
-OURS_ALONE = (
+NOT_SERVES = (
     "model",
     "distributed_executor_backend",
     "worker_extension_cls",
     "weight_transfer_config",
     "disable_log_stats",
 )
-"""Engine arguments of a run's servers that Serve sets itself or that no weights in flight need."""
+"""Engine arguments of a run's servers that Serve sets itself, or that receive weights in flight."""
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
@@ -42,7 +42,7 @@ def app_of(release: Release, access: Access) -> serve.Application:
     adapters = {one.model: one.folder for one in release.adapters}
     cards = {name: card_of(name, {}) for name in (release.model, *adapters)}
     ingress = serve.deployment(
-        ingress_of(access, {"service": release.model, "release": release.reference, "kind": release.kind}),
+        ingress_of(access, release.model, release.kind),
         name="ingress",
         ray_actor_options={"num_cpus": 0},
         num_replicas=1,
@@ -96,7 +96,7 @@ def _engine(release: Release) -> dict[str, Any]:
         else None
     )
     spec = ServerSpec(release.role, 0, release.folder, True, role.model, role.fleet, adapter=adapter)
-    arguments = {name: value for name, value in engine_arguments(spec).items() if name not in OURS_ALONE}
+    arguments = {name: value for name, value in engine_arguments(spec).items() if name not in NOT_SERVES}
     if release.adapters:
         arguments["max_loras"] = len(release.adapters)
     if release.kind == REWARD_MODEL:

@@ -23,6 +23,8 @@ from vllm.exceptions import VLLMClientError
 
 from orchestrator.fleets.serving.access import HEALTH, Access, AccessMiddleware, refusal
 from orchestrator.fleets.serving.errors import Refused
+from orchestrator.fleets.serving.release import CHAT, REWARD_MODEL
+from orchestrator.values import JUDGE
 
 log = logging.getLogger("orchestrator")
 
@@ -38,12 +40,12 @@ ROUTES: Mapping[str, tuple[str, str]] = {
 HEALTH_S = 10.0
 """How long a replica may take to answer `/health`."""
 COMMON = ("health", "models", "model_data")
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "chat": (*COMMON, "chat", "completions"),
-    "judge": (*COMMON, "chat", "completions", "judge"),
-    "reward_model": (*COMMON, "judge"),
+ANSWERED: Mapping[str, tuple[str, ...]] = {
+    CHAT: (*COMMON, "chat", "completions"),
+    JUDGE: (*COMMON, "chat", "completions", "judge"),
+    REWARD_MODEL: (*COMMON, "judge"),
 }
-"""Kind of model -> its routes."""
+"""Kind of model (`release.KINDS`) -> its routes."""
 GONE = (RayActorError, BackPressureError, DeploymentUnavailableError)
 """What passes: a replica that died or has no room."""
 
@@ -55,7 +57,7 @@ class Ingress(OpenAiIngress):
     model_cards: of every base model and every adapter. Raises ValueError where these do not fit together.
     """
 
-    service: ClassVar[Mapping[str, Any]] = {}
+    service: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class Ingress(OpenAiIngress):
                 await asyncio.wait_for(handle.parity.remote(), HEALTH_S)
             except (TimeoutError, RayError, RayServeException) as error:
                 raise Refused(503, f"No replica of {name} answers.", code="unavailable") from error
-        return {"status": "ok", "service": self.service["service"]}
+        return {"status": "ok", "service": self.service}
 
     async def models(self) -> ModelList:
         """Every id that a request may name, and where it is from. By a replica's own word: while a release rolls in, or is refused,
@@ -135,18 +137,18 @@ def card_of(name: str, metadata: Mapping[str, Any]) -> ModelCard:
     return ModelCard(id=name, object="model", owned_by="orchestrator", permission=[], metadata=dict(metadata))
 
 
-def ingress_of(access: Access, service: Mapping[str, Any]) -> type:
-    """The class to deploy. service: its name as `service`, its `release`, and what it serves as `kind` (see `KINDS`).
+def ingress_of(access: Access, service: str, kind: str) -> type:
+    """The class to deploy. service: its name. kind: of the model that it serves (see `ANSWERED`).
 
     Deployed with the arguments of `Ingress`. Raises KeyError for another kind.
     """
-    methods = KINDS[service["kind"]]
+    methods = ANSWERED[kind]
     # Not Ray's own app: it lets every web page that its user looks at ask the service (CORS for all origins).
-    app = FastAPI(title=str(service["service"]), openapi_url=None)
-    for error, handler in _handlers(service["kind"]).items():
+    app = FastAPI(title=service, openapi_url=None)
+    for error, handler in _handlers(kind).items():
         app.add_exception_handler(error, handler)
     app.add_middleware(AccessMiddleware, access=access)
-    described = type(Ingress.__name__, (Ingress,), {"service": dict(service), "__doc__": Ingress.__doc__})
+    described = type(Ingress.__name__, (Ingress,), {"service": service, "__doc__": Ingress.__doc__})
     return make_fastapi_ingress(described, endpoint_map={name: _route(name) for name in methods}, app=app)
 
 
@@ -157,7 +159,7 @@ def _route(name: str) -> Callable[[FastAPI], Callable[..., Any]]:
 
 def _handlers(kind: str) -> dict[type[Exception], Callable[[Request, Any], JSONResponse]]:
     """Everything that can go wrong -> its answer."""
-    served = ", ".join(" ".join(ROUTES[name]) for name in KINDS[kind])
+    served = ", ".join(" ".join(ROUTES[name]) for name in ANSWERED[kind])
 
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
         """What the router finds no route for."""

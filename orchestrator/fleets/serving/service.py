@@ -21,12 +21,13 @@ from orchestrator.errors import ConfigError, PreflightError, RunError
 from orchestrator.fleets.serving.access import KEY_VARIABLE, Access
 from orchestrator.fleets.serving.folder import ENDED, FAILED, READY, ROLLING, STARTING, UNHEALTHY, ServiceFolder, State
 from orchestrator.fleets.serving.parity import owed_canary
-from orchestrator.fleets.serving.release import JUDGE, REWARD_MODEL, Release
+from orchestrator.fleets.serving.release import REWARD_MODEL, Release
 from orchestrator.fleets.serving.rollout import POLL_S, Rollout
 from orchestrator.following import stopping
 from orchestrator.records.display import Display
 from orchestrator.records.folder import check_storage, give_back, take
 from orchestrator.records.log import logged
+from orchestrator.values import JUDGE
 
 log = logging.getLogger("orchestrator")
 NEEDED = ("jsonref", "pybind11")

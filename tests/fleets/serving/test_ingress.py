@@ -108,8 +108,7 @@ def urls() -> Iterator[dict[str, str]]:
         names = ("base", "base:calm") if kind == "judge" else ("base",)
         cards = {name: card_of(name, {}) for name in names}
         model = serve.deployment(Model, ray_actor_options=small).options(name=f"model-{kind}").bind(names)
-        service = {"service": "mine", "release": "7", "kind": kind}
-        ingress = serve.deployment(ingress_of(ACCESS, service), ray_actor_options=small)
+        ingress = serve.deployment(ingress_of(ACCESS, "mine", kind), ray_actor_options=small)
         adapters = dict.fromkeys(names[1:], "somewhere")
         serve.run(
             ingress.options(name=f"ingress-{kind}").bind({"base": model}, cards, adapters=adapters),
