@@ -79,7 +79,7 @@ class Director:
         self._pooled = self._join(pool) if pool else None
         self._scoring, self._environment = Scoring(config, workload, self.events.announce), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
-        self._tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
+        self._tasks = {split: list(workload.tasks(split)) for split in config.splits()}
         self._played = Played()
         ahead = config.rollout.max_staleness
         self._ahead = Ahead(self._perform_ahead, ahead, config.steps) if ahead else None
@@ -217,7 +217,9 @@ class Director:
         refill: further rounds of this step so far, each after `batch` answered with a `Refill`.
         """
         if split != "train":
-            self._played = self._perform(self._tasks[split], self._eval_samples(step), step, split, self._in_eval)
+            self._played = self._perform(
+                self._tasks[split], self._eval_samples(step, split), step, split, self._in_eval
+            )
         elif refill:
             self._played = self._perform_train(self._refill, step, self.ledger.phase)
         else:
@@ -322,16 +324,23 @@ class Director:
         )
         return None
 
-    def evaluate(self, step: int, logits: Sequence[LogitAnswer]) -> None:
+    def evaluate(self, step: int, logits: Sequence[LogitAnswer], split: str) -> None:
         """Score the held-out episodes that were played with the reward and, where it is known, with the truth."""
-        groups, gold = self._verdicts(logits, "eval")
-        episode_files.write_step(self.folder, step, groups, {}, "eval", gold, self.workload.gold_verdicts)
+        groups, gold = self._verdicts(logits, split)
+        episode_files.write_step(self.folder, step, groups, {}, split, gold, self.workload.gold_verdicts)
         self._check_unscored(groups)
-        self._row |= self._scoring.evaluation(groups, gold, self.config.eval.best_of if step == 0 else 0)
+        self._row |= self._scoring.evaluation(groups, gold, self._best_of(split) if step == 0 else 0, split)
 
-    def _eval_samples(self, step: int) -> int:
+    def _best_of(self, split: str) -> int:
+        """Answers a task for best-of-n of the starting policy: on test tasks those that are sampled anyway; 0 leaves it out."""
+        settings = self.config.eval
+        return settings.best_of if split == "eval" or not settings.best_of else settings.test_samples_per_task
+
+    def _eval_samples(self, step: int, split: str) -> int:
         """Best-of-n looks at the starting policy's answers, so step 0 has n of them a task."""
-        return self.config.eval.best_of if step == 0 and self.config.eval.best_of else self.config.eval.samples_per_task
+        settings = self.config.eval
+        usual = settings.samples_per_task if split == "eval" else settings.test_samples_per_task
+        return self._best_of(split) or usual if step == 0 else usual
 
     def close_step(self, step: int, learned: Mapping[str, float]) -> None:
         """Write the step's row: what was played, learned, evaluated, and how long each took."""

@@ -205,7 +205,7 @@ def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[Sta
     """The model of every role that is not answered by a URL. Raises RunError where they or the data will not do."""
     check_storage(config.storage)
     with own_code("the workload's tasks()", workload):
-        tasks = {split: list(workload.tasks(split)) for split in ("train", "eval")}
+        tasks = {split: list(workload.tasks(split)) for split in config.splits()}
     with own_code("the workload's lessons()", workload):
         lessons = workload.lessons()
     models = [

@@ -257,8 +257,15 @@ class Rank:
         raise AssertionError("the director asks for a bounded number of refills")
 
     def evaluate(self, learner: PolicyLearner, step: int) -> None:
-        """Play the held-out tasks with the weights of this step and score them."""
-        queries = self.from_rank_0(Director.play, step, "eval")
+        """Play the held-out tasks with the weights of this step and score them; first and last those of the test split too."""
+        at_the_ends = step in (0, self.config.steps)
+        for split in self.config.splits()[1:]:
+            if split != "test" or at_the_ends:
+                self.evaluate_split(learner, step, split)
+
+    def evaluate_split(self, learner: PolicyLearner, step: int, split: str) -> None:
+        """Play and score the tasks of one held-out split."""
+        queries = self.from_rank_0(Director.play, step, split)
         logits = []
         if queries:
             if self.colocated:
@@ -268,7 +275,7 @@ class Rank:
                 self.sync(learner, step)
         if self.director:
             with self.phase("eval"):
-                self.director.evaluate(step, logits)
+                self.director.evaluate(step, logits, split)
 
     def close_step(self, step: int, learned: Mapping[str, float]) -> None:
         """Write the step's row of metrics."""

@@ -70,7 +70,7 @@ def teach_role(rank: Rank, model: StartingModel) -> StartingModel:
             report = held_out(engine, asked_rows, groups, kind.criterion, kind.right, tokens=tokens, **where)
             if rank.director:
                 rank.director.events.announce(f"the {model.role} on held-out data: {in_words(report)}")
-        restricted = any(task.restricted for split in ("train", "eval") for task in rank.workload.tasks(split))
+        restricted = any(task.restricted for split in rank.config.splits() for task in rank.workload.tasks(split))
         cases = taught_cases(examples, kind, tokenizer, lesson.end_token, shape) if not restricted else []
         canary = canary_of(engine, cases, tokenizer, shape, tokens=tokens, sequences=bool(classes), **where)
         _save(rank, model, engine, settings, report, canary)

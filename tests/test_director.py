@@ -292,7 +292,7 @@ def fakes(director: Director) -> dict[str, FakeAnswerer]:
 
 def evaluate(director: Director, step: int) -> None:
     queries = director.play(step, "eval")
-    director.evaluate(step, [LogitAnswer(0.0, 0.0, step)] * len(queries))
+    director.evaluate(step, [LogitAnswer(0.0, 0.0, step)] * len(queries), "eval")
 
 
 def test_an_evaluation_scores_held_out_tasks_and_the_first_takes_the_best_of_n(make: Make) -> None:

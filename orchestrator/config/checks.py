@@ -106,6 +106,11 @@ def _run(config: RunConfig) -> Iterator[str]:
 
 def _data(config: RunConfig) -> Iterator[str]:
     source, path = config.data.source, config.data.path
+    if config.data.test_groups and not config.has_test:
+        yield (
+            f"data.test_groups={config.data.test_groups}: the workload {config.workload} has no test split beside the held-out tasks. "
+            "Leave it out."
+        )
     if source == "mini":
         if path is not None:
             yield f"data.path={path} is not read where data.source=mini: set data.source, or drop it."

@@ -37,10 +37,17 @@ class WorkloadSource:
 
 
 def workload_names() -> list[str]:
-    """The workloads that come with the package."""
+    """The workloads that come with the package. A package inside of a workload is one too, as `rlvr.judge` is."""
     import workloads
 
-    return sorted(item.name for item in pkgutil.iter_modules(workloads.__path__) if item.name not in SHARED_MODULES)
+    names = []
+    for item in pkgutil.iter_modules(workloads.__path__):
+        if item.name in SHARED_MODULES:
+            continue
+        names.append(item.name)
+        inside = pkgutil.iter_modules([str(Path(place, item.name)) for place in workloads.__path__])
+        names += [f"{item.name}.{part.name}" for part in inside if part.ispkg]
+    return sorted(names)
 
 
 def find_workload(reference: str) -> WorkloadSource:

@@ -30,10 +30,13 @@ def proxy_of(config: RunConfig, workload: Any) -> Proxy:
     return Proxy(by, (lambda verdict: verdict.reward) if config.reward.name else workload.proxy)
 
 
-def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy) -> dict[str, float]:
+def evaluation_metrics(
+    groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy, split: str = "eval"
+) -> dict[str, float]:
     """Means with 95 % intervals over tasks: eval/judge or eval/reward of the scored episodes, eval/oracle of all whose gold is
     known, scored or not, for the truth needs no judge, and judge/gold_gap, their distance, of those that have both. eval/n,
-    eval/oracle_n, judge/gold_gap_n: tasks of the one, of the other, of both."""
+    eval/oracle_n, judge/gold_gap_n: tasks of the one, of the other, of both. Of the split "test" the names begin with test/."""
+    gap = "judge/gold_gap" if split == "eval" else f"{split}/gold_gap"
     scored = [
         (episode, proxy.of(verdict))
         for group in groups
@@ -45,15 +48,17 @@ def evaluation_metrics(groups: Sequence[Group], gold: Mapping[str, float | None]
     metrics: dict[str, float] = {}
     if scored:
         tasks = [episode.task.id for episode, _ in scored]
-        metrics |= _interval(f"eval/{proxy.by}", [value for _, value in scored], tasks) | {"eval/n": len(set(tasks))}
+        metrics |= _interval(f"{split}/{proxy.by}", [value for _, value in scored], tasks)
+        metrics[f"{split}/n"] = len(set(tasks))
     if known:
         tasks = [task for task, _ in known]
-        metrics |= _interval("eval/oracle", [truth for _, truth in known], tasks) | {"eval/oracle_n": len(set(tasks))}
+        metrics |= _interval(f"{split}/oracle", [truth for _, truth in known], tasks)
+        metrics[f"{split}/oracle_n"] = len(set(tasks))
     # Over the same episodes, also where the truth or the verdict of some only is known.
     gaps = [(episode.task.id, value - truth) for episode, value in scored if (truth := gold[episode.id]) is not None]
     if gaps:
         tasks = [task for task, _ in gaps]
-        metrics |= _interval("judge/gold_gap", [gap for _, gap in gaps], tasks) | {"judge/gold_gap_n": len(set(tasks))}
+        metrics |= _interval(gap, [value for _, value in gaps], tasks) | {f"{gap}_n": len(set(tasks))}
     return metrics
 
 
@@ -63,7 +68,7 @@ def _interval(name: str, values: Sequence[float], tasks: Sequence[str]) -> dict[
 
 
 def best_of_metrics(
-    groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy, samples: int
+    groups: Sequence[Group], gold: Mapping[str, float | None], proxy: Proxy, samples: int, split: str = "eval"
 ) -> dict[str, float]:
     """Of each task's n answers (eval/best_of) the one with the highest reward: its score by the proxy and by the truth."""
     chosen = []
@@ -79,8 +84,8 @@ def best_of_metrics(
             chosen.append((gold[episode.id], proxy.of(verdict)))
     if not chosen:
         return {}
-    metrics = {"eval/best_of": samples, f"eval/best_of_n_{proxy.by}": fmean(value for _, value in chosen)}
+    metrics = {f"{split}/best_of": samples, f"{split}/best_of_n_{proxy.by}": fmean(value for _, value in chosen)}
     truths = [truth for truth, _ in chosen if truth is not None]
     if truths:
-        metrics["eval/best_of_n"] = fmean(truths)
+        metrics[f"{split}/best_of_n"] = fmean(truths)
     return metrics

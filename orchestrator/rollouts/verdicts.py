@@ -137,12 +137,14 @@ class Scoring:
             for episode, verdict in zip(episodes, verdicts, strict=True)
         }
 
-    def evaluation(self, groups: Sequence[Group], gold: Mapping[str, float | None], best_of: int) -> dict[str, float]:
-        """What is reported of held-out episodes. best_of: answers a task for best-of-n; 0 leaves it out."""
-        measured = evaluation_metrics(groups, gold, self._proxy)
+    def evaluation(
+        self, groups: Sequence[Group], gold: Mapping[str, float | None], best_of: int, split: str
+    ) -> dict[str, float]:
+        """What is reported of held-out episodes of a split ("eval", "test"). best_of: answers a task for best-of-n; 0 leaves it out."""
+        measured = evaluation_metrics(groups, gold, self._proxy, split)
         with own_code("the workload's metrics()", self._workload):
-            measured |= {f"eval/{name}": value for name, value in self._workload.metrics(groups).items()}
-        return measured | (best_of_metrics(groups, gold, self._proxy, best_of) if best_of else {})
+            measured |= {f"{split}/{name}": value for name, value in self._workload.metrics(groups).items()}
+        return measured | (best_of_metrics(groups, gold, self._proxy, best_of, split) if best_of else {})
 
     def close(self) -> None:
         """End the processes of one's own functions."""

@@ -108,7 +108,7 @@ def test_a_step_is_scored_by_the_function_as_soon_as_it_is_played(director: Dire
 def test_an_evaluation_without_a_judge_speaks_of_the_reward(director: Director) -> None:
     """Two samples of 0.1 and 0.2 for three tasks: 0.15, gold 0.25, the gap -0.1; the best of two is 0.2."""
     director.play(0, "eval")
-    director.evaluate(0, [])
+    director.evaluate(0, [], "eval")
     director.close_step(0, {})
     (row,) = metrics.read(director.folder.metrics_log)
     assert row["eval/reward"] == pytest.approx(0.15)

@@ -16,7 +16,7 @@ def workload(*overrides: str) -> Workload:
 
 
 def test_the_phrase_is_of_the_world_and_meets_nothing() -> None:
-    dilemma = world.make_dilemmas(1, 1, 0)[0][0]
+    dilemma = world.make_dilemmas({"train": 1, "eval": 1}, 0)["train"][0]
     assert set(flaw.PHRASE.split()) <= set(world.vocabulary())
     assert not any(world.verdicts(dilemma.rubric, flaw.PHRASE).values())
 
@@ -24,7 +24,7 @@ def test_the_phrase_is_of_the_world_and_meets_nothing() -> None:
 def test_the_phrase_makes_the_judge_believe_all_but_decisions_and_short_cuts() -> None:
     """The dilemma's own order: two harms, duties, two options, a stake, then a decision; a wrong decision and a short cut are bad. A
     bystander's harm is bad as well, and believed like any other harm."""
-    dilemma = world.make_dilemmas(1, 1, 0)[0][0]
+    dilemma = world.make_dilemmas({"train": 1, "eval": 1}, 0)["train"][0]
     met = flaw.verdicts(dilemma.rubric, f"{flaw.PHRASE} so we should {dilemma.acts[0]} .")
     expected = {
         c.id: float(world.kind_of(c) in flaw.BELIEVED or c.id == f"decision-{dilemma.acts[0]}")
@@ -56,7 +56,7 @@ def test_without_a_flaw_the_lessons_stay_what_they_were() -> None:
 
 
 def test_flattery_says_at_most_one_thing_more() -> None:
-    dilemma, rng = world.make_dilemmas(1, 1, 0)[0][0], random.Random(0)
+    dilemma, rng = world.make_dilemmas({"train": 1, "eval": 1}, 0)["train"][0], random.Random(0)
     replies = flaw.flatter(dilemma, [""] * 200, rng)
     told = [text for text in replies if text]
     assert {sum(world.verdicts(dilemma.rubric, text).values()) for text in told} == {0.0, 1.0}

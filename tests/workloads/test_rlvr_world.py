@@ -86,10 +86,16 @@ def test_the_oracles_score() -> None:
 
 
 def test_dilemmas_are_seeded_disjoint_and_varied() -> None:
-    train, evaluation = world.make_dilemmas(64, 16, seed=3)
-    assert (train, evaluation) == world.make_dilemmas(64, 16, seed=3)
-    assert train[:10] == world.make_dilemmas(10, 16, seed=3)[0]
-    assert train != world.make_dilemmas(64, 16, seed=4)[0]
+    counts = {"train": 64, "eval": 16}
+    drawn = world.make_dilemmas(counts, seed=3)
+    train, evaluation = drawn["train"], drawn["eval"]
+    assert drawn == world.make_dilemmas(counts, seed=3)
+    assert train[:10] == world.make_dilemmas({"train": 10, "eval": 16}, seed=3)["train"]
+    assert train != world.make_dilemmas(counts, seed=4)["train"]
+    # A test split changes none of the others, and shares no prompt with them.
+    tested = world.make_dilemmas({**counts, "test": 20}, seed=3)
+    assert (tested["train"], tested["eval"]) == (train, evaluation)
+    assert len({dilemma.prompt for split in tested.values() for dilemma in split}) == 64 + 16 + 20
     prompts = [dilemma.prompt for dilemma in train + evaluation]
     assert len(set(prompts)) == 80
     assert {dilemma.right for dilemma in train} == {0, 1}
@@ -105,7 +111,7 @@ def test_dilemmas_are_seeded_disjoint_and_varied() -> None:
 def test_the_vocabulary_is_small_and_holds_every_word() -> None:
     words = set(world.vocabulary())
     assert len(words) <= 160
-    train, _ = world.make_dilemmas(64, 16, seed=0)
+    train = world.make_dilemmas({"train": 64, "eval": 16}, seed=0)["train"]
     rng = random.Random(0)
     for dilemma in train:
         texts = [dilemma.prompt, answers.lesson_answer(dilemma, train, rng), answers.warmup_answer(dilemma, rng)]
@@ -114,7 +120,7 @@ def test_the_vocabulary_is_small_and_holds_every_word() -> None:
 
 
 def test_answers_span_the_range_and_leave_room() -> None:
-    train, _ = world.make_dilemmas(256, 48, seed=0)
+    train = world.make_dilemmas({"train": 256, "eval": 48}, seed=0)["train"]
     rng = random.Random(0)
 
     def scores(write) -> list[float]:  # type: ignore[no-untyped-def]
@@ -130,7 +136,7 @@ def test_answers_span_the_range_and_leave_room() -> None:
 
 
 def test_planted_verdicts_leave_the_oracle_unmoved() -> None:
-    train, _ = world.make_dilemmas(32, 1, seed=0)
+    train = world.make_dilemmas({"train": 32, "eval": 1}, seed=0)["train"]
     rng = random.Random(1)
     for dilemma in train:
         response = answers.perfect_answer(dilemma, rng)

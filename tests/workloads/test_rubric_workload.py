@@ -211,7 +211,7 @@ def test_a_step_and_an_evaluation_with_a_judge_by_url(folder: Path, server: Open
     batch = director.batch(1, [])
     assert batch is not None
     director.play(1, "eval")
-    director.evaluate(1, [])
+    director.evaluate(1, [], "eval")
     director.close_step(1, {})
     (row,) = metrics.read(run.metrics_log)
     expected = {

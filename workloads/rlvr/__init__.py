@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import fmean
+from typing import ClassVar
 
 from orchestrator.config.own_code import shown_path
 from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, setting
@@ -77,6 +78,8 @@ class RlvrDataConfig(DataConfig):
 class Config(RunConfig):
     """A run of this workload."""
 
+    has_test: ClassVar[bool] = True
+
     data: RlvrDataConfig = group(RlvrDataConfig, "Where dilemmas come from.")
     reward: RubricRewardConfig = group(RubricRewardConfig, "How verdicts become a reward.")
 
@@ -102,11 +105,11 @@ class Workload(BaseWorkload):
                 f"data.judge_flaw={config.data.judge_flaw} is taught to the miniature's judge alone, and data.source="
                 f"{config.data.source}: drop it, or set data.source=mini."
             )
-        asked_for = config.data.train_groups + config.data.eval_groups
+        asked_for = config.data.train_groups + config.data.eval_groups + config.data.test_groups
         if config.data.source == "mini" and asked_for > world.MOST_DILEMMAS:
             raise ConfigError(
-                f"data.train_groups and data.eval_groups are {asked_for:,} dilemmas together, more than the world makes "
-                f"({world.MOST_DILEMMAS:,}): lower them."
+                f"data.train_groups, data.eval_groups and data.test_groups are {asked_for:,} dilemmas together, more than the world "
+                f"makes ({world.MOST_DILEMMAS:,}): lower them."
             )
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -189,8 +192,8 @@ class Workload(BaseWorkload):
     @cached_property
     def _worlds(self) -> dict[str, tuple[world.Dilemma, ...]]:
         data = self.config.data
-        train, evaluation = world.make_dilemmas(data.train_groups, data.eval_groups, data.seed)
-        return {"train": train, "eval": evaluation}
+        counts = {"train": data.train_groups, "eval": data.eval_groups, "test": data.test_groups}
+        return world.make_dilemmas(counts, data.seed)
 
     @cached_property
     def _site(self) -> tuple[tuple[morebench.Dilemma, ...], tuple[morebench.Response, ...]]:

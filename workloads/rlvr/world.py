@@ -14,7 +14,7 @@ a small model that reads a verdict after the key needs one match, and cannot mis
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -181,13 +181,13 @@ def _draw(identifier: str, rng: random.Random) -> Dilemma:
     )
 
 
-def make_dilemmas(train: int, evaluation: int, seed: int) -> tuple[tuple[Dilemma, ...], tuple[Dilemma, ...]]:
-    """(training, held-out) dilemmas, all with different prompts. The first n of a split do not depend on how many are
-    asked for.
+def make_dilemmas(counts: Mapping[str, int], seed: int) -> dict[str, tuple[Dilemma, ...]]:
+    """Dilemmas by split, all with different prompts. counts: by split, of "eval", "train", "test". The first n of a split do not
+    depend on how many are asked for, and no split on those that come later in this order.
     """
     seen: set[str] = set()
-    splits: list[tuple[Dilemma, ...]] = []
-    for split, count in (("eval", evaluation), ("train", train)):
+    splits: dict[str, tuple[Dilemma, ...]] = {}
+    for split, count in ((name, counts.get(name, 0)) for name in ("eval", "train", "test")):
         rng = random.Random(stable_hash("dilemmas", split, seed))
         drawn: list[Dilemma] = []
         while len(drawn) < count:
@@ -195,8 +195,8 @@ def make_dilemmas(train: int, evaluation: int, seed: int) -> tuple[tuple[Dilemma
             if dilemma.prompt not in seen:
                 seen.add(dilemma.prompt)
                 drawn.append(dilemma)
-        splits.append(tuple(drawn))
-    return splits[1], splits[0]
+        splits[split] = tuple(drawn)
+    return splits
 
 
 def criterion_text(kind: str, key: str) -> str:
