@@ -87,19 +87,19 @@ class Block:
         return float(self.means.mean())
 
 
-def combined_interval(terms: Sequence[tuple[float, Block]]) -> Interval:
+def combined_interval(terms: Sequence[tuple[float, Block]], confidence: float = 0.95) -> Interval:
     """The sum of weight times mean of some blocks, with an interval over runs and tasks.
 
     One block of weight 1 is a cell of a table; two of weights 1 and -1 a difference, K of weight 1/K an average.
 
     A run moves the sum by its own mean's distance from the mean of the runs, a task by its scores' distance from the means of
     their runs; in how many blocks it is, so many times, which pairs what is the same in two of them. The interval is the mean ±
-    the root of sum (t s)² over runs and over tasks, where s is the standard error from one of the two, and t Student's 97.5 %
-    quantile for as many as there are. So a few runs count as few: where all spread is between n runs it is the t interval of
-    their means. A block of one run does not say how runs spread: it is taken to spread as the runs of the block do that spread
-    most. Where no block has a second run the interval is over tasks alone, and too narrow for what another seed would give. Else
-    it covers 95 % or more where runs of all blocks spread alike, and is somewhat too wide where runs and tasks do; a percentile
-    bootstrap of three runs over many tasks covers 80 % in place of 95.
+    the root of sum (t s)² over runs and over tasks, where s is the standard error from one of the two, and t Student's quantile
+    (97.5 % at a confidence of 0.95) for as many as there are. So a few runs count as few: where all spread is between n runs it
+    is the t interval of their means. A block of one run does not say how runs spread: it is taken to spread as the runs of the
+    block do that spread most. Where no block has a second run the interval is over tasks alone, and too narrow for what another
+    seed would give. Else it covers 95 % or more where runs of all blocks spread alike, and is somewhat too wide where runs and
+    tasks do; a percentile bootstrap of three runs over many tasks covers 80 % in place of 95.
     n: runs of the smallest block, tasks where that is one.
     """
     by_run: dict[Hashable, tuple[float, int]] = {}
@@ -118,21 +118,23 @@ def combined_interval(terms: Sequence[tuple[float, Block]]) -> Interval:
     runs = min(len(block.runs) for _, block in terms)
     tasks = min(len(block.tasks) for _, block in terms)
     squares = [
-        moved**2 * _student(count - 1) ** 2 * count / (count - 1)
+        moved**2 * _student(count - 1, confidence) ** 2 * count / (count - 1)
         for moved, count in (*by_run.values(), *by_task.values())
         if count > 1
     ]
     several = [block.means for _, block in terms if len(block.runs) > 1]
-    spread = max((_student(len(means) - 1) ** 2 * float(means.var(ddof=1)) for means in several), default=0.0)
+    spread = max(
+        (_student(len(means) - 1, confidence) ** 2 * float(means.var(ddof=1)) for means in several), default=0.0
+    )
     squares += [weight**2 * spread for weight in alone.values() if several]
     half = math.sqrt(sum(squares)) if squares else math.nan
     return Interval(mean, mean - half, mean + half, runs if runs > 1 else tasks)
 
 
 @cache
-def _student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t."""
-    return float(stats.t.ppf(0.975, freedom))
+def _student(freedom: int, confidence: float) -> float:
+    """The quantile of Student's t that bounds a two-sided interval."""
+    return float(stats.t.ppf((1 + confidence) / 2, freedom))
 
 
 def _add(moves: dict[Hashable, tuple[float, int]], names: Sequence[Hashable], each: np.ndarray, count: int) -> None:

@@ -14,6 +14,7 @@ from orchestrator.records.folder import RunFolder
 from orchestrator.sweep.graph import configs_of
 from orchestrator.sweep.spec import Sweep
 from orchestrator.sweep.statistics import combined_interval
+from orchestrator.tables.claims import Assessed, assess
 from orchestrator.tables.declare import AnyColumn, Average, Column, Difference, Published, Row, Table
 from orchestrator.tables.episodes import Played, Reader, Scores, scores_of
 from orchestrator.tables.find import Named
@@ -65,7 +66,7 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Computed:
     """A table with its figures. overrides: settings of the command line. files: run, step and digest of all episodes that were
-    read, by file; runs: preset, seed, sampling and versions of their runs. presets: of all runs."""
+    read, by file; runs: preset, seed, sampling and versions of their runs. presets: of all runs. claims: what came of testing them."""
 
     named: Named
     sweep: str
@@ -75,6 +76,7 @@ class Computed:
     runs: Mapping[str, Mapping[str, Any]]
     presets: tuple[str, ...]
     at_scale: bool
+    claims: tuple[Assessed, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -117,6 +119,7 @@ class _Computation:
         return Computed(
             self.named, self.sweep.name, self.overrides, tuple(cells), dict(sorted(self._files.items())),
             dict(sorted(self._runs.items())), tuple(sorted(presets)), at_scale,
+            tuple(assess(claim, self._of) for claim in self.table.claims),
         )  # fmt: skip
 
     def _at(self, row: Row, node: str | None) -> tuple[str, str]:
@@ -167,6 +170,8 @@ class _Computation:
         return self._measure(row, column)
 
     def _measure(self, row: Row, column: Column) -> Found:
+        if row.best_of and (column.samples or 1) > 1:  # of one answer there is no mean over several
+            return Found(blank=True)
         at = self._at(row, column.node or row.node)
         stored = self._stored.get(at, Stored({}))
         found = Found(reasons=list(stored.missing), asked=len(stored.runs) + len(stored.missing), chosen=stored.chosen)
@@ -179,7 +184,7 @@ class _Computation:
                 found.reasons.append(f"run {folder.name} has no {column.split} episodes of step {checkpoint}")
                 continue
             self._remember(folder, played, column.split)
-            scores = scores_of(column, played)
+            scores = scores_of(row, column, played)
             found.files.append(played.file)
             found.seen.append(scores)
             if scores.by_task:

@@ -70,7 +70,8 @@ class Row:
     """The finished runs of a node and arm over its seeds, or the winner of a search without seeds.
 
     node: None where the row holds published values alone (a model that is not trained here). arm: may be left out where the node
-    has one. checkpoint, baseline: in place of the table's.
+    has one. checkpoint, baseline: in place of the table's. best_of: only one of each task's first so many answers counts, that of the
+    highest reward (best-of-n by the judge).
     """
 
     name: str
@@ -78,6 +79,7 @@ class Row:
     arm: str = ""
     checkpoint: Checkpoint | None = None
     baseline: str | None = None
+    best_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,15 @@ class Column:
     """The mean of a metric: over the episodes of a task, the tasks of a run, the runs.
 
     node: whose runs are looked at in place of the row's, with the same arm and seed: those that play another benchmark with the
-    row's policies. split: of the stored episodes. checkpoint, tolerance: in place of the table's. form: of its numbers.
+    row's policies. split: of the stored episodes. samples: the first so many answers of each task count alone (1: Score@1, 8:
+    Avg@8); a row of the best of several has but one. checkpoint, tolerance: in place of the table's. form: of its numbers.
     """
 
     name: str
     metric: Metric
     node: str | None = None
     split: str = "eval"
+    samples: int | None = None
     checkpoint: Checkpoint | None = None
     tolerance: float | None = None
     form: str = ".3f"
@@ -125,13 +129,31 @@ AnyColumn = Column | Average | Difference
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """That the best of some rows is not worse than another row by more than a margin, in any of some columns.
+
+    of: the rows that may stand for the claim; the one with the highest mean in the column `chosen_by` does, which is of other tasks
+    than `columns` (validation). than: the row that it is compared with. margin: settled here, before any run, in the columns' own
+    unit. length: a column that is held equal in a second estimate beside the first.
+    """
+
+    name: str
+    of: tuple[str, ...]
+    than: str
+    columns: tuple[str, ...]
+    chosen_by: str
+    margin: float
+    length: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table. sweep: the name of one in sweeps/, or the path of a YAML beside the table's own file.
 
     checkpoint: LAST or a step, fixed here and so before any run. paper: the preset at which published values hold; runs of
     another one have no published column. tolerance: how far from the published value a mean may lie and still be called
     reproduced, in the column's own unit; settled here too. published: by row and column; what the paper does not tell is left out.
-    baseline: the row that differences are from. Raises ConfigError with all that is wrong.
+    baseline: the row that differences are from. claims: what is tested on it. Raises ConfigError with all that is wrong.
     """
 
     title: str
@@ -143,6 +165,7 @@ class Table:
     tolerance: float | None = None
     published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
     baseline: str | None = None
+    claims: tuple[Claim, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -197,6 +220,41 @@ def _problems(table: Table) -> Iterator[str]:
             yield f"a value is published in {column_name!r}: say how near counts as reproduced (tolerance=…)"
     if table.published and table.paper is None:
         yield "it has published values: say at which preset they hold (paper=…)"
+    yield from _numbers(table)
+    yield from _claims(table)
+
+
+def _numbers(table: Table) -> Iterator[str]:
+    """Counts of answers that are none."""
+    counts = {f"row {row.name!r}: best_of": row.best_of for row in table.rows}
+    counts |= {f"column {c.name!r}: samples": c.samples for c in table.columns if isinstance(c, Column)}
+    for place, count in counts.items():
+        if count is not None and count < 1:
+            yield f"the {place}={count} is no number of answers"
+
+
+def _claims(table: Table) -> Iterator[str]:
+    rows = {row.name: row for row in table.rows}
+    columns = {column.name: column for column in table.columns}
+    for claim in table.claims:
+        place = f"the claim {claim.name!r}"
+        compared = (*claim.of, claim.than)
+        for name in compared:
+            if name not in rows or rows[name].node is None:
+                yield f"{place} is of {name!r}, which is no row with runs"
+        if not claim.of or claim.than in claim.of:
+            yield f"{place} compares {claim.than!r} with itself or with nothing"
+        if not claim.columns:
+            yield f"{place} is of no column"
+        for name in (*claim.columns, claim.chosen_by, *([claim.length] if claim.length else [])):
+            if not isinstance(columns.get(name), Column):
+                yield f"{place} looks at {name!r}, which is no column of a metric"
+        chosen = columns.get(claim.chosen_by)
+        for column in (columns.get(name) for name in claim.columns):
+            if isinstance(chosen, Column) and isinstance(column, Column) and column.split == chosen.split:
+                yield f"{place} is tested in {column.name!r}, on the very tasks (split {column.split}) by which its row is chosen"
+        if not claim.margin > 0:
+            yield f"{place} has the margin {claim.margin:g}; it must be above 0"
 
 
 def _checkpoint_problems(table: Table) -> Iterator[str]:

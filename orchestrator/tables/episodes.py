@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.records import episodes
 from orchestrator.records.folder import RunFolder, sha256
 from orchestrator.rollouts.evaluation import proxy_of
-from orchestrator.tables.declare import LAST, Checkpoint, Column, Measured
+from orchestrator.tables.declare import LAST, Checkpoint, Column, Measured, Row
 from orchestrator.values import Scored, Unscored
 
 
@@ -91,11 +91,39 @@ def _proxy(settings: Mapping[str, Any]) -> Callable[[Scored], float]:
     return lambda verdict: of_run()(verdict)
 
 
-def scores_of(column: Column, played: Played) -> Scores:
-    """A column's metric on one file. Raises ConfigError where it raises, or gives what is no number."""
+def counted(row: Row, column: Column, played: Played) -> Iterator[Measured]:
+    """The answers of one file that count in a cell: all of them, each task's first so many, or the best of those by reward.
+
+    Of equal rewards the earlier one; a task of which no answer was scored has no best one. Raises ConfigError where a task has
+    fewer answers than are asked for.
+    """
+    wanted = row.best_of or column.samples
+    if wanted is None:
+        yield from played.episodes
+        return
+    by_task: dict[Hashable, list[Measured]] = {}
+    for measured in played.episodes:
+        by_task.setdefault(_name(measured), []).append(measured)
+    for answers in by_task.values():
+        if len(answers) < wanted:
+            raise ConfigError(
+                f"{played.file} has {len(answers)} answers of the task {answers[0].episode.task.id}, and "
+                f"{row.name!r}, {column.name!r} is of {wanted}: have more sampled (eval.test_samples_per_task, eval.samples_per_task)."
+            )
+        first = sorted(answers, key=lambda measured: measured.episode.sample)[:wanted]
+        if row.best_of is None:
+            yield from first
+            continue
+        scored = [(measured.verdict.reward, measured) for measured in first if isinstance(measured.verdict, Scored)]
+        if scored:
+            yield max(scored, key=lambda pair: pair[0])[1]
+
+
+def scores_of(row: Row, column: Column, played: Played) -> Scores:
+    """A column's metric on what counts of one file. Raises ConfigError where it raises, or gives what is no number."""
     by_task: dict[Hashable, list[float]] = {}
     unscored = 0
-    for measured in played.episodes:
+    for measured in counted(row, column, played):
         with own_code(f"the metric of the column {column.name!r} on {played.file}", column.metric):
             value = column.metric(measured)
         if value is None:

@@ -6,11 +6,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from orchestrator.tables.claims import LEVEL, POWER, Assessed
 from orchestrator.tables.compute import Cell, Computed
 from orchestrator.tables.declare import LAST, AnyColumn, Checkpoint, Column, Published
 
 NOT_RUN = "not run"
 PUBLISHED = "published"
+OUTCOMES = {
+    "holds": "it holds", "fails": "it fails", "open": "open, these runs cannot tell", "not run": "not tested"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ def _notes(computed: Computed) -> Iterator[str]:
     if any(cell.published for cell in computed.cells):
         bounds = [(c.name, table.tolerance_of(c)) for c in table.columns if _any_published(computed, c)]
         yield f"Reproduced: the mean is at most so far from the published value: {', '.join(f'{n} {b:g}' for n, b in bounds)}."
+    yield from (text for tested in computed.claims for text in claim_in_words(tested))
     if table.note:
         yield table.note
     reasons: dict[str, list[str]] = {}
@@ -106,6 +111,29 @@ def _notes(computed: Computed) -> Iterator[str]:
             reasons.setdefault(told, []).append(f"{cell.row}, {cell.column}")
     for reason, cells in reasons.items():
         yield f"{_few(cells)}: {reason}."
+
+
+def claim_in_words(tested: Assessed) -> Iterator[str]:
+    """What was claimed and what came of it, then a line a cell."""
+    told = f"{tested.claim} (not worse than {tested.than} by more than {tested.margin:g})"
+    if not tested.cells:
+        yield f"Claim: {told}: not tested, {tested.reason}."
+        return
+    yield (
+        f"Claim: {told}: {OUTCOMES[tested.outcome]}. {tested.chosen} stands for it, chosen on validation; p one-sided, corrected "
+        f"over {len(tested.cells)} cells (Holm), {LEVEL:g} decides."
+    )
+    for cell in tested.cells:
+        equal = (
+            f"; at equal length {cell.at_equal_length:+.3f} ({cell.at_equal_length_low:+.3f} to {cell.at_equal_length_high:+.3f})"
+            if math.isfinite(cell.at_equal_length)
+            else ""
+        )
+        yield (
+            f"{cell.column}: {tested.chosen} less {tested.than} {cell.difference:+.3f} ({cell.low:+.3f} to {cell.high:+.3f}; "
+            f"{cell.runs} runs), p = {cell.p:.2g}: {OUTCOMES[cell.outcome]}{equal}. Detectable with {POWER:.0%} power: "
+            f"{cell.detectable:.3f} above the margin's end."
+        )
 
 
 def _samplings(computed: Computed) -> Iterator[str]:

@@ -19,7 +19,7 @@ from orchestrator.tables.render import rendered
 
 PLACE = "tables"
 FIGURES = "table.json"
-FORMAT = 2
+FORMAT = 3
 CLOSE = 1e-9
 """Numbers of the same episodes differ by less, whatever adds them up."""
 
@@ -64,6 +64,7 @@ def values_of(computed: Computed) -> dict[str, Any]:
         "presets": list(computed.presets),
         "paper_scale": computed.at_scale,
         "cells": [asdict(cell) for cell in computed.cells],
+        "claims": [asdict(tested) | {"outcome": tested.outcome} for tested in computed.claims],
         "files": {file: dict(what) for file, what in computed.files.items()},
         "runs": {run: dict(what) for run, what in computed.runs.items()},
     }

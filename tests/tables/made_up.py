@@ -105,7 +105,7 @@ def make_run(storage: Path, target: str, overrides: Sequence[str], scores: Score
     return folder
 
 
-def write_evaluation(folder: RunFolder, step: int, scores: Scores) -> None:
+def write_evaluation(folder: RunFolder, step: int, scores: Scores, split: str = "eval") -> None:
     """The judge says 0.1 more than the truth; answer n of a task has n + 1 tokens, and the first is cut off."""
     groups, truth_of = [], {}
     for task, values in scores.items():
@@ -117,7 +117,7 @@ def write_evaluation(folder: RunFolder, step: int, scores: Scores) -> None:
             made.append((episode, Unscored("lost") if value is None else Scored(2 * value, {"official": value + 0.1})))
             truth_of[episode.id] = value
         groups.append(Group(*map(tuple, zip(*made, strict=True))))
-    episodes.write_step(folder, step, groups, {}, "eval", truth_of)
+    episodes.write_step(folder, step, groups, {}, split, truth_of)
 
 
 _made: dict[tuple[str, ...], Path] = {}

@@ -95,6 +95,21 @@ def test_ready_made_metrics() -> None:
     )
 
 
+def test_the_first_answers_and_the_best_by_reward() -> None:
+    """Answers 0.2, 0.4 (a) and 0.5, 0.1, 0.3 (b). The first alone: 0.35; the first two: (0.3 + 0.3) / 2; the best of two: 0.4 and 0.5.
+    A mean over two answers is nothing that the best of two has."""
+    make_runs(STORAGE)
+    write_evaluation(stored(STORAGE, "base"), 0, {"a": [0.2, 0.4], "b": [0.5, 0.1, 0.3]})
+    columns = (Column("first", truth, samples=1), Column("two", truth, samples=2), Column("all", truth))
+    rows = (Row("Base", "base"), Row("best", "base", best_of=2))
+    found = computed(table(rows=rows, columns=columns, baseline=None, published={}))
+    assert [found.cell("Base", column.name).mean for column in columns] == pytest.approx([0.35, 0.3, 0.3])
+    assert [found.cell("best", name).mean for name in ("first", "all")] == pytest.approx([0.45, 0.45])
+    assert found.cell("best", "two").blank
+    with pytest.raises(ConfigError, match=r"has 2 answers of the task a, and 'best', 'first' is of 3"):
+        computed(table(rows=(Row("best", "base", best_of=3),), columns=columns[:1], baseline=None, published={}))
+
+
 def test_unscored_episodes_are_left_out_and_counted() -> None:
     make_runs(STORAGE)
     write_evaluation(stored(STORAGE, "base"), 0, {"a": [0.4, None], "b": [None]})

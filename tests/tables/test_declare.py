@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.tables import LAST, START, Average, Column, Difference, Published, Row, truth
+from orchestrator.tables import LAST, START, Average, Claim, Column, Difference, Published, Row, truth
 from tests.tables.made_up import table
+
+CLAIM = Claim("as good", ("GRPO",), "FlowRL", ("tested",), "chosen", 0.03)
+COLUMNS = (Column("chosen", truth), Column("tested", truth, split="test"))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,16 @@ from tests.tables.made_up import table
             },
             "'twice' is a difference of a difference",
         ),
+        ({"rows": (Row("Base", "base", best_of=0),)}, "best_of=0 is no number of answers"),
+        ({"columns": (Column("truth", truth, samples=-1),)}, "samples=-1 is no number of answers"),
+        ({"claims": (CLAIM,)}, "'tested', which is no column of a metric"),
+        (
+            {"columns": COLUMNS, "claims": (replace(CLAIM, of=("GRPO", "PPO")),)},
+            "is of 'PPO', which is no row with runs",
+        ),
+        ({"columns": COLUMNS, "claims": (replace(CLAIM, than="GRPO"),)}, "compares 'GRPO' with itself"),
+        ({"columns": COLUMNS, "claims": (replace(CLAIM, columns=("chosen",)),)}, "on the very tasks"),
+        ({"columns": COLUMNS, "claims": (replace(CLAIM, margin=0.0),)}, "has the margin 0"),
         (
             {"rows": (Row("Base", "base", checkpoint=START),), "columns": (Column("truth", truth, checkpoint=LAST),)},
             "only one of the two may",
