@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.config.checks import RUN_NAME
 from orchestrator.config.compose import problems_of, trace, workload_of
-from orchestrator.config.keys import Key, keys_of
+from orchestrator.config.keys import Key, keys_of, value_at
 from orchestrator.config.layers import Layer, layer_of, read_overrides, read_yaml
 from orchestrator.config.own_code import shown_path
 from orchestrator.config.schema import RunConfig
@@ -42,12 +42,16 @@ def read_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of a YAML: a path, or the name of one in `sweeps/` of this folder or of the project.
 
     overrides: `key=value`, settings of all runs in place of those that the file gives to all; what a node, an arm or a search says
-    of itself stays (`steps: 0` of a run that only teaches). name=… names the sweep. Raises ConfigError with all that is wrong,
-    and where.
+    of itself stays (`steps: 0` of a run that only teaches). name=… names the sweep, seeds=0..4 takes the place of all nodes' seeds
+    that are several. Raises ConfigError with all that is wrong, and where.
     """
     path = _find(name_or_path)
     name, settings = _own_name(overrides)
-    return _Reader(shown_path(path), settings).sweep(read_yaml(path), name or path.stem)
+    seeds, settings = _own("seeds", settings)
+    chosen = read_seeds(int(seeds) if seeds.isdecimal() else seeds) if seeds is not None else None
+    if seeds is not None and chosen is None:
+        raise ConfigError(f"seeds={seeds} (command line): write seeds=0..3, or a single whole number.")
+    return _Reader(shown_path(path), settings, chosen).sweep(read_yaml(path), name or path.stem)
 
 
 def sweep_of_seeds(target: str, overrides: Sequence[str], seeds: Sequence[int]) -> Sweep:
@@ -84,12 +88,18 @@ def _find(name_or_path: str) -> Path:
     raise ConfigError(f"No sweep is named {name_or_path!r} in sweeps/. {hint} One's own is given as a .yaml file.")
 
 
+def _own(key: str, overrides: Sequence[str]) -> tuple[str | None, list[str]]:
+    """(what key=… says, the other overrides)."""
+    said = [text.removeprefix(f"{key}=") for text in overrides if text.startswith(f"{key}=")]
+    return said[-1] if said else None, [text for text in overrides if not text.startswith(f"{key}=")]
+
+
 def _own_name(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
-    """(what name=… says, the other overrides)."""
-    names = [text.removeprefix("name=") for text in overrides if text.startswith("name=")]
-    if names and not RUN_NAME.fullmatch(names[-1]):
-        raise ConfigError(f"name={names[-1]}: a sweep is kept in a folder of its name; {NAMES}")
-    return names[-1] if names else None, [text for text in overrides if not text.startswith("name=")]
+    """(what name=… says, the other overrides). Raises ConfigError where it is no folder's name."""
+    name, others = _own("name", overrides)
+    if name is not None and not RUN_NAME.fullmatch(name):
+        raise ConfigError(f"name={name}: a sweep is kept in a folder of its name; {NAMES}")
+    return name, others
 
 
 @dataclass(slots=True)
@@ -106,10 +116,12 @@ class _Written:
 
 @dataclass(slots=True)
 class _Reader:
-    """Reads one sweep; what is wrong is kept, to be told together. place: the file."""
+    """Reads one sweep; what is wrong is kept, to be told together. place: the file. seeds: in place of those of nodes that have
+    several."""
 
     place: str
     overrides: Sequence[str]
+    seeds: tuple[int, ...] | None = None
     problems: list[str] = field(default_factory=list)
 
     def sweep(self, written: Mapping[str, Any], name: str) -> Sweep:
@@ -174,20 +186,22 @@ class _Reader:
             arms[str(arm)] = layer_of(content or {}, keys, f"{place}.arms.{arm}")
         settings = {key: value for layer in layers for key, value in layer.values.items()}
         node = Node(name, target, settings, {arm: layer.values for arm, layer in arms.items()}, ())
-        search, tuning = self._search(node, parts, keys, place)
+        configs = {arm: config for arm, layer in arms.items() if (config := self._composed(target, [*layers, layer]))}
+        search, tuning = self._search(node, parts, keys, place, configs)
         seeds = read_seeds(parts["seeds"]) if "seeds" in parts else () if search else (0,)
+        if self.seeds and seeds and len(seeds) > 1:
+            seeds = self.seeds
         if seeds is None:
             self.problems.append(f"{place}, seeds={parts['seeds']}: write 0..3, or a list of whole numbers.")
         elif tuning and tuning.seed in seeds:
             self.problems.append(
                 f"{place}.tuning, seed={tuning.seed}: is one of seeds, on which the winner must not have been chosen. Take another."
             )
-        configs = {arm: config for arm, layer in arms.items() if (config := self._composed(target, [*layers, layer]))}
         mentioned = list(_references(node, search))
         inputs = tuple(dict.fromkeys(str(node_named(value)) for value in mentioned))
         node = replace(node, seeds=seeds or (), search=search, tuning=tuning, inputs=inputs)
         own = {*layers[2].values, *set.intersection(*(set(layer.values) for layer in arms.values()))}
-        own |= {item.key for item in search}
+        own |= {item.key for item in search if "times" not in parts["search"].get(item.key, ())}
         given = layers[1].values.keys()
         return _Written(node, configs, mentioned, given, given - own)
 
@@ -204,7 +218,12 @@ class _Reader:
             return None
 
     def _search(
-        self, node: Node, parts: Mapping[str, Any], keys: Mapping[str, Key], place: str
+        self,
+        node: Node,
+        parts: Mapping[str, Any],
+        keys: Mapping[str, Key],
+        place: str,
+        configs: Mapping[str, RunConfig],
     ) -> tuple[tuple[Range, ...], Tuning | None]:
         if "search" not in parts:
             if "tuning" in parts:
@@ -213,6 +232,8 @@ class _Reader:
                 )
             return (), None
         ranges, problems = read_ranges(parts["search"], keys, place)
+        if configs:
+            ranges = [self._multiplied(item, configs, place) for item in ranges]
         written = self._form(parts.get("tuning", {}), forms.TUNING, f"{place}.tuning")
         if written.get("scheduler") == "pbt":
             written.setdefault("searcher", "random")
@@ -233,6 +254,23 @@ class _Reader:
             )
         self.problems += problems
         return tuple(ranges), tuning
+
+    def _multiplied(self, item: Range, configs: Mapping[str, RunConfig], place: str) -> Range:
+        """Multiples of what a key has without the search, as the values that they are."""
+        if item.kind != "times":
+            return item
+        bases = {arm: value_at(config, item.key) for arm, config in configs.items()}
+        base = next(iter(bases.values()))
+        if not isinstance(base, (int, float)) or isinstance(base, bool) or len(set(bases.values())) > 1:
+            told = ", ".join(f"{arm} {value}".strip() for arm, value in bases.items())
+            self.problems.append(
+                f"{place}, search.{item.key}: multiples are of one number, which all arms have, and it is {told}. Write the values: "
+                "{choice: […]}."
+            )
+        else:
+            # Without the last digits of a product, which nobody would write and which are part of a run's key.
+            item = replace(item, kind="choice", values=tuple(float(f"{base * factor:.6g}") for factor in item.values))
+        return item
 
     def _grid(self, node: Node, ranges: Sequence[Range], tuning: Tuning, trials: int | None, place: str) -> Tuning:
         try:

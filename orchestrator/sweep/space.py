@@ -66,6 +66,10 @@ def _range(key: str, written: Any, keys: Mapping[str, Key], where: str) -> Range
     if kind in LISTED:
         return Range(key, kind, tuple(values), when=when)
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if kind == "times":
+        if len(numbers) != len(values) or not all(0 < number < math.inf for number in numbers):
+            raise ConfigError(f"{where}: times takes factors above 0, as in [0.3, 1, 3].")
+        return Range(key, kind, tuple(values), when=when)
     if len(values) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1] < math.inf:
         raise ConfigError(f"{where}: {kind} takes the lowest and the highest number, [low, high].")
     if kind == "loguniform" and numbers[0] <= 0:

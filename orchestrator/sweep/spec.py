@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["grid", "choice", "uniform", "loguniform", "int"]
+Kind = Literal["grid", "choice", "times", "uniform", "loguniform", "int"]
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a search may set one key to. values: of grid and choice. low, high: of the others, both included.
+    """What a search may set one key to. values: of grid and choice. low, high: of the others, both included. `times`, multiples of
+    what the key has without the search, is made a choice when a sweep is read.
 
     when: the range is searched only where these settings have these values (a condition on the method, say).
     """

@@ -21,7 +21,7 @@ from orchestrator.tables.find import Named
 from orchestrator.tables.parts import Found, average, block_of, difference
 from orchestrator.tables.stored import Stored, arm_of, stored_runs
 
-FREE = ("preset", "name")
+FREE = ("preset", "name", "seeds")
 """Settings of the command line that leave a table at paper scale, beside those that change no result."""
 SAMPLING = (
     ("rollout", "temperature"), ("rollout", "max_completion_tokens"), ("eval", "samples_per_task"), ("eval", "best_of"),

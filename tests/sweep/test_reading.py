@@ -96,6 +96,24 @@ def test_the_command_line_sets_what_the_file_sets_for_all_runs() -> None:
     ]
 
 
+def test_multiples_are_of_what_the_arms_have() -> None:
+    """3e-4 in the preset of the miniature; another preset or setting moves all of them."""
+    text = "target: rlvr\nruns: {a: {search: {learner.learning_rate: {times: [0.3, 1, 3]}}, tuning: {searcher: grid}}}"
+    (node,) = read(text).nodes
+    assert (node.search[0].kind, node.search[0].values) == ("choice", (9e-5, 3e-4, 9e-4))
+    assert read(text, "learner.learning_rate=1e-6").nodes[0].search[0].values == (3e-7, 1e-6, 3e-6)
+    unlike = text.replace("{search", "{arms: {x: {learner.learning_rate: 1}, y: {}}, search")
+    assert "multiples are of one number, which all arms have, and it is x 1.0, y 0.0003" in refused(unlike)[0]
+    assert "factors above 0" in refused(text.replace("0.3", "0"))[0]
+
+
+def test_the_command_line_says_other_seeds_for_nodes_that_have_several() -> None:
+    found = nodes(read(WHOLE, "seeds=4..6"))
+    assert [found[name].seeds for name in ("policy", "test", "teach")] == [(4, 5, 6), (4, 5, 6), (0,)]
+    assert nodes(read(WHOLE, "seeds=3"))["policy"].seeds == (3,)
+    assert "seeds=many (command line): write seeds=0..3" in refused(WHOLE, "seeds=many")[0]
+
+
 def test_a_search_without_seeds_has_none_and_a_grid_its_size_as_trials() -> None:
     node = read(SEARCH.replace("TUNING", "searcher: grid")).nodes[0]
     assert node.seeds == ()

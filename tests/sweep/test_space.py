@@ -56,7 +56,7 @@ def test_a_range_comes_after_what_its_condition_waits_for() -> None:
     [
         ({"learner.learning_rat": {"choice": [1]}}, "learning_rat: there is no such key. Did you mean learner.learning_rate?"),
         ({"steps": [1, 2]}, "write what is tried, as in {choice: [1, 2]}"),
-        ({"steps": {"chioce": [1, 2]}}, "search.steps: chioce is none of one kind (grid, choice, uniform, loguniform, int)"),
+        ({"steps": {"chioce": [1, 2]}}, "search.steps: chioce is none of one kind (grid, choice, times, uniform, loguniform, int)"),
         ({"steps": {"choice": [1], "grid": [1]}}, "it is none of one kind"),
         ({"steps": {"choice": []}}, "choice takes a list of values"),
         ({"steps": {"int": [1, 2, 3]}}, "int takes the lowest and the highest number"),
