@@ -97,11 +97,14 @@ def _run(named: Named, sweep: Sweep, storage: Path, overrides: list[str]) -> int
 
 def _compute(named: Named, sweep: Sweep, storage: Path, overrides: list[str]) -> None:
     from orchestrator.tables.compute import compute
+    from orchestrator.tables.pictures import draw_claims
     from orchestrator.tables.shown import show_table
     from orchestrator.tables.written import place_of, write
 
-    computed = compute(named, sweep, storage, overrides)
-    show_table(computed, write(computed, place_of(named, overrides, storage)))
+    computed, folder = compute(named, sweep, storage, overrides), place_of(named, overrides, storage)
+    written = write(computed, folder)
+    picture = draw_claims(computed, folder)
+    show_table(computed, [*written, *([picture] if picture else [])])
 
 
 def _verify(named: Named, overrides: list[str], storage: Path, complete: bool) -> int:

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from orchestrator.records import plots
 from orchestrator.records.curves import COLOURS
@@ -79,13 +80,25 @@ def _last_hour(journal: Journal) -> float:
     return max(hours for one in journal.all() for _, _, hours in one.scores)
 
 
+def expected_best(scores: Sequence[float], trials: int, mode: str) -> float:
+    """Mean of the best of `trials` of these scores, over all choices of so many of them (Dodge et al. 2019, without replacement).
+
+    What a method is worth depends on how long it was tuned; this says it for every shorter search too.
+    """
+    ordered = sorted(scores, reverse=mode == "min")
+    ways = math.comb(len(ordered), trials)
+    return sum(score * math.comb(place, trials - 1) / ways for place, score in enumerate(ordered))
+
+
 def _search(sweep: Sweep, node: str, ranges: Sequence[Range], tried: Sequence[Tried]) -> Figure:
-    """A panel a searched setting: the last score of each trial, filled where it ran to its end."""
-    figure = Figure(figsize=(max(5.5, 5 * len(ranges)), 5), dpi=100)
+    """A panel a searched setting: the last score of each trial, filled where it ran to its end. Before them the score against the
+    budget: the best of so many trials, for each arm."""
+    figure = Figure(figsize=(5 * (1 + len(ranges)), 5), dpi=100)
     figure.suptitle(f"{sweep.name}, {node}", fontsize=15, fontweight="bold", x=0.01, ha="left", parse_math=False)
     arms = list(dict.fromkeys(one.arm for one in tried))
-    for number, item in enumerate(ranges, 1):
-        axes = figure.add_subplot(1, len(ranges), number)
+    _budget(figure.add_subplot(1, 1 + len(ranges), 1), sweep, tried, arms)
+    for number, item in enumerate(ranges, 2):
+        axes = figure.add_subplot(1, 1 + len(ranges), number)
         for arm in arms:
             _panel(
                 axes,
@@ -100,6 +113,21 @@ def _search(sweep: Sweep, node: str, ranges: Sequence[Range], tried: Sequence[Tr
         if item.kind == "loguniform":
             axes.set_xscale("log")
     return figure
+
+
+def _budget(axes: Axes, sweep: Sweep, tried: Sequence[Tried], arms: Sequence[str]) -> None:
+    for arm in arms:
+        scores = [one.score for one in tried if one.arm == arm and one.outcome == FINISHED]
+        best = [expected_best(scores, trials, sweep.mode) for trials in range(1, len(scores) + 1)]
+        colour = COLOURS[arms.index(arm) % len(COLOURS)]
+        axes.plot(range(1, len(scores) + 1), best, "o-", color=colour, label=arm or None)
+    axes.set_title("score against budget")
+    axes.set_xlabel("trials of the search")
+    axes.set_ylabel(f"expected best {sweep.metric}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines["right"].set_visible(False)
+    if any(arms):
+        axes.legend(loc="lower right")
 
 
 def _panel(axes: Axes, item: Range, tried: Sequence[Tried], colour: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -13,9 +15,10 @@ from orchestrator.sweep.reading import read_sweep
 from orchestrator.sweep.statistics import Block
 from orchestrator.tables import Claim, Column, length, truth
 from orchestrator.tables.claims import Assessed, assess, holm, p_above
-from orchestrator.tables.compute import compute
+from orchestrator.tables.compute import Computed, compute
 from orchestrator.tables.grid import grid_of
 from orchestrator.tables.parts import Found
+from orchestrator.tables.pictures import draw_claims
 from tests.tables.made_up import make_runs, named, stored, table, write_evaluation
 from tests.tables.test_compute import STORAGE
 
@@ -143,3 +146,15 @@ def test_on_a_table() -> None:
     notes = " ".join(grid_of(computed).notes)
     assert "GRPO keeps up (not worse than FlowRL by more than 0.03): it holds" in notes
     assert "score: GRPO less FlowRL +0.400" in notes
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    """A row a cell; without a claim that could be tested there is none."""
+    computed = Computed(
+        named(table()), "sweep", (), (), {}, {}, ("mini",), False, (outcome_of(CLAIM, {**CELLS, ("PPO", "score"): [0.0, 0.0]}),)
+    )  # fmt: skip
+    picture = draw_claims(computed, tmp_path)
+    assert picture is not None
+    height, width = plt.imread(picture).shape[:2]
+    assert (width, height > 150) == (1000, True)
+    assert draw_claims(replace(computed, claims=(Assessed("x", "y", 0.1, reason="no run"),)), tmp_path) is None
