@@ -121,7 +121,8 @@ _TABLE1 = Table(
     tolerance=MARGIN,
     published=_published(_SECONDARY, _COMPUTED),
     claims=(CLAIM,),
-    note="Score@1: one answer to a dilemma; Avg@8: the mean of eight; gain: of Avg@8 over Base. Scores are MoReBench's, 0 to 1, by the truth.",
+    note="Score@1: one answer to a dilemma; Avg@8: the mean of eight; gain: of Avg@8 over Base. Scores are MoReBench's, 0 to 1, by the "
+    "truth.",
 )
 
 TABLES = {
