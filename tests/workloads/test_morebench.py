@@ -90,7 +90,7 @@ def test_one_whole_dilemma_is_held_out(tmp_path: Path) -> None:
         _, texts = workload.tokenizer_texts()
         assert not any(held in text for text in texts)
     config.data.holdout_dilemma = "elsewhere"
-    with pytest.raises(morebench.DataError, match="elsewhere: there is no such dilemma, only: stay, go"):
+    with pytest.raises(DataError, match="elsewhere: there is no such dilemma, only: stay, go"):
         Workload(config).tasks("eval")
 
 
@@ -162,7 +162,7 @@ def test_what_is_wrong_in_the_site_file_is_named_with_a_remedy(
     else:
         place[path[-1]] = value
     (tmp_path / "site.json").write_text(json.dumps(rows))
-    with pytest.raises(morebench.DataError, match=message + r".*comparison_data\.json: fetch it anew") as caught:
+    with pytest.raises(DataError, match=message + r".*comparison_data\.json: fetch it anew") as caught:
         morebench.read_site(tmp_path / "site.json")
     # the command line tells a RunError without a traceback
     assert isinstance(caught.value, RunError)
@@ -199,7 +199,7 @@ def test_rubrics_of_the_tables_are_python_literals(tmp_path: Path) -> None:
     rubric = (
         """[{'id': 'a', 'title': "It's clear. ", 'weight': -3, 'annotations': {'rubric_dimension': 'clear process'}}]"""
     )
-    (dilemma,) = morebench.read_tables(_table(tmp_path, rubric, "Scanlonian Contractualism"))
+    (dilemma,) = published.read_tables(_table(tmp_path, rubric, "Scanlonian Contractualism"))
     assert dilemma.rubric.criteria[0].text == "It's clear."
     assert dilemma.rubric.criteria[0].weight == -3
     text = morebench.prompt(dilemma)
@@ -224,8 +224,8 @@ def test_rubrics_of_the_tables_are_python_literals(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_in_a_table_is_named(tmp_path: Path, rubric: str, message: str) -> None:
-    with pytest.raises(morebench.DataError, match=message):
-        morebench.read_tables(_table(tmp_path, rubric))
+    with pytest.raises(DataError, match=message):
+        published.read_tables(_table(tmp_path, rubric))
 
 
 def test_long_texts_keep_their_beginning_and_their_end() -> None:
@@ -282,7 +282,7 @@ def test_the_real_questions_keep_the_response_first_and_fit_the_context() -> Non
 
 @needs_sample
 def test_the_published_schema_is_read() -> None:
-    dilemmas = morebench.read_tables(SAMPLE)
+    dilemmas = published.read_tables(SAMPLE)
     assert len(dilemmas) == 3
     assert {dilemma.theory for dilemma in dilemmas} == {
         "neutral",
