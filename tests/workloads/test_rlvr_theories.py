@@ -62,8 +62,8 @@ def test_a_theory_changes_the_prompt_and_what_weighs() -> None:
 
 
 def test_the_same_answer_is_worth_more_under_one_theory_than_another() -> None:
-    """ "we owe honesty" and the decision: 3 + 3 of good weights 2 + 1 + 3 + 1 + 1 + 1 + 3 + 3 = 15 under deontology; of utilitarianism's
-    3 + 3 + 1 + 1 + 1 + 1 + 3 + 3 = 16 they are 1 + 3. Arguing from either theory adds 3, or takes its 2 of 3 + 1 + 1 + 2 = 7."""
+    """The duty and the decision are 3 + 3 of good weights 2 + 1 + 3 + 1 + 1 + 1 + 3 + 3 = 15 under deontology, and 1 + 3 of
+    utilitarianism's 3 + 3 + 1 + 1 + 1 + 1 + 3 + 3 = 16. Arguing from deontology adds 3, or takes 2 of 3 + 1 + 1 + 2 = 7."""
     said = "we owe honesty . so we should wait ."
     values = {
         (theory, argued): paper_reward(rubric, world.verdicts(rubric, f"{said} {argued}"))
@@ -194,13 +194,13 @@ def test_theories_are_taught_and_examined() -> None:
 def _played(dilemma: world.Dilemma, text: str, official: float | None) -> Group:
     turn = Turn("policy", (), (), (), text, "stop", 1.0, 0, 0)
     components = {"official": official or 0.0, "positive": 0.0, "negative": 0.0}
-    verdict = Unscored("no answer") if official is None else Scored(0.0, components, {})
+    verdict = Unscored("no answer") if official is None else Scored(0.0, components, {"harm-ben": 1.0})
     return Group((Episode(mini_task(dilemma), 0, 0, (turn,)),), (verdict,))
 
 
 def test_metrics_tell_public_and_theory_apart() -> None:
-    """The oracle, unlike the judge, knows of what the judge did not score. "we may hurt ben": 3 of 14 and all 6 of the bad ones' avoided, of
-    20; under contractualism (2 1 | 1 | 3 3 | 1 | 3 | 3 and 3 1 1 2) 2 and 7 of 24; nothing said is worth 7."""
+    """The oracle also knows what the judge did not score. The harm is 3 of 14, and all 6 of the bad ones are avoided, of 20; under
+    contractualism, with 2 1 | 1 | 3 3 | 1 | 3 | 3 and 3 1 1 2, it is 2 + 7 of 24, and nothing said is worth 7."""
     theory = world.under(NEUTRAL, "contractualism", "virtue")
     said = "we may hurt ben ."
     played = [
