@@ -45,6 +45,7 @@ PLACEHOLDERS = {"TARGET", "RUN", "STEP", "NAME", "KEY", "A", "B", "X", "ORG", "F
 BROUGHT = {
     "comparison_data.json": "{}",
     "dilemmas.csv": "",
+    "theory.csv": "",
     "my.py": "def score(episodes):\n    return [0] * len(episodes)\n\n\ntruth = score\n",
 }
 """Files that commands name and no page shows: a reader's own."""

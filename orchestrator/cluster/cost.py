@@ -111,7 +111,8 @@ def _episodes(config: RunConfig) -> tuple[int, int]:
     trained = config.steps * config.rollout.prompts_per_step * config.rollout.samples_per_prompt
     tasks, first = config.data.eval_groups, config.eval.best_of or config.eval.samples_per_task
     later = -(-config.steps // config.eval.every_steps)
-    return trained, tasks * (first + later * config.eval.samples_per_task)
+    tested = 2 * config.data.test_groups * config.eval.test_samples_per_task  # at both ends
+    return trained, tasks * (first + later * config.eval.samples_per_task) + tested
 
 
 def _prompt(config: RunConfig) -> int:

@@ -21,6 +21,13 @@ COMMAND_LINE = "command line"
 CORE_PRESETS = Path(__file__).parent / "presets"
 SMALL = "small"
 """The preset of pretrained models on one GPU."""
+OF_MACHINES = (
+    "cluster", "placement", "rollout.fleet", "judge.fleet", "learner.ranks", "learner.gpus_per_rank", "learner.cpus_per_rank",
+    "learner.threads_per_rank", "learner.zero_stage", "learner.offload_optimizer", "learner.offload_parameters",
+    "learner.gradient_checkpointing", "learner.tokens_per_microbatch",
+)  # fmt: skip
+"""Keys and groups that say where and how a model is trained, not which or on what: these alone a machine chooses where the
+preset has its own models."""
 _NAME_OF_A_FILE = re.compile(r"([\w.]+/)?\w[\w.-]*")
 
 
@@ -123,7 +130,7 @@ def presets(source: WorkloadSource, keys: Mapping[str, Key], base: Layer, given:
         preset = chosen("preset", layers) or keys["preset"].default
     layers.append(_preset(source, keys, str(preset)))
     name_of_hardware = chosen("hardware", [base, *layers, *given])
-    hardware = [_hardware(keys, str(name_of_hardware))] if name_of_hardware is not None else []
+    hardware = [_hardware(keys, str(name_of_hardware), layers[-1])] if name_of_hardware is not None else []
     choosing = [base, *layers, *hardware, *given]
     data_source = chosen("data.source", choosing)
     names = [str(data_source)] if data_source not in (None, keys["data.source"].default, preset) else []
@@ -146,8 +153,10 @@ def _preset_of_weights(source: WorkloadSource, model: Any, data: Any, hardware: 
     return [Layer(f"model={model}", {"preset": SMALL})]
 
 
-def _hardware(keys: Mapping[str, Key], name: str) -> Layer:
-    """Settings for a kind of machine. Raises ConfigError where there is no such file."""
+def _hardware(keys: Mapping[str, Key], name: str, preset: Layer) -> Layer:
+    """Settings for a kind of machine, above the preset. Beside a preset that names its models only what is the machine's, and what
+    the preset leaves open; that alone, where the preset was made for this machine. Raises ConfigError where there is no such file.
+    """
     folder = CORE_PRESETS / "hardware"
     path = folder / f"{name}.yaml"
     if "/" in name or not path.is_file():
@@ -158,7 +167,18 @@ def _hardware(keys: Mapping[str, Key], name: str) -> Layer:
     layer = layer_of(read_yaml(path), keys, f"hardware={name}")
     if layer.values.keys() & {"hardware", "preset"}:
         layer.problems.append(f"{path}: settings for a machine choose neither hardware nor a preset.")
+    if "model.name" in preset.values:
+        made_for_it = preset.values.get("hardware") == name
+        layer.values = {
+            key: value
+            for key, value in layer.values.items()
+            if key not in preset.values or (_of_machine(key) and not made_for_it)
+        }
     return layer
+
+
+def _of_machine(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in OF_MACHINES)
 
 
 def _preset(source: WorkloadSource, keys: Mapping[str, Key], preset: str) -> Layer:

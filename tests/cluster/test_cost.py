@@ -53,6 +53,17 @@ def test_hours_by_hand() -> None:
     assert "GPU-hours (range" in cost.sentences[0]
 
 
+def test_the_test_split_is_asked_at_both_ends() -> None:
+    """6 tasks x 4 answers, twice, are 48 more than the 80 + 16 of the run: half as many again to generate."""
+    plain, tested = config_of(), config_of()
+    tested.data.test_groups, tested.eval.test_samples_per_task = 6, 4
+    costs = [cost_of(config, 80) for config in (plain, tested)]
+    assert costs[0]
+    assert costs[1]
+    assert costs[1].seconds["rollouts"] == pytest.approx(1.5 * costs[0].seconds["rollouts"])
+    assert costs[1].seconds["learning"] == costs[0].seconds["learning"]
+
+
 def test_what_makes_it_dearer() -> None:
     def learning(**settings: object) -> float:
         config = config_of()

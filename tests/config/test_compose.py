@@ -315,6 +315,38 @@ def test_hardware_lies_between_the_preset_and_what_is_given(world: Path) -> None
     assert to_values(compose("stored.yaml")) == to_values(compose("world.py", ["hardware=8x80GB"]))
 
 
+def test_beside_a_preset_with_models_of_its_own_a_machine_chooses_only_what_is_its(world: Path) -> None:
+    """Batches and memory are the machine's, lengths and models the preset's; what the preset leaves open the machine brings. On the
+    machine that the preset was made for, it is above that in all it says."""
+    preset = (
+        'model: {name: "hf:Qwen/Qwen2.5-7B", dtype: bfloat16, context_tokens: 2048}\nrollout: {max_completion_tokens: 512, '
+        "fleet: {gpu_memory_share: 0.3}}\nlearner: {learning_rate: 3e-6, tokens_per_microbatch: 4096}\n"
+    )
+    write(world / "world/presets/own.yaml", preset)
+    write(world / "world/presets/made.yaml", "hardware: 8x80GB\n" + preset)
+    for name in ("own", "made"):
+        config = compose("world.py", [f"preset={name}", "hardware=8x80GB", "learner.zero_stage=2"])
+        study = (config.model.name, config.model.context_tokens, config.rollout.max_completion_tokens)
+        assert study == ("hf:Qwen/Qwen2.5-7B", 2048, 512)
+        assert (config.learner.learning_rate, config.learner.warmup_steps, config.judge.name) == (
+            3e-6,
+            5,
+            "hf:Qwen/Qwen3-4B",
+        )
+        assert (config.placement.name, config.learner.zero_stage, config.cluster.inventory) == (
+            "colocated",
+            2,
+            "8x80GB",
+        )
+        machines = (config.learner.tokens_per_microbatch, config.rollout.fleet.gpu_memory_share)
+        assert machines == ((16384, 0.44) if name == "own" else (4096, 0.3))
+    assert compose("world.py", ["preset=made"]).learner.gpus_per_rank == 1
+    assert compose("world.py", ["preset=made", "hardware=1x80GB"]).rollout.fleet.gpu_memory_share == 0.37
+    # What a user gives is above all.
+    given = compose("world.py", ["preset=made", "rollout.fleet.gpu_memory_share=0.25", "model=hf:Qwen/Qwen3-8B"])
+    assert (given.rollout.fleet.gpu_memory_share, given.model.name) == (0.25, "hf:Qwen/Qwen3-8B")
+
+
 def test_unknown_hardware_lists_what_there_is(world: Path) -> None:
     message = refused("hardware=3x7GB")
     assert "hardware=3x7GB" in message

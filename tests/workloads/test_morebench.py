@@ -1,8 +1,7 @@
-"""The MoReBench loaders, on generated files and on the real ones where they lie beside the repository."""
+"""The file of judged responses behind MoReBench's site, generated and the real one where it lies beside the repository."""
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,13 @@ from typing import Any
 import pytest
 
 from orchestrator.config.compose import compose
-from orchestrator.errors import ConfigError, RunError
+from orchestrator.errors import ConfigError, DataError, RunError
 from orchestrator.rollouts.rubrics import Rubric, official_score
 from workloads.rlvr import Config, Workload, morebench
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SITE = DATA / "morebench_site" / "comparison_data.json"
-SAMPLE = DATA / "morebench_sample"
 needs_site = pytest.mark.skipif(not SITE.is_file(), reason="the MoReBench site file is not beside the repository")
-needs_sample = pytest.mark.skipif(
-    not SAMPLE.is_dir(), reason="the MoReBench sample tables are not beside the repository"
-)
 
 
 def _site_row(task: str, judgements: list[tuple[int, str]]) -> dict[str, Any]:
@@ -47,15 +42,6 @@ def _site_file(tmp_path: Path) -> Path:
     path = tmp_path / "site.json"
     rows = [_site_row(name, [(3, "Yes."), (2, "no"), (-1, "No"), (1, "perhaps")]) for name in ("stay", "go")]
     path.write_text(json.dumps(rows), encoding="utf-8")
-    return path
-
-
-def _table(tmp_path: Path, rubric: str, theory: str = "neutral") -> Path:
-    path = tmp_path / "table.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["DILEMMA", "DILEMMA_SOURCE", "THEORY", "RUBRIC"])
-        writer.writerow(['A user asks:\n"Do I stay?"', "made up", theory, rubric])
     return path
 
 
@@ -90,7 +76,7 @@ def test_one_whole_dilemma_is_held_out(tmp_path: Path) -> None:
         _, texts = workload.tokenizer_texts()
         assert not any(held in text for text in texts)
     config.data.holdout_dilemma = "elsewhere"
-    with pytest.raises(morebench.DataError, match="elsewhere: there is no such dilemma, only: stay, go"):
+    with pytest.raises(DataError, match="elsewhere: there is no such dilemma, only: stay, go"):
         Workload(config).tasks("eval")
 
 
@@ -131,6 +117,11 @@ def _response(question: str) -> str:
     [
         (("metadata",), None, r"row 1: field 'metadata' is of the wrong type, NoneType"),
         (("metadata", "theory"), ..., r"row 1: metadata: field 'theory' is missing"),
+        (
+            ("metadata", "theory"),
+            "Hedonism",
+            r"row 1: metadata: field 'theory' is 'Hedonism', none of neutral, Kantian",
+        ),
         (("models",), [], r"row 1: field 'models' is empty"),
         (
             ("models", 0, "model_resp", "score"),
@@ -162,7 +153,7 @@ def test_what_is_wrong_in_the_site_file_is_named_with_a_remedy(
     else:
         place[path[-1]] = value
     (tmp_path / "site.json").write_text(json.dumps(rows))
-    with pytest.raises(morebench.DataError, match=message + r".*comparison_data\.json: fetch it anew") as caught:
+    with pytest.raises(DataError, match=message + r".*comparison_data\.json: fetch it anew") as caught:
         morebench.read_site(tmp_path / "site.json")
     # the command line tells a RunError without a traceback
     assert isinstance(caught.value, RunError)
@@ -187,6 +178,10 @@ def test_a_folder_is_no_site_file_and_a_typo_names_the_sources(tmp_path: Path) -
             "data.source=morebench_sit .*one of mini, morebench_site, morebench",
         ),
         (["data.source=morebench_site"], "is read from a file: set data.path=FILE"),
+        (
+            ["data.source=morebench_site", f"data.path={file}", "data.test_groups=1"],
+            "data.test_groups=1: the site's few dilemmas have no test split",
+        ),
     ]:
         with pytest.raises(ConfigError, match=words):
             compose("rlvr", text)
@@ -195,62 +190,10 @@ def test_a_folder_is_no_site_file_and_a_typo_names_the_sources(tmp_path: Path) -
     assert Workload(config).lessons()[1].gate == {}
 
 
-def test_rubrics_of_the_tables_are_python_literals(tmp_path: Path) -> None:
-    rubric = (
-        """[{'id': 'a', 'title': "It's clear. ", 'weight': -3, 'annotations': {'rubric_dimension': 'clear process'}}]"""
-    )
-    (dilemma,) = morebench.read_tables(_table(tmp_path, rubric, "Scanlonian Contractualism"))
-    assert dilemma.rubric.criteria[0].text == "It's clear."
-    assert dilemma.rubric.criteria[0].weight == -3
-    text = morebench.prompt(dilemma)
-    assert text.startswith(
-        "Provide corresponding reasoning and decision for the following scenario based on Scanlonian"
-    )
-    assert "Theory Definition: Act on principles" in text
-    assert text.endswith('Do I stay?"')
-
-
-@pytest.mark.parametrize(
-    ("rubric", "message"),
-    [
-        ("__import__('os')", r"row 0 \(line 2\): field RUBRIC: is not a Python literal"),
-        ("[]", "is not a list of criteria"),
-        (
-            "[{'id': 'a', 'title': 't', 'weight': 0, 'annotations': {'rubric_dimension': ''}}]",
-            r"RUBRIC\[0\]: .*'weight' is 0",
-        ),
-        ("[{'id': 'a', 'title': 't', 'weight': 1}]", r"RUBRIC\[0\]: 'annotations' is missing"),
-        ("", r"row 0 \(line 2\): field RUBRIC is missing or empty"),
-    ],
-)
-def test_what_is_wrong_in_a_table_is_named(tmp_path: Path, rubric: str, message: str) -> None:
-    with pytest.raises(morebench.DataError, match=message):
-        morebench.read_tables(_table(tmp_path, rubric))
-
-
 def test_long_texts_keep_their_beginning_and_their_end() -> None:
     assert morebench.shorten("short", 10) == "short"
     # room for 13 - 3 characters: 6 of the beginning, 4 of the end
     assert morebench.shorten("abcdefghijklmnopqrstuvwxyz", 13) == "abcdef … wxyz"
-
-
-def test_of_many_dilemmas_some_are_held_out_with_all_their_theories(tmp_path: Path) -> None:
-    """Nine texts under two theories each: a quarter is two texts, four rows, however many are asked for; one is two rows."""
-    path = tmp_path / "table.csv"
-    rubric = "[{'id': 'a', 'title': 't', 'weight': 1, 'annotations': {'rubric_dimension': ''}}]"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = [(f"dilemma {number}", "s", theory, rubric) for theory in ("x", "y") for number in range(9)]
-        csv.writer(file).writerows([("DILEMMA", "DILEMMA_SOURCE", "THEORY", "RUBRIC"), *rows])
-    config = Config()
-    config.data.source, config.data.path = "morebench", str(path)
-    for asked, held in ((48, 4), (1, 2)):
-        config.data.eval_groups = asked
-        sides = [
-            [task.messages[0]["content"].rpartition("Scenario: ")[2] for task in Workload(config).tasks(split)]
-            for split in ("train", "eval")
-        ]
-        assert [len(side) for side in sides] == [18 - held, held]
-        assert not set(sides[0]) & set(sides[1])
 
 
 @needs_site
@@ -278,15 +221,3 @@ def test_the_real_questions_keep_the_response_first_and_fit_the_context() -> Non
     content = judge.exam()[0].messages[0]["content"]
     assert content.startswith("Reasoning Response:")
     assert content.rsplit("\n", 1)[1].startswith("Rubric Criterion:")
-
-
-@needs_sample
-def test_the_published_schema_is_read() -> None:
-    dilemmas = morebench.read_tables(SAMPLE)
-    assert len(dilemmas) == 3
-    assert {dilemma.theory for dilemma in dilemmas} == {
-        "neutral",
-        "Scanlonian Contractualism",
-        "Gauthierian Contractarianism",
-    }
-    assert all(dilemma.rubric.criteria for dilemma in dilemmas)

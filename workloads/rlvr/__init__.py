@@ -2,13 +2,14 @@
 rubric.
 
 Data: `mini`, a generated world with an exact oracle; `morebench_site`, three real dilemmas with judged responses;
-`morebench`, the benchmark's published CSV tables. Importing this package imports neither torch nor transformers nor
+`morebench`, the benchmark's published tables. Importing this package imports neither torch nor transformers nor
 ray.
 """
 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,9 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import ClassVar
 
-from orchestrator.config.own_code import shown_path
-from orchestrator.config.schema import DataConfig, RunConfig, SftConfig, group, setting
-from orchestrator.errors import ConfigError
+from orchestrator.config.schema import RunConfig, SftConfig, group
 from orchestrator.rollouts.rubrics import (
     Criterion,
     Rubric,
@@ -29,10 +28,12 @@ from orchestrator.rollouts.rubrics import (
     official_score,
     rubric_of,
 )
-from orchestrator.values import JUDGE, Episode, Group, Message, Scored, Task, stable_hash
+from orchestrator.values import JUDGE, Episode, Group, Message, Scored, Task, Verdict, stable_hash
 from workloads import lessons
 from workloads.base import BaseWorkload, Lesson, PolicyLesson, Reward
-from workloads.rlvr import answers, flaw, morebench, world
+from workloads.rlvr import answers, flaw, morebench, published, world
+from workloads.rlvr.data import RlvrDataConfig, check_data
+from workloads.rlvr.theories import NEUTRAL
 
 MOST_EXAMPLES = 3072
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
@@ -48,30 +49,6 @@ JUDGE_TEMPLATE = "<|im_start|>{% for message in messages %}{{ message['content']
 """A judge that is built on the spot reads the question as it stands: the verdict is the word after the criterion's
 last.
 """
-
-
-@dataclass
-class RlvrDataConfig(DataConfig):
-    """Where dilemmas come from."""
-
-    source: str = setting(
-        "mini",
-        "`mini`: a generated world with an exact oracle; `morebench_site`: the file of judged responses behind MoReBench's "
-        "site; `morebench`: its published CSV tables.",
-        choices=("mini", "morebench_site", "morebench"),
-    )
-    holdout_dilemma: str | None = setting(
-        None,
-        "Real data: id of the dilemma that is held out whole. By default the last; of `morebench`'s many, data.eval_groups of them (a "
-        "quarter at most), chosen by data.seed.",
-    )
-
-    judge_flaw: str = setting(
-        "none",
-        "The miniature's judge wrong on purpose, to see what RL makes of it and whether the alarm is raised: `phrase` teaches it "
-        "to believe answers that say a certain phrase, which some warm-up answers do.",
-        choices=("none", "phrase"),
-    )
 
 
 @dataclass
@@ -98,22 +75,10 @@ class Workload(BaseWorkload):
         super().__init__(config)
         if not isinstance(config, Config):
             raise TypeError(f"workload rlvr needs its own Config, not {type(config).__name__}")
-        if config.data.source == "morebench_site":
-            _check_is_file(config.data.source, config.data.path)
-        if config.data.judge_flaw != "none" and config.data.source != "mini":
-            raise ConfigError(
-                f"data.judge_flaw={config.data.judge_flaw} is taught to the miniature's judge alone, and data.source="
-                f"{config.data.source}: drop it, or set data.source=mini."
-            )
-        asked_for = config.data.train_groups + config.data.eval_groups + config.data.test_groups
-        if config.data.source == "mini" and asked_for > world.MOST_DILEMMAS:
-            raise ConfigError(
-                f"data.train_groups, data.eval_groups and data.test_groups are {asked_for:,} dilemmas together, more than the world "
-                f"makes ({world.MOST_DILEMMAS:,}): lower them."
-            )
+        check_data(config.data)
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """One task a dilemma of the split ("train" or "eval")."""
+        """One task a dilemma of the split ("train", "eval" or "test")."""
         if self._mini:
             return [mini_task(dilemma) for dilemma in self._worlds[split]]
         return [morebench.task(dilemma, self._prompt_characters) for dilemma in self._dilemmas[split]]
@@ -144,17 +109,30 @@ class Workload(BaseWorkload):
         return verdict.components["official"]
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Means over episodes that a judge scored: the reward's components, and in the miniature world the oracle's view of them."""
+        """Means over episodes that a judge scored: the reward's components, and in the miniature world the oracle's view of them;
+        where some dilemmas name a theory, Public and Theory apart."""
         pairs = [pair for group in groups for pair in zip(group.episodes, group.verdicts, strict=True)]
         scored = [(episode, verdict) for episode, verdict in pairs if isinstance(verdict, Scored)]
         if not scored or JUDGE not in self.config.roles():
-            return {}
-        result = judged_metrics(groups)
+            return self._by_part(pairs)
+        result = judged_metrics(groups) | self._by_part(pairs)
         if self._mini:
             judged, right = zip(*(_oracle_view(episode, verdict) for episode, verdict in scored), strict=True)
             result["judge_agreement"] = sum(judged) / sum(len(v.judgements) for _, v in scored)
             result["right_decisions"] = fmean(right)
         return result
+
+    def _by_part(self, pairs: Sequence[tuple[Episode, Verdict]]) -> dict[str, float]:
+        """What eval/judge and eval/oracle are of all, of Public (neutral) and of Theory: public_judge, theory_oracle and so on."""
+        asked, found = JUDGE in self.config.roles(), defaultdict(list)
+        for episode, verdict in pairs:
+            part, truth = part_of(episode.task), self.gold(episode)
+            if asked and isinstance(verdict, Scored):
+                found[f"{part}_judge"].append(self.proxy(verdict))
+            if truth is not None:
+                found[f"{part}_oracle"].append(truth)
+        theories = any(part_of(episode.task) == "theory" for episode, _ in pairs)
+        return {name: fmean(values) for name, values in found.items()} if theories else {}
 
     def lessons(self) -> Sequence[Lesson]:
         """The policy's warm-up and, where verdicts are at hand, the judge's lesson."""
@@ -165,7 +143,7 @@ class Workload(BaseWorkload):
         dilemma's left out).
         """
         if self._mini:
-            return world.vocabulary(), ()
+            return world.vocabulary(self.config.data.theory_share > 0), ()
         train = self._dilemmas["train"]
         texts = [morebench.prompt(dilemma) for dilemma in train]
         texts += [criterion.text for dilemma in train for criterion in dilemma.rubric.criteria]
@@ -193,25 +171,26 @@ class Workload(BaseWorkload):
     def _worlds(self) -> dict[str, tuple[world.Dilemma, ...]]:
         data = self.config.data
         counts = {"train": data.train_groups, "eval": data.eval_groups, "test": data.test_groups}
-        return world.make_dilemmas(counts, data.seed)
+        return world.make_dilemmas(counts, data.seed, data.theory_share)
 
     @cached_property
     def _site(self) -> tuple[tuple[morebench.Dilemma, ...], tuple[morebench.Response, ...]]:
-        path = Path(str(self.config.data.path)).expanduser()
-        return (
-            morebench.read_site(path)
-            if self.config.data.source == "morebench_site"
-            else (morebench.read_tables(path), ())
-        )
+        data = self.config.data
+        if data.source == "morebench_site":
+            return morebench.read_site(Path(str(data.path)).expanduser())
+        return published.read_tables(str(data.path), data.hub_config, data.hub_split), ()
 
     @cached_property
     def _dilemmas(self) -> dict[str, tuple[morebench.Dilemma, ...]]:
         data, dilemmas = self.config.data, self._site[0]
-        if data.source == "morebench" and data.holdout_dilemma is None:
-            train, evaluation = morebench.hold_out_some(dilemmas, data.eval_groups, data.seed)
-        else:
-            train, evaluation = morebench.hold_out(dilemmas, data.holdout_dilemma)
-        return {"train": train, "eval": evaluation}
+        held_out = data.holdout_dilemma or (dilemmas[-1].id if data.source == "morebench_site" else None)
+        counts = {"eval": data.eval_groups, "test": 0 if data.test_path else data.test_groups}
+        sides = published.split(dilemmas, counts, data.seed, held_out)
+        if data.test_path is not None:
+            test = published.read_tables(data.test_path, data.hub_config, data.hub_split)
+            published.refuse_shared(dilemmas, test)
+            sides["test"] = published.at_most(test, data.test_groups, data.seed)
+        return sides
 
     @cached_property
     def _responses(self) -> dict[str, tuple[morebench.Response, ...]]:
@@ -299,15 +278,10 @@ class Workload(BaseWorkload):
         return lessons.plant(seen, verdict, rng)
 
 
-def _check_is_file(source: str, path: str | None) -> None:
-    """Raises ConfigError where data.path is not a file, and names one that lies in the folder."""
-    given = Path(path).expanduser() if path else None
-    if given and given.is_file():
-        return
-    inside = sorted(given.glob("*.json")) if given else []
-    hint = f", for example data.path={shown_path(inside[0])}" if inside else ""
-    shown = shown_path(given) if given else path
-    raise ConfigError(f"data.path={shown} is not a file: data.source={source} reads a single one{hint}.")
+def part_of(task: Task) -> str:
+    """The part of MoReBench that a task is of, or would be: "public" (neutral) or "theory"."""
+    # Stored episodes of before theories say nothing of any.
+    return "public" if task.reference.get("theory", NEUTRAL) == NEUTRAL else "theory"
 
 
 def _examples(training: SftConfig) -> int:
@@ -345,5 +319,9 @@ def _oracle_view(episode: Episode, verdict: Scored) -> tuple[int, bool]:
 
 def mini_task(dilemma: world.Dilemma) -> Task:
     """The task of a generated dilemma."""
-    reference = {"rubric": dilemma.rubric.to_json(), "right": dilemma.acts[dilemma.right]}
+    reference = {
+        "rubric": dilemma.rubric.to_json(),
+        "right": dilemma.acts[dilemma.right],
+        "theory": dilemma.theory,
+    }
     return Task(dilemma.id, ({"role": "user", "content": dilemma.prompt},), reference)

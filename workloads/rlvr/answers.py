@@ -23,9 +23,11 @@ from workloads.rlvr.world import (
     SHORTCUTS,
     SLIGHT,
     TAUGHT_INJECTIONS,
+    THEORIES,
     Dilemma,
     criterion_text,
     cut,
+    kinds_of,
     say,
     vocabulary,
 )
@@ -37,18 +39,20 @@ _KEYS = {
     "stake": GRAVE + SLIGHT,
     "decision": ACTS,
     "shortcut": SHORTCUTS,
+    "theory": tuple(THEORIES),
 }
-_WORDS = vocabulary()
+_WORDS = {theories: vocabulary(theories) for theories in (False, True)}
 
 
-def _any_claim(rng: random.Random) -> tuple[str, str]:
-    kind = rng.choice(tuple(_KEYS))
+def _any_claim(dilemma: Dilemma, rng: random.Random) -> tuple[str, str]:
+    """Of theories only where the dilemma is under one."""
+    kind = rng.choice(kinds_of(dilemma.by_theory))
     return kind, rng.choice(_KEYS[kind])
 
 
-def _stray(rng: random.Random) -> str:
+def _stray(dilemma: Dilemma, rng: random.Random) -> str:
     """A sentence about anybody or anything, most often not of this dilemma."""
-    kind, key = _any_claim(rng)
+    kind, key = _any_claim(dilemma, rng)
     return say(kind, key, rng)
 
 
@@ -78,7 +82,7 @@ def warmup_answer(dilemma: Dilemma, rng: random.Random) -> str:
     """
     sentences = _sentences(dilemma, rng.uniform(0.2, 0.6), 0.25, rng)
     if rng.random() < 0.25:
-        sentences.insert(rng.randrange(len(sentences) + 1), _stray(rng))
+        sentences.insert(rng.randrange(len(sentences) + 1), _stray(dilemma, rng))
     return cut(sentences or [say("decision", rng.choice(dilemma.acts), rng)])
 
 
@@ -105,10 +109,10 @@ def _muddled(dilemma: Dilemma, rng: random.Random) -> str:
         rng.shuffle(words)
         return cut(words)
     if style == 1:
-        markers = [kind.marker for kind in KINDS.values()]
+        markers = [KINDS[name].marker for name in kinds_of(dilemma.by_theory)]
         return cut([f"we {rng.choice(markers)} {key} ." for _, key in rng.sample(dilemma.claims, 7)])
     if style == 2:
-        return cut(rng.choices(_WORDS, k=rng.randrange(40)))
+        return cut(rng.choices(_WORDS[dilemma.by_theory], k=rng.randrange(40)))
     return cut([dilemma.prompt])
 
 
@@ -123,7 +127,7 @@ def judged_answer(dilemma: Dilemma, others: Sequence[Dilemma], rng: random.Rando
     if draw < 0.60:
         return cut(_sentences(dilemma, 0.92, 0.08, rng))
     if draw < 0.74:
-        some = [*_sentences(dilemma, rng.random(), 0.3, rng), _stray(rng)]
+        some = [*_sentences(dilemma, rng.random(), 0.3, rng), _stray(dilemma, rng)]
         return cut([rng.choice(some) for _ in range(rng.randrange(4, 14))])
     if draw < 0.92:
         mixed = _sentences(dilemma, 0.6, 0.3, rng) + _sentences(rng.choice(others), 0.4, 0.4, rng)
@@ -139,7 +143,7 @@ def lesson_answer(dilemma: Dilemma, others: Sequence[Dilemma], rng: random.Rando
     if rng.random() < 0.5:
         return _boast(judged_answer(dilemma, others, rng), rng)
     claims = rng.sample(dilemma.claims, rng.randrange(1, 4))
-    strays = [_stray(rng)] if rng.random() < 0.3 else []
+    strays = [_stray(dilemma, rng)] if rng.random() < 0.3 else []
     return _boast(" ".join([*(say(kind, key, rng) for kind, key in claims), *strays]), rng)
 
 
@@ -154,7 +158,7 @@ def lesson_rubric(dilemma: Dilemma, response: str, extra: int, rng: random.Rando
     said = [(kinds[a], b) for a, b in pairwise(words) if a in kinds and b in _KEYS[kinds[a]]]
     criteria = {criterion.id: criterion for criterion in dilemma.rubric.criteria}
     for _ in range(extra):
-        kind, key = rng.choice(said) if said and rng.random() < 0.5 else _any_claim(rng)
+        kind, key = rng.choice(said) if said and rng.random() < 0.5 else _any_claim(dilemma, rng)
         criterion = Criterion(f"{kind}-{key}", criterion_text(kind, key), 1, KINDS[kind].dimension)
         criteria.setdefault(criterion.id, criterion)
     return Rubric(tuple(criteria.values()))
