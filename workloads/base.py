@@ -293,7 +293,7 @@ class BaseWorkload(ABC):
     def __init__(self, config: RunConfig) -> None:
         """Raises ConfigError where nothing says what an episode is worth."""
         self.config = config
-        if config.reward.name is None and type(self).reward is BaseWorkload.reward:
+        if config.reward.name is None and "reward" not in self.functions() and type(self).reward is BaseWorkload.reward:
             self.reward()
 
     @abstractmethod

@@ -74,7 +74,7 @@ class MathsDataConfig(DataConfig):
     path: str | None = setting(
         None, "math500: FILE.jsonl, FILE.csv, FILE.parquet, or hf:HuggingFaceH4/MATH-500.", file=True
     )
-    train_groups: int = setting(1024, "Problems to train on; of math500 at most these of what is not held out.", low=1)
+    train_groups: int = setting(2048, "Problems to train on; of math500 at most these of what is not held out.", low=1)
     modes: int = setting(
         MODES,
         "The miniature's number of modes: how many of the strategies that solve every sum are paid; the others earn nothing. The "

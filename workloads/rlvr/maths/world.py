@@ -1,6 +1,6 @@
 """The miniature world of sums: a closed vocabulary, an exact verifier, and several ways to work out every sum.
 
-A question is "compute 7 plus 5 plus 8 plus 2 .", four different terms. An answer works in steps, each of which takes two numbers
+A question is "compute 7 plus 5 plus 8 plus 2 .", with terms from 1 to 9. An answer works in steps, each of which takes two numbers
 that are at hand and leaves their sum in their place, and then says what is left:
 
     7 plus 5 is 12 . 12 plus 8 is 20 . 20 plus 2 is 22 . so 22 .
@@ -15,24 +15,25 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import product
 
 from orchestrator.values import stable_hash
 
 TERMS = 4
 """Terms of a sum: with three there is no room for more than three strategies."""
 LARGEST_TERM = 9
-LARGEST_NUMBER = 40
-"""Largest number of the vocabulary; sums reach 30, and slips lie a little beside."""
+LARGEST_NUMBER = TERMS * LARGEST_TERM + TERMS - 1
+"""Largest number of the vocabulary: the largest sum, where each step slips up."""
 WORDS = ("compute", "plus", "is", "so", ".")
 STRATEGIES = {"forward": 0.3, "backward": 0.25, "pairs": 0.2, "largest": 0.15, "smallest": 0.1}
 """How the warm-up's answers are divided among the strategies; the first `data.modes` of them are paid."""
 SLIPS = 0.12
-"""Share of the warm-up's steps whose sum is wrong."""
+"""Share of the warm-up's steps whose sum is wrong, by one."""
+NO_SLIPS = (0,) * (TERMS - 1)
 SPLITS = {"train": 0.7, "eval": 0.15, "test": 0.15}
-"""Share of the sets of terms that each split draws its questions from."""
+"""Share of the collections of terms that each split draws its questions from."""
 
-_NUMBERS = frozenset(map(str, range(LARGEST_NUMBER + 1)))
+_NUMBERS = frozenset(map(str, range(1, LARGEST_NUMBER + 1)))
 Step = tuple[int, int, int]
 """x, y and what the answer says that they make."""
 
@@ -101,22 +102,21 @@ def strategy_of(question: Question, text: str) -> str | None:
     return next((name for name in STRATEGIES if _pairs(question, name, said) == found), None)
 
 
-def solve(question: Question, strategy: str, rng: random.Random | None = None, slips: float = 0.0) -> str:
-    """The answer by a strategy. slips: probability of each step's sum to be wrong, from which the answer goes on."""
+def solve(question: Question, strategy: str, slips: Sequence[int] = NO_SLIPS) -> str:
+    """The answer by a strategy. slips: by how much each step's sum is wrong; the answer goes on from it."""
     said: list[int] = []
     sentences = []
-    for number in range(TERMS - 1):
+    for number, slip in enumerate(slips):
         x, y = _operands(question, strategy, said)[number]
-        wrong = rng is not None and rng.random() < slips
-        said.append(x + y + rng.choice((-2, -1, 1, 2)) if wrong and rng else x + y)
+        said.append(x + y + slip)
         sentences.append(f"{x} plus {y} is {said[-1]} .")
     return " ".join([*sentences, f"so {said[-1]} ."])
 
 
 def warmup_answer(question: Question, rng: random.Random) -> str:
-    """An answer as the warm-up teaches it: any strategy, some much oftener than others, and slips."""
+    """An answer as the warm-up teaches it: any strategy, some oftener than others, and slips."""
     strategy = rng.choices(tuple(STRATEGIES), tuple(STRATEGIES.values()))[0]
-    return solve(question, strategy, rng, SLIPS)
+    return solve(question, strategy, [rng.choice((-1, 1)) if rng.random() < SLIPS else 0 for _ in NO_SLIPS])
 
 
 def paid(modes: int) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ def questions(seed: int) -> dict[str, tuple[Question, ...]]:
     strategies take the same steps is none.
     """
     splits: dict[str, list[Question]] = {split: [] for split in SPLITS}
-    for terms in permutations(range(1, LARGEST_TERM + 1), TERMS):
+    for terms in product(range(1, LARGEST_TERM + 1), repeat=TERMS):
         question = Question(terms)
         if len({solution_key(question, name) for name in STRATEGIES}) == len(STRATEGIES):
             splits[_split_of(terms, seed)].append(question)
