@@ -76,6 +76,9 @@ class TinyWorkload:
     def reward(self) -> TinyReward:
         return TinyReward()
 
+    def functions(self) -> dict[str, str]:
+        return {}
+
     def gold(self, episode: Episode) -> float | None:
         return 0.25
 

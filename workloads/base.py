@@ -17,7 +17,8 @@ How the kinds of reward fit:
 
   is given the episodes of one task and returns one verdict each, in their order. Where it raises, returns anything else or
   does not return, these episodes are `Unscored`. A function `gold` of the same form says what held-out episodes are truly
-  worth (0 to 1). Functions are used in place of the `reward`, `proxy` and `gold` of the `Workload`.
+  worth (0 to 1). Functions are used in place of the `reward`, `proxy` and `gold` of the `Workload`. A workload that has one in
+  a file of its package names it in `functions`.
 
 A workload whose own `Reward` asks no judge says so in its Config, so that none is started; one with other fleets overrides
 `RunConfig.roles`. A setting that names a file is declared with `file=True`:
@@ -235,6 +236,11 @@ class Workload(Protocol):
         """The judge's view of the same worth, on the scale of `gold`."""
         ...
 
+    def functions(self) -> Mapping[str, str]:
+        """Functions of the workload's own for processes that can be killed: "reward" and "gold" -> FILE.py:FUNCTION. They are used
+        in place of the methods of these names, and those of the settings in place of them."""
+        ...
+
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """The workload's own evaluation metrics."""
         ...
@@ -287,7 +293,7 @@ class BaseWorkload(ABC):
     def __init__(self, config: RunConfig) -> None:
         """Raises ConfigError where nothing says what an episode is worth."""
         self.config = config
-        if config.reward.name is None and type(self).reward is BaseWorkload.reward:
+        if config.reward.name is None and "reward" not in self.functions() and type(self).reward is BaseWorkload.reward:
             self.reward()
 
     @abstractmethod
@@ -315,6 +321,10 @@ class BaseWorkload(ABC):
     def proxy(self, verdict: Scored) -> float:
         """The reward itself."""
         return verdict.reward
+
+    def functions(self) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """None of its own."""

@@ -96,13 +96,16 @@ class FunctionReward:
 
 
 class Scoring:
-    """The reward of a run, what evaluations report of it, and the gold beside it; of one's own functions where they are set."""
+    """The reward of a run, what evaluations report of it, and the gold beside it; of functions where settings or the workload name
+    them."""
 
     def __init__(self, config: RunConfig, workload: Any, tell: Tell) -> None:
         own, lost_share = config.reward, config.judge.max_unscored_share
         self._workload, self._retries = workload, config.judge.retries
-        function = FunctionReward(own.name, own, lost_share, tell) if own.name else None
-        self._gold = FunctionReward(own.gold, own, lost_share, tell) if own.gold else None
+        names = workload.functions() | {key: name for key, name in (("reward", own.name), ("gold", own.gold)) if name}
+        function, self._gold = (
+            FunctionReward(names[key], own, lost_share, tell) if key in names else None for key in ("reward", "gold")
+        )
         self._functions = [reward for reward in (function, self._gold) if reward]
         with own_code("the workload's reward()", workload):
             self.reward = function or workload.reward()

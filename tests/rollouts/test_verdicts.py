@@ -12,7 +12,7 @@ from fakes.answerers import FakeAnswerer
 from orchestrator.config.schema import JudgeConfig, RewardConfig, RolloutConfig, RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.director import Director
-from orchestrator.errors import RunError
+from orchestrator.errors import ConfigError, RunError
 from orchestrator.records import episodes as episode_files
 from orchestrator.records import metrics
 from orchestrator.records.display import evaluation
@@ -163,6 +163,28 @@ def test_a_workloads_own_reward_is_held_to_its_form() -> None:
         by_itself.judge([Episode(Task("a", ()), 1, number, ()) for number in (0, 1)], {})
     with pytest.raises(RunError, match=r"the reward's score\(\): KeyError: 'answer' \(.*test_verdicts.py:\d+\)"):
         by_itself.judge([Episode(Task("fails", ()), 1, 0, ())], {})
+
+
+def test_a_workloads_own_functions_score_where_no_setting_names_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three characters: 0.3 by the workload's own function, and 0.25 where a setting names the other."""
+    (tmp_path / "r.py").write_text(FILE)
+    monkeypatch.setattr(verdicts, "Pool", PoolInPlace)
+
+    class WithFunction(Tasks):
+        def functions(self) -> dict[str, str]:
+            return {"reward": f"{tmp_path}/r.py:length"}
+
+    episode = Episode(Task("a", ()), 1, 0, (Turn("policy", (1,), (2,), (-0.1,), "xyz", "stop", 1.0, 0, 0),))
+    for settings, expected in ((RewardConfig(), 0.3), (RewardConfig(name=f"{tmp_path}/r.py:gold"), 0.25)):
+        config = RunConfig(reward=settings)
+        scoring = Scoring(config, WithFunction(config), lambda *words: None)
+        assert scoring.judge([episode], {}).verdicts == [Scored(pytest.approx(expected))]
+        # no gold is named, and the workload knows none
+        assert scoring.gold([episode], "eval") == {episode.id: None}
+    with pytest.raises(ConfigError, match="this workload has no reward"):
+        Tasks(RunConfig())
 
 
 def test_rlvr_with_a_function_has_its_oracle_and_no_numbers_of_a_judge() -> None:

@@ -64,7 +64,7 @@ def own(*rows: dict[str, Any]) -> list[str]:
 
 
 def test_it_is_a_workload_and_what_several_share_is_none() -> None:
-    assert workload_names() == ["rlvr", "rubric"]
+    assert {"rlvr", "rubric"} <= set(workload_names())
     assert find_workload("rubric").presets == Path(find_workload("rubric").presets.parents[1]) / "rubric" / "presets"
     assert {path.stem for path in find_workload("rubric").presets.glob("*.yaml")} == {"mini", "small"}
 

@@ -15,6 +15,7 @@ from orchestrator.tables import (
     Published,
     Row,
     Table,
+    component,
     cut_off,
     gap,
     judged,
@@ -125,6 +126,31 @@ _TABLE1 = Table(
     "truth.",
 )
 
+MODES = (1, 2, 4)
+
+
+def _in_words(modes: int) -> str:
+    return f"{modes} mode{'' if modes == 1 else 's'}"
+
+
+def _rows_of_modes(modes: int) -> tuple[Row, ...]:
+    """Differences are from the GRPO of as many modes."""
+    grpo = f"{_in_words(modes)}: GRPO"
+    return (
+        Row(f"{_in_words(modes)}: before RL", "policy", f"modes{modes}-grpo", checkpoint=START, baseline=grpo),
+        Row(grpo, "policy", f"modes{modes}-grpo", baseline=grpo),
+        Row(f"{_in_words(modes)}: FlowRL", "policy", f"modes{modes}-flowrl", baseline=grpo),
+    )
+
+
+def _claim_of_modes(modes: int) -> Claim:
+    """The same claim in a world that is made for the matcher, the more the more modes it pays."""
+    grpo, flowrl = (f"{_in_words(modes)}: {name}" for name in ("GRPO", "FlowRL"))
+    return Claim(
+        f"With {_in_words(modes)} GRPO is as good as FlowRL", (grpo,), flowrl, ("correct", "coverage"), "validation", MARGIN
+    )
+
+
 TABLES = {
     "quick": Table(
         title="The miniature before RL and after a short search",
@@ -144,6 +170,23 @@ TABLES = {
     "table1": _TABLE1,
     "table1_llama": replace(_TABLE1, paper="paper_llama", published=_published(_SECONDARY_LLAMA, _COMPUTED_LLAMA)),
     "short": replace(_TABLE1, sweep="rlvr_short", paper=None, tolerance=None, published={}),
+    "modes": Table(
+        title="Modes of the reward and objectives on the miniature sums",
+        sweep="rlvr_modes",
+        rows=tuple(row for modes in MODES for row in _rows_of_modes(modes)),
+        columns=(
+            Column("correct", truth, split="test"),
+            Difference("correct less GRPO", "correct"),
+            Column("strategies a task", component("strategies"), split="test", form=".2f"),
+            Column("coverage", component("coverage"), split="test"),
+            Difference("coverage less GRPO", "coverage"),
+            Column("tokens", length, split="test", form=".1f"),
+            Column("validation", truth),
+        ),
+        claims=tuple(_claim_of_modes(modes) for modes in MODES),
+        note="Strategies a task: different paid ones among the right answers to one sum, of eight. Coverage: that as a share of the "
+        "modes. An instrument, not a paper's result.",
+    ),
     # Trained on one formula or the other, by one judge or another, and read by both formulas.
     "robustness": Table(
         title="Other formulas and other judges",
