@@ -147,7 +147,12 @@ def _claim_of_modes(modes: int) -> Claim:
     """The same claim in a world that is made for the matcher, the more the more modes it pays."""
     grpo, flowrl = (f"{_in_words(modes)}: {name}" for name in ("GRPO", "FlowRL"))
     return Claim(
-        f"With {_in_words(modes)} GRPO is as good as FlowRL", (grpo,), flowrl, ("correct", "coverage"), "validation", MARGIN
+        f"With {_in_words(modes)} GRPO is as good as FlowRL",
+        (grpo,),
+        flowrl,
+        ("correct", "coverage"),
+        "validation",
+        MARGIN,
     )
 
 
