@@ -321,4 +321,6 @@ def test_a_reward_of_ones_own_reports_no_judge(folder: Path) -> None:
 
 
 def test_bounds_that_bound_nothing_are_no_gate() -> None:
-    assert gate_of(JudgeConfig(gate_accuracy=0.0, gate_pair_order=0.7, gate_injection_flips=1.0)) == {"pair_order": 0.7}
+    assert gate_of(
+        JudgeConfig(gate_accuracy=0.0, gate_pair_order=0.7, gate_rank_correlation=0.0, gate_injection_flips=1.0)
+    ) == {"pair_order": 0.7}
