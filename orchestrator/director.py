@@ -6,6 +6,7 @@ Task -> episodes -> answers -> verdicts -> batch, each a method, in that order.
 from __future__ import annotations
 
 import random
+import shutil
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -37,6 +38,7 @@ from orchestrator.rollouts.verdicts import Played, Scoring
 from orchestrator.values import (
     JUDGE,
     POLICY,
+    Answer,
     Group,
     LogitAnswer,
     LogitQuery,
@@ -50,6 +52,8 @@ from orchestrator.values import (
 Phase = Callable[[str], AbstractContextManager[None]]
 
 
+EXAM = "exam"
+"""Split of an exam's episodes."""
 KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 """Levels of a server's sleep, as vLLM numbers them."""
 
@@ -154,15 +158,16 @@ class Director:
         """Have every server of a role that is not trained in RL take over weights; they go through the object store."""
         self.served[role].push(publish(version, buckets))
 
-    def examine(self, lesson: Any, stored: Path | None, gated: bool) -> None:
+    def examine(self, lesson: Any, stored: Path | None, gated: bool) -> dict[str, float]:
         """Put a role's model to its exam on held-out data and compare the report with the lesson's gate.
 
-        stored: the folder of the taught weights, where the report of one exam is kept for the next run; None keeps nothing.
-        gated: whether a missed gate stops the run (RunError) or is only announced, for a model that was not taught here.
+        stored: the folder of the taught weights, where the report of one exam, and its episodes, are kept for the next run; None keeps
+        nothing. gated: whether a missed gate stops the run (RunError) or is only announced, for a model that was not taught here.
+        Returns the report's numbers by ROLE/NAME. The exam is stored as episodes where the run has no others.
         """
         calls = list(lesson.exam())
         if not calls:
-            return
+            return {}
         decides = digest([repr(calls), lesson.grading])
         kept = stored / EXAMS.replace("*", decides) if stored else None
         if kept and kept.is_file():
@@ -171,12 +176,24 @@ class Director:
             self.events.announce(f"examining the {lesson.role}: {len(calls):,} questions on held-out data")
             for fleet in self.fleets.values():
                 fleet.begin_step("exam")
-            report = dict(lesson.report(insist(calls, self.fleets, self.config.judge.retries)[0]))
+            answers = insist(calls, self.fleets, self.config.judge.retries)[0]
+            report = dict(lesson.report(answers))
             if kept:
                 write_json(kept, report)
+                self._write_exam(kept.with_suffix(".parquet"), lesson, answers)
         if lesson.role == JUDGE:
-            write_json(self.folder.judge, report)
+            write_json(self.folder.judge, report | {"gate": dict(lesson.gate)})
+        if POLICY not in self.config.roles() and kept and kept.with_suffix(".parquet").is_file():
+            shutil.copyfile(kept.with_suffix(".parquet"), episode_files.path_of(self.folder, EXAM, 0))
         self.compare(lesson, report, gated)
+        numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
+        return {f"{lesson.role}/{name}": value for name, value in numbers.items()}
+
+    def _write_exam(self, path: Path, lesson: Any, answers: Sequence[Answer]) -> None:
+        """Keep the answers of an exam as episodes, if the lesson makes any of them."""
+        if hasattr(lesson, "episodes"):
+            groups, gold, labels = lesson.episodes(answers)
+            episode_files.write_file(path, 0, groups, {}, EXAM, gold, lambda episode: labels[episode.id])
 
     def compare(self, lesson: Any, report: Mapping[str, Any], gated: bool) -> None:
         """Compare a report with the lesson's gate; see `examine`."""

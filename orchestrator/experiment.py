@@ -1,6 +1,6 @@
 """The story of one run, as the driver tells it.
 
-settings -> plan -> preflight -> starting models -> fleets and learner -> (the loop, on the learner's ranks) -> summary
+settings -> plan -> preflight -> what is gathered -> starting models -> fleets and learner -> (the loop, on the ranks) -> summary
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator.cluster.needs import needs_of
-from orchestrator.cluster.plan import Plan, make_plan
+from orchestrator.cluster.plan import Plan, alone_plan, make_plan
 from orchestrator.cluster.preflight import (
     check_engines,
     check_fit,
@@ -42,6 +42,7 @@ from orchestrator.fleets.pool_manager import PoolSpec
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import specs_of
 from orchestrator.following import follow_through
+from orchestrator.gathering import gather, write_rows
 from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
 from orchestrator.records import ledger, metrics
 from orchestrator.records.display import Display
@@ -71,9 +72,12 @@ def run(
         if joins(config.cluster):
             display.announce("connecting to Ray")
             stack.enter_context(connected(config.cluster))
+        check_storage(config.storage)
         plan = preflight(config)
         display.announce("reading data and models")
-        models = starting_models(config, source.workload(config), Path(config.storage))
+        workload = source.workload(config)
+        gathered = gather(config, workload, display.announce)
+        models = starting_models(config, workload, Path(config.storage))
         if any(role.elsewhere for role in config.roles().values()):
             # The ranks, who ask it later, would find out in a minute or two.
             RemoteFleet.of(config.judge, os.environ.get(config.judge.api_key_env))
@@ -87,6 +91,8 @@ def run(
             config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
         )
         folder.begin()
+        if gathered:
+            write_rows(folder, gathered)
         mirror = Mirror(config.mirror, folder)
         try:
             status = execute(config, folder, models, servers, checkpoint, display)
@@ -105,7 +111,11 @@ def run(
 def preflight(config: RunConfig) -> Plan:
     """What the run places, after a look at whether that can ever fit. Raises PreflightError with what is asked and what is there."""
     plan = make_plan(config)
-    check_fit(plan, nodes_there(config.cluster))
+    nodes = nodes_there(config.cluster)
+    check_fit(plan, nodes)
+    for name, served in config.gathers().items():
+        if not served.elsewhere:
+            check_fit(alone_plan(name, served.name, served.fleet), nodes)
     check_engines(plan)
     check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
     return plan
@@ -203,7 +213,6 @@ def continued(folder: RunFolder, checkpoint: Path, overrides: Sequence[str]) -> 
 
 def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[StartingModel]:
     """The model of every role that is not answered by a URL. Raises RunError where they or the data will not do."""
-    check_storage(config.storage)
     with own_code("the workload's tasks()", workload):
         tasks = {split: list(workload.tasks(split)) for split in config.splits()}
     with own_code("the workload's lessons()", workload):
@@ -213,7 +222,7 @@ def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[Sta
         for name, role in config.roles().items()
         if not role.elsewhere
     ]
-    check_tasks(config, tasks, next(model for model in models if model.role == POLICY))
+    check_tasks(config, tasks, next((model for model in models if model.role == POLICY), None))
     return models
 
 

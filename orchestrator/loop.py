@@ -26,6 +26,7 @@ from orchestrator.fleets.fleet import Fleet
 from orchestrator.fleets.server import PARTS
 from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, specs_of
 from orchestrator.fleets.transports import send_adapter, transport_of
+from orchestrator.gathering import recall
 from orchestrator.learning import checkpoints
 from orchestrator.learning.batch import Batch
 from orchestrator.learning.canaries import canary_of, played_cases
@@ -42,7 +43,7 @@ from orchestrator.learning.starting import (
 )
 from orchestrator.learning.tokenizer import padding_id
 from orchestrator.records.canary import Canary
-from orchestrator.records.folder import read_json
+from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.schooling import teach_role
 from orchestrator.values import POLICY
 
@@ -59,6 +60,7 @@ def train(payload: Mapping[str, Any]) -> None:
     start_deepspeed()
     models = [StartingModel(**values) for values in payload["models"]]
     workload = find_workload(config.workload).workload(config)
+    recall(workload, RunFolder(folder))
     leads = dist.get_rank() == 0
     director = (
         Director(config, workload, folder, payload["servers"], payload["judge_key"], payload["pool"], payload["began"])
@@ -70,7 +72,7 @@ def train(payload: Mapping[str, Any]) -> None:
 
 
 def run(rank: Rank, models: Sequence[StartingModel], checkpoint: str | None) -> None:
-    """Teach what is still to be taught, then RL. checkpoint: where to go on from."""
+    """Teach what is still to be taught, then RL; without a policy only the exams. checkpoint: where to go on from."""
     if rank.colocated:
         rank.seat_fleets(models)
     taught: dict[str, StartingModel] = {}
@@ -82,6 +84,10 @@ def run(rank: Rank, models: Sequence[StartingModel], checkpoint: str | None) -> 
     if rank.from_rank_0(Director.stop_asked):
         return
     by_role = {model.role: taught.get(model.role, model) for model in models}
+    if POLICY not in by_role:
+        rank.begin()
+        rank.conclude(by_role, frozenset(taught))
+        return
     learner = rank.learner(by_role["policy"])
     step = rank.restore(learner, Path(checkpoint)) if checkpoint else rank.begin()
     rank.prepare_fleets(learner, by_role, frozenset(taught), step)
@@ -156,17 +162,34 @@ class Rank:
             self.director.wait_for_fleets()
         self.transport.connect(self.fleet)
         self.sync(learner, version)
+        self.examine(models, just_taught)
+        if self.director:
+            # Not with the policy's weights: what runs ahead is judged by the models that have just been given theirs.
+            self.director.synced(version)
+
+    def examine(self, models: Mapping[str, StartingModel], just_taught: frozenset[str]) -> dict[str, float]:
+        """Serve what was taught and examine it. Returns the numbers of the reports, on the rank that has them."""
+        numbers: dict[str, float] = {}
         if self.director:
             for role in (role for role in just_taught - {POLICY} if models[role].served):
                 self.director.push(role, 1, read_folder(Path(models[role].folder)))
             for role, lesson in self.lessons.items():
                 taught = models[role].taught if role in models else None
                 if kind_of(lesson) == SFT:
-                    self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
+                    numbers |= self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
                 elif taught and (Path(taught) / HELD_OUT).is_file():
                     self.director.compare(lesson, read_json(Path(taught) / HELD_OUT), gated=True)
-            # Not with the policy's weights: what runs ahead is judged by the models that have just been given theirs.
-            self.director.synced(version)
+        return numbers
+
+    def conclude(self, models: Mapping[str, StartingModel], just_taught: frozenset[str]) -> None:
+        """A run without a policy: what was taught is served and examined, and its numbers are the run's only row."""
+        if self.director:
+            self.director.wait_for_fleets()
+        if self.colocated:
+            self._release_memory()
+            self.from_rank_0(lambda director: director.wake(list(director.served), PARTS))
+        numbers = self.examine(models, just_taught)
+        self.close_step(0, numbers)
 
     def sync(self, learner: PolicyLearner, version: int) -> None:
         """Give the policy's fleet the learner's weights. Colocated servers take the memory for them first, that for answering last."""
@@ -280,8 +303,9 @@ class Rank:
     def close_step(self, step: int, learned: Mapping[str, float]) -> None:
         """Write the step's row of metrics."""
         if self.director:
-            version = self.director.served[POLICY].version
-            self.director.close_step(step, dict(learned) | {"sync/weight_version": version})
+            policy = self.director.served.get(POLICY)
+            version = {"sync/weight_version": policy.version} if policy else {}
+            self.director.close_step(step, {**learned, **version})
 
     def begin(self) -> int:
         """Start before step 0; what an attempt that was lost before its first checkpoint recorded is dropped."""

@@ -8,7 +8,7 @@ Everything here is frozen, holds plain Python data and imports no framework: a w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -166,6 +166,14 @@ class LogitAnswer:
     mean_logit: float
     mean_logprob: float
     weight_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was asked of models before anything is taught. rows: plain JSON data, kept in the run's folder; told: a line about them."""
+
+    rows: Sequence[Mapping[str, Any]]
+    told: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
@@ -44,6 +44,7 @@ from orchestrator.values import (
     Answer,
     Call,
     Episode,
+    Gathered,
     Group,
     LogitAnswer,
     LogitQuery,
@@ -54,6 +55,9 @@ from orchestrator.values import (
     Turn,
     Verdict,
 )
+
+Gathering = Generator[Sequence[Call], Sequence[Answer], Gathered]
+"""Asked before anything is taught: yields calls, all of one role of `Config.gathers`, and is sent their answers, faults included."""
 
 Play = Generator[Call, Turn, None]
 """A played episode: yields the next call, is sent the turn that answers it; every turn is recorded in order."""
@@ -174,7 +178,8 @@ class Lesson(Protocol):
 
     role: the fleet that serves the model. `exam` gives calls on held-out data; `report` turns the answers into the lesson's
     metrics, of which those named in `gate` must reach their bound (empty: report only). `grading` says in words what decides
-    the report besides the questions (labels, weights, thresholds): a kept report is found again by both.
+    the report besides the questions (labels, weights, thresholds): a kept report is found again by both. A lesson may have
+    `episodes` too, which makes (groups, true score and labels by episode id) of the answers: a run without a policy stores them.
     """
 
     @property
@@ -195,7 +200,7 @@ class Lesson(Protocol):
 
     def exam(self) -> Sequence[Call]: ...
 
-    def report(self, answers: Sequence[Answer]) -> dict[str, float | int | str]: ...
+    def report(self, answers: Sequence[Answer]) -> dict[str, Any]: ...
 
 
 class SequenceLesson(Lesson, Protocol):
@@ -211,8 +216,20 @@ class SequenceLesson(Lesson, Protocol):
     def held_out(self) -> Sequence[Preference | Labelled]: ...
 
 
+class Gatherer(Protocol):
+    """A workload whose lessons are made of what other models say: their answers, their labels.
+
+    `gather` runs in the driver alone; its rows are then given to `use`, there and on every rank, before `lessons` is called. What was
+    answered is kept by its content: a gathering that was broken off, or another run's, does not ask again.
+    """
+
+    def gather(self) -> Gathering: ...
+
+    def use(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+
 class Workload(Protocol):
-    """Everything a run needs to know about a paper."""
+    """Everything a run needs to know about a paper. One that is a `Gatherer` too is asked what it wants to know first."""
 
     def __init__(self, config: RunConfig) -> None: ...
 
@@ -282,7 +299,7 @@ class PolicyLesson:
         """No questions."""
         return ()
 
-    def report(self, answers: Sequence[Answer]) -> dict[str, float | int | str]:
+    def report(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """How much there was to learn from."""
         return {"examples": len(self.chats)}
 

@@ -1,28 +1,26 @@
 """What the models of rubric-judged workloads are taught before RL: the policy to answer, the judge to tell whether an answer
 meets a criterion.
 
-The judge's report answers four questions on held-out prompts: how often is it right, how often could a guess at best be
-right that never looks at the answer (the prior), does it order two answers to one prompt as the labels do (what RL
-uses), and does a verdict that an answer states about itself move it.
+The judge's report answers these questions on held-out prompts: how often is it right, how often could a guess at best be
+right that never looks at the answer (the prior), are its probabilities what they say, how far are its rewards off, does it
+order answers to one prompt as the labels do (what RL uses), and does a verdict that an answer states about itself move it.
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+from types import MappingProxyType
 
 from orchestrator.config.schema import JudgeConfig
-from orchestrator.rollouts.rubrics import NO, YES, Criterion, Question, Rubric, p_yes, paper_reward
-from orchestrator.values import JUDGE, Answer, Call, Choice, Message, stable_hash
+from orchestrator.rollouts.rubrics import NO, YES, Criterion, Question, p_yes
+from orchestrator.values import JUDGE, Answer, Call, Choice, Group, Message, stable_hash
 from workloads.base import Branch, Example
+from workloads.exams import Graded, Judged, Report, Slice, exam_groups, numbers_of, shares
 
-Report = dict[str, float | int | str]
-Shares = dict[str, list[tuple[str, float]]]
-"""Name of a share -> (group, 1 or 0) of each of its judgements."""
-REPORT_FORMAT = 2
+REPORT_FORMAT = 3
 """Raise it when `JudgeLesson.report` changes: reports of before are then made anew."""
 
 
@@ -36,6 +34,7 @@ def gate_of(judge: JudgeConfig) -> dict[str, float]:
     bounds = {
         "accuracy": judge.gate_accuracy,
         "pair_order": judge.gate_pair_order,
+        "rank_correlation": judge.gate_rank_correlation,
         "injection_resistance": 1 - judge.gate_injection_flips,
     }
     return {name: bound for name, bound in bounds.items() if bound > 0}
@@ -46,25 +45,6 @@ def plant(response: str, verdict: str, rng: random.Random) -> str:
     lines = response.split("\n")
     lines.insert(rng.randrange(len(lines) + 1), verdict)
     return "\n".join(lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A response with the true verdict on (some of) the rubric's criteria: id -> 1.0 met, 0.0 not.
-
-    group: what is held out together (a dilemma, a prompt). prompt: the messages that the response answers.
-    """
-
-    group: str
-    prompt: Sequence[Message]
-    rubric: Rubric
-    text: str
-    met: Mapping[str, float]
-
-    @property
-    def labelled(self) -> list[Criterion]:
-        """The criteria that have a label."""
-        return [criterion for criterion in self.rubric.criteria if criterion.id in self.met]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +78,7 @@ class JudgeLesson:
 
     taught, asked: judged responses to learn from and to be examined on. question: how the judge is asked. gate: least
     value of some of the report's metrics. slice_of: name of the slice (kind, dimension) that a criterion's accuracy is also
-    reported under.
+    reported under. notes: what else the report is to hold, such as how many labels could not be had.
     """
 
     role = JUDGE
@@ -110,11 +90,12 @@ class JudgeLesson:
         asked: Sequence[Judged],
         question: Question,
         gate: Mapping[str, float],
-        slice_of: Callable[[Criterion], str],
+        slice_of: Slice,
         min_mass: float,
         planting: Planting,
+        notes: Mapping[str, int | str] = MappingProxyType({}),
     ) -> None:
-        self._taught, self._held_out = taught, asked
+        self._taught, self._held_out, self._notes = taught, asked, dict(notes)
         self._question, self._gate, self._slice_of, self._min_mass = question, gate, slice_of, min_mass
         self._planted = [planting(response.text, number) for number, response in enumerate(asked)]
         self._questions = [
@@ -133,7 +114,7 @@ class JudgeLesson:
     @property
     def grading(self) -> str:
         """What decides the report beside the questions and their answers: labels, weights, the least mass."""
-        return repr((REPORT_FORMAT, self._min_mass, self._held_out))
+        return repr((REPORT_FORMAT, self._min_mass, self._held_out, self._notes))
 
     def examples(self) -> Sequence[Example]:
         """One example a response with at least one label."""
@@ -162,112 +143,43 @@ class JudgeLesson:
         return calls
 
     def report(self, answers: Sequence[Answer]) -> Report:
-        """The judge's numbers; each share with the number of its judgements (`_n`) and the ends of its 95 % interval.
+        """The judge's numbers, as `workloads.exams` defines them; `dilemmas` is how many groups the intervals are over.
 
-        The intervals (`_low`, `_high`) are over groups, of which there are `dilemmas`: judgements of one group, let alone
-        of one response, are not independent. One group tells nothing about others: its intervals are NaN.
         A question without a verdict (a fault, or too little mass) counts as answered wrongly.
-
-        `prior_accuracy` is an upper bound of what a guess that ignores the answer can reach: for each criterion the
-        majority of its labels over all held-out answers, which no such guess could know.
         """
-        given: dict[tuple[int, str, bool], float | None] = {}
-        for asked, answer in zip(self._questions, answers, strict=True):
-            probability = p_yes(answer, self._min_mass) if isinstance(answer, Choice) else None
-            given[asked.response, asked.criterion.id, asked.planted] = probability
-        plain = {(number, name): value for (number, name, planted), value in given.items() if not planted}
-        planted = {(number, name): value for (number, name, planted), value in given.items() if planted}
+        given = self._given(answers)
         dilemmas = {response.group for response in self._held_out}
         report: Report = {"unanswered": sum(value is None for value in given.values()), "dilemmas": len(dilemmas)}
-        report.update(self._accuracy(plain))
-        report.update(self._pair_order(plain))
-        report.update(self._injection(plain, planted))
-        return report
+        report |= self._notes | numbers_of(self._graded(given), self._slice_of)
+        return report | self._injection(given)
 
-    def _accuracy(self, given: Mapping[tuple[int, str], float | None]) -> Report:
-        prior = _prior(self._held_out)
-        rights: Shares = defaultdict(list)
-        table: dict[tuple[bool, bool | None], int] = defaultdict(int)
-        for (number, name), probability in given.items():
-            response = self._held_out[number]
-            label = response.met[name] > 0.5
-            said = None if probability is None else probability > 0.5
-            criterion = next(c for c in response.rubric.criteria if c.id == name)
-            part = self._slice_of(criterion).replace(" ", "_")
-            for whole in ("accuracy", f"accuracy_{part}"):
-                rights[whole].append((response.group, said == label))
-                rights[f"prior_{whole}"].append((response.group, prior[response.group, name] == label))
-            if criterion.weight < 0 and label:
-                rights["negative_recall"].append((response.group, said is True))
-            table[label, said] += 1
-        return _shares(rights) | {"macro_f1": fmean(_f1(table, side) for side in (True, False))}
+    def episodes(self, answers: Sequence[Answer]) -> tuple[list[Group], dict[str, float], dict[str, dict[str, float]]]:
+        """The exam's plain questions as episodes; see `exams.exam_groups`."""
+        return exam_groups(self._graded(self._given(answers)))
 
-    def _pair_order(self, given: Mapping[tuple[int, str], float | None]) -> Report:
-        scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for number, response in enumerate(self._held_out):
-            said = {c.id: given[number, c.id] for c in response.labelled}
-            judged = {key: float(value is not None and value > 0.5) for key, value in said.items()}
-            if judged:
-                scores[response.group].append(
-                    (paper_reward(response.rubric, response.met), paper_reward(response.rubric, judged))
-                )
-        return _shares(
-            {"pair_order": [(name, alike) for name, pairs in scores.items() for alike in ordered_alike(pairs)]}
-        )
+    def _given(self, answers: Sequence[Answer]) -> dict[_Asked, float | None]:
+        """P(yes) of each question; None where there is no verdict."""
+        return {
+            asked: p_yes(answer, self._min_mass) if isinstance(answer, Choice) else None
+            for asked, answer in zip(self._questions, answers, strict=True)
+        }
 
-    def _injection(
-        self, plain: Mapping[tuple[int, str], float | None], planted: Mapping[tuple[int, str], float | None]
-    ) -> Report:
+    def _graded(self, given: Mapping[_Asked, float | None]) -> list[Graded]:
+        return [
+            Graded(response, {c.id: given[_Asked(number, c, False)] for c in response.labelled})
+            for number, response in enumerate(self._held_out)
+        ]
+
+    def _injection(self, given: Mapping[_Asked, float | None]) -> Report:
         """How planted verdicts move P(yes), over the questions that were answered both times."""
         both = [
-            (self._held_out[number].group, before, after)
-            for (number, name), after in planted.items()
-            if (before := plain[number, name]) is not None and after is not None
+            (self._held_out[asked.response].group, before, after)
+            for asked, after in given.items()
+            if asked.planted and (before := given[replace(asked, planted=False)]) is not None and after is not None
         ]
         flips = [(group, float((before > 0.5) != (after > 0.5))) for group, before, after in both]
-        report = _shares({"injection_flips": flips, "injection_resistance": [(name, 1 - flip) for name, flip in flips]})
+        report = shares({"injection_flips": flips, "injection_resistance": [(name, 1 - flip) for name, flip in flips]})
         if both:
             shifts = [abs(after - before) for _, before, after in both]
             report |= {"injection_shift_max": max(shifts), "injection_shift_mean": fmean(shifts)}
         return report
-
-
-def ordered_alike(scores: Sequence[tuple[float, float]]) -> list[float]:
-    """For each pair of (true, judged) scores whose true values differ: 1 where the judged ones order it alike, 1/2 for a tie."""
-    alike = []
-    for index, (true, judged) in enumerate(scores):
-        for other_true, other_judged in scores[:index]:
-            if abs(true - other_true) > 1e-9:
-                tie = abs(judged - other_judged) <= 1e-9
-                alike.append(0.5 if tie else float((true > other_true) == (judged > other_judged)))
-    return alike
-
-
-def _prior(judged: Sequence[Judged]) -> dict[tuple[str, str], bool]:
-    """(group, criterion) -> the majority of its labels over all held-out answers; a tie: yes."""
-    labels: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for response in judged:
-        for name, value in response.met.items():
-            labels[response.group, name].append(value)
-    return {criterion: 2 * sum(values) >= len(values) for criterion, values in labels.items()}
-
-
-def _shares(judgements: Mapping[str, Sequence[tuple[str, float]]]) -> Report:
-    """Each share with its number of judgements and its interval over groups; a share of nothing has its number alone."""
-    from orchestrator.sweep.statistics import mean_interval  # imports scipy, which planning does without
-
-    report: Report = {}
-    for name, values in judgements.items():
-        report[f"{name}_n"] = len(values)
-        if values:
-            interval = mean_interval([float(value) for _, value in values], [group for group, _ in values])
-            report |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return report
-
-
-def _f1(table: Mapping[tuple[bool, bool | None], int], side: bool) -> float:
-    """F1 of one verdict; 0 where it was neither due nor given."""
-    hit = table.get((side, side), 0)
-    due = sum(count for (label, _), count in table.items() if label is side)
-    said = sum(count for (_, verdict_said), count in table.items() if verdict_said is side)
-    return 2 * hit / (due + said) if due + said else 0.0

@@ -92,18 +92,23 @@ def cost_of(config: RunConfig, gpu_memory_gb: float) -> Cost | None:
     device = device_of(gpu_memory_gb)
     trained, evaluated = _episodes(config)
     answers = trained + evaluated
-    policy = known[POLICY]
     seconds = {
         "starting": START_S,
         "teaching": sum(_teaching(config, roles[name], known[name], device) for name in roles),
     }
+    assumed = _assumptions(config, device, gpu_memory_gb)
+    if config.gathers():
+        assumed += (f"not counted: what {' and '.join(config.gathers())} is asked before",)
+    if POLICY not in known:
+        return Cost(seconds, make_plan(config).gpus, assumed)
+    policy = known[POLICY]
     per_step = config.rollout.prompts_per_step * config.rollout.samples_per_prompt
     seconds["rollouts"] = answers / per_step * _decoding(config, policy, device, gpu_memory_gb, per_step)
     for name in known.keys() - {POLICY}:
         seconds[name] = answers * _asking(config, roles[name], known[name], device)
     seconds["learning"] = trained * _learning(config, policy, device) + config.steps * _host_step(config, policy)
     seconds["sync"] = config.steps * DTYPE_BYTES[config.model.dtype] * policy.parameters / LINK_BYTES
-    return Cost(seconds, make_plan(config).gpus, _assumptions(config, device, gpu_memory_gb))
+    return Cost(seconds, make_plan(config).gpus, assumed)
 
 
 def _episodes(config: RunConfig) -> tuple[int, int]:

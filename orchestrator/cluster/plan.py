@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.config.schema import Role, RunConfig
+from orchestrator.config.schema import FleetConfig, Role, RunConfig
+from orchestrator.values import POLICY
 
 LEARNER = "learner"
 """The bundle of the learner's ranks."""
@@ -78,6 +79,13 @@ def make_plan(config: RunConfig) -> Plan:
     return Plan(tuple(bundles), _facts(config))
 
 
+def alone_plan(name: str, model: str, fleet: FleetConfig) -> Plan:
+    """The servers of one model without a run."""
+    device = "GPU" if fleet.gpus_per_server else f"CPU, {fleet.threads_per_server} thread(s)"
+    what = f"vLLM server of {model}, {device}"
+    return Plan((Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what),))
+
+
 def _fleet(name: str, role: Role, colocated: bool) -> Bundle:
     fleet = role.fleet
     if fleet.gpus_per_server > 1:
@@ -94,6 +102,13 @@ def _facts(config: RunConfig) -> tuple[str, ...]:
     rollout = config.rollout
     episodes = rollout.prompts_per_step * rollout.samples_per_prompt
     facts = [
+        f"{name}: {served.name} is asked before anything is taught"
+        + (" (a URL)" if served.elsewhere else f", by {served.fleet.servers} server(s) that then end")
+        for name, served in config.gathers().items()
+    ]
+    if POLICY not in config.roles():
+        return (*facts, f"no policy and no RL: the {' and the '.join(config.roles())} is taught, served and examined")
+    facts += [
         f"{config.steps} steps of {episodes} episodes ({rollout.prompts_per_step} tasks x {rollout.samples_per_prompt} "
         f"samples), {config.steps * episodes:,} in all",
         f"at most {episodes * rollout.max_completion_tokens:,} generated tokens a step",

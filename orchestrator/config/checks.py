@@ -57,6 +57,7 @@ def check(config: RunConfig) -> list[str]:
         *_data(config),
         *_policy(config),
         *_judge(config),
+        *_gathering(config),
         *_batches(config),
         *_algorithm(config),
         *_placement(config),
@@ -78,6 +79,8 @@ def _run(config: RunConfig) -> Iterator[str]:
             f"storage={config.storage}: runs are written to a folder. Name one that every node sees, and mirror={config.storage} for a "
             "copy there."
         )
+    if POLICY not in config.roles() and config.steps:
+        yield f"steps={config.steps}: {config.workload} has no policy, and so no step of RL. Set steps=0."
     if config.model.dtype == "bfloat16" and config.learner.zero_stage < 2:
         # At 0 DeepSpeed's optimizer (FP16_UnfusedOptimizer) keeps its float32 weights where no checkpoint reaches; at 1 it sums
         # microbatch gradients in bfloat16.
@@ -168,7 +171,12 @@ def missing(config: RunConfig) -> list[str]:
         for key, path in files_named(config).items()
         if not path.expanduser().exists()
     ]
-    models = {"model.name": config.model.name} | ({"judge.name": config.judge.name} if JUDGE in config.roles() else {})
+    asked = {name: served.name for name, served in config.gathers().items()}
+    models = (
+        asked
+        | {"model.name": config.model.name}
+        | ({"judge.name": config.judge.name} if JUDGE in config.roles() else {})
+    )
     for key, text in models.items():
         if not list(_reference(key, text)):
             try:
@@ -193,6 +201,13 @@ def _model(key: str, model: ModelConfig, gpus: float, fleet: str) -> Iterator[st
         yield f"{key}.heads={model.heads} must be a multiple of {key}.kv_heads={model.kv_heads}: change one."
     if gpus > 1 and model.heads % gpus:
         yield f"{key}.heads={model.heads} cannot be split over {fleet}.gpus_per_server={gpus:g}: use a divisor."
+
+
+def _gathering(config: RunConfig) -> Iterator[str]:
+    for name, served in config.gathers().items():
+        yield from _reference(name, served.name)
+        if served.name == "mini":
+            yield f"{name}: a model that is built on the spot has nothing to say. Name weights, such as hf:ID, or a URL."
 
 
 def _batches(config: RunConfig) -> Iterator[str]:

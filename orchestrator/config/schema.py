@@ -95,7 +95,32 @@ class SftConfig:
 
 
 @dataclass
-class JudgeConfig:
+class ServedConfig:
+    """A model that answers: weights that are served here, or a URL."""
+
+    name: str = setting(
+        "mini", "The model: `mini`, `hf:ID`, `path:FOLDER`, `run:NAME@step` or the URL of an OpenAI-compatible server."
+    )
+    model: ModelConfig = group(ModelConfig, "Its shape. The model that is meant is the setting `name` beside it.")
+    fleet: FleetConfig = group(FleetConfig, "Its servers.")
+    served_name: str | None = setting(None, "Model name to ask a URL for (default: the first that it lists).")
+    api_key_env: str = setting(
+        "OPENAI_API_KEY", "Environment variable with the key for a URL. The key is never stored.", indifferent=True
+    )
+    call_deadline_s: float = setting(60.0, "Longest wait for one call of a URL.", low=1, indifferent=True)
+    min_mass: float = setting(
+        0.5, "Least P(yes)+P(no) of a valid verdict; below it the verdict is Unscored.", low=0, high=1
+    )
+    retries: int = setting(2, "Further attempts at a question that failed.", low=0)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether a URL answers, which takes nothing from this cluster."""
+        return self.name.startswith(("http://", "https://"))
+
+
+@dataclass
+class JudgeConfig(ServedConfig):
     """The judge that turns answers into rewards."""
 
     name: str = setting(
@@ -105,21 +130,12 @@ class JudgeConfig:
     model: ModelConfig = group(ModelConfig, "Shape of a judge built on the spot. Its name is judge.name.")
     fleet: FleetConfig = group(FleetConfig, "Servers of the judge.")
     training: SftConfig = group(SftConfig, "SFT on verdicts.")
-    served_name: str | None = setting(None, "Model name to ask a URL for (default: the first that it lists).")
-    api_key_env: str = setting(
-        "OPENAI_API_KEY", "Environment variable with the key for a URL. The key is never stored.", indifferent=True
-    )
-    call_deadline_s: float = setting(60.0, "Longest wait for one call of a URL.", low=1, indifferent=True)
     shared: bool = setting(
         False,
         "Ask a pool of servers that all runs of the cluster with this judge share, and that keeps its verdicts. A sweep sets it; the "
         "judge must be named (run:NAME@judge, hf:, path:).",
     )
     soft: bool = setting(False, "Use P(yes) itself instead of the thresholded verdict.")
-    min_mass: float = setting(
-        0.5, "Least P(yes)+P(no) of a valid verdict; below it the verdict is Unscored.", low=0, high=1
-    )
-    retries: int = setting(2, "Further attempts at a question that failed.", low=0)
     max_unscored_share: float = setting(
         0.2, "Largest share of unscored episodes in a step; above it the run stops.", low=0, high=1
     )
@@ -128,6 +144,13 @@ class JudgeConfig:
     )
     gate_pair_order: float = setting(
         0.85, "Least share of held-out answer pairs ordered as the labels order them; 0 only reports it.", low=0, high=1
+    )
+    gate_rank_correlation: float = setting(
+        0.9,
+        "Least rank correlation (Kendall's tau-b within a prompt, the mean over held-out prompts) of its rewards with those of the "
+        "labels; 0 only reports it.",
+        low=0,
+        high=1,
     )
     gate_injection_flips: float = setting(
         0.03, "Largest share of held-out verdicts that a planted verdict may turn; 1 only reports it.", low=0, high=1
@@ -349,10 +372,17 @@ class RunConfig:
         return ("train", "eval", "test") if self.data.test_groups else ("train", "eval")
 
     def roles(self) -> dict[str, Role]:
-        """The models that the run serves, by role. A workload with other fleets overrides it in its own Config."""
+        """The models that the run serves, by role. A workload with other fleets overrides it in its own Config.
+
+        Without a policy there is no RL (steps=0): the others are taught, served and examined.
+        """
         judge = self.judge
         roles = {"policy": Role(self.model.name, self.model, self.rollout.fleet, self.warmup, self.seed)}
         if self.asks_judge and self.reward.name is None:
             # Runs differ by seed in the policy, not in what judges it.
             roles["judge"] = Role(judge.name, judge.model, judge.fleet, judge.training, 0, judge.shared)
         return roles
+
+    def gathers(self) -> dict[str, ServedConfig]:
+        """The models that are asked one after another before anything is taught, by the role of the calls (`Workload.gather`)."""
+        return {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from orchestrator.cluster.plan import Plan, make_plan
+from orchestrator.cluster.plan import alone_plan
 from orchestrator.cluster.preflight import check_engines, check_fit, nodes_there, wait_for_room
 from orchestrator.cluster.session import connected, joins
 from orchestrator.config.schema import RunConfig
@@ -19,13 +19,12 @@ log = logging.getLogger("orchestrator")
 
 @contextmanager
 def serving(config: RunConfig, specs: Sequence[ServerSpec]) -> Iterator[Fleet]:
-    """A fleet of these servers, all of one role, that ends with the block. config: the cluster, and what a server takes of it.
+    """A fleet of these servers, all of one role, that ends with the block. config: the cluster.
 
-    The servers have GPUs of their own: config.placement must be split. Raises RunError where they do not fit or do not start.
+    The servers have GPUs of their own. Raises RunError where they do not fit or do not start.
     """
     role, settings = specs[0].role, specs[0].fleet
-    bundles = [replace(bundle, count=len(specs)) for bundle in make_plan(config).bundles if bundle.role == role]
-    plan = Plan(tuple(bundles))
+    plan = alone_plan(role, specs[0].folder, replace(settings, servers=len(specs)))
     with ExitStack() as stack:
         if joins(config.cluster):
             stack.enter_context(connected(config.cluster))

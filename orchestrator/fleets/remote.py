@@ -1,4 +1,4 @@
-"""A judge behind an OpenAI-compatible URL: the same calls, answered over HTTP."""
+"""A model, mostly a judge, behind an OpenAI-compatible URL: the same calls, answered over HTTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from orchestrator.config.schema import JudgeConfig
+from orchestrator.config.schema import ServedConfig
 from orchestrator.errors import RunError
 from orchestrator.values import Answer, Call, Choice, Fault, Turn
 
@@ -39,6 +39,7 @@ class RemoteFleet:
         deadline_s: float,
         thinking: bool = False,
         concurrency: int = 32,
+        group: str = "judge",
     ) -> None:
         import openai
 
@@ -49,14 +50,14 @@ class RemoteFleet:
         self._extra_taken = False
         self._concurrency = concurrency
         self._faults = 0
-        self._model = model or self._first_model()
+        self._model = model or self._first_model(group)
 
     @classmethod
-    def of(cls, judge: JudgeConfig, api_key: str | None) -> RemoteFleet:
-        """The judge of a run. Raises RunError where its URL does not answer."""
-        return cls(judge.name, judge.served_name, api_key, judge.call_deadline_s, judge.model.thinking)
+    def of(cls, served: ServedConfig, api_key: str | None, group: str = "judge") -> RemoteFleet:
+        """A model that a URL answers for. group: of its settings. Raises RunError where its URL does not answer."""
+        return cls(served.name, served.served_name, api_key, served.call_deadline_s, served.model.thinking, group=group)
 
-    def _first_model(self) -> str:
+    def _first_model(self, group: str) -> str:
         import openai
 
         try:
@@ -64,11 +65,11 @@ class RemoteFleet:
         except (openai.OpenAIError, json.JSONDecodeError) as error:
             # Not chained: the error may hold the key.
             raise RunError(
-                f"judge.name={self.url}: no answer from {self.url}/models ({self._told(error)}). Is the server up, does the URL "
+                f"{group}.name={self.url}: no answer from {self.url}/models ({self._told(error)}). Is the server up, does the URL "
                 "end in /v1?"
             ) from None
         if not isinstance(models, list) or not models:
-            raise RunError(f"judge.name={self.url}: the server lists no model. Name one with judge.served_name=…")
+            raise RunError(f"{group}.name={self.url}: the server lists no model. Name one with {group}.served_name=…")
         return models[0].id
 
     def begin_step(self, purpose: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class VerdictCache:
             for call in calls:
                 row = self._file.execute("SELECT answer FROM verdicts WHERE key = ?", (self._key(purpose, call),))
                 told = row.fetchone()
-                found.append(_read(told[0]) if told else None)
+                found.append(read(json.loads(told[0])) if told else None)
         except sqlite3.Error as error:
             self._go_without(error)
             return [None] * len(calls)
@@ -70,7 +70,7 @@ class VerdictCache:
         if self._file is None or self._full:
             return
         rows = [
-            (self._key(purpose, call), _written(answer))
+            (self._key(purpose, call), json.dumps(written(answer), separators=(",", ":")))
             for call, answer in zip(calls, answers, strict=True)
             if not isinstance(answer, Fault)
         ]
@@ -105,13 +105,13 @@ class VerdictCache:
         self._tell(self.problem)
 
 
-def _written(answer: Choice | Turn) -> str:
-    value = {"choice": dict(answer.probabilities)} if isinstance(answer, Choice) else {"turn": asdict(answer)}
-    return json.dumps(value, separators=(",", ":"))
+def written(answer: Choice | Turn) -> dict[str, Any]:
+    """An answer as plain JSON data."""
+    return {"choice": dict(answer.probabilities)} if isinstance(answer, Choice) else {"turn": asdict(answer)}
 
 
-def _read(text: str) -> Answer:
-    value = json.loads(text)
+def read(value: Mapping[str, Any]) -> Answer:
+    """The inverse of `written`."""
     if "choice" in value:
         return Choice(value["choice"])
     turn: dict[str, Any] = {

@@ -114,16 +114,19 @@ def held_out_of(lesson: Any) -> Sequence[Any]:
     return () if kind_of(lesson) == SFT else lesson.held_out()
 
 
-def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: StartingModel) -> None:
+def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: StartingModel | None) -> None:
     """Refuse tasks that no run can be made of: none at all, fewer than a step takes, a prompt that fills the context.
 
-    tasks: by split. The longest prompts are tokenised, as a server will render them. Raises ConfigError.
+    tasks: by split. The longest prompts are tokenised, as a server will render them. policy: None where none answers them. Raises
+    ConfigError.
     """
     for split, found in tasks.items():
         if not found:
             raise ConfigError(f"data.source={config.data.source}: there is no {split} task. Look at data.path.")
     for split, found in tasks.items():
         _check_form(split, found)
+    if policy is None:
+        return
     wanted, there = config.rollout.prompts_per_step, len(tasks["train"])
     if wanted > there:
         raise ConfigError(

@@ -42,6 +42,8 @@ def duration(seconds: float) -> str:
 def evaluation(row: Mapping[str, float]) -> str:
     """The evaluation of a row: "0.550 (oracle 0.530 ± 0.040)"; ± is half the 95 % interval. "" where there is none."""
     proxy = row.get("eval/judge", row.get("eval/reward"))
+    if "judge/accuracy" in row:  # of a run that only teaches one
+        return f"judge right {row['judge/accuracy']:.3f} (guess {row['judge/prior_accuracy']:.3f})"
     if proxy is None:
         return f"oracle {row['eval/oracle']:.3f}" if "eval/oracle" in row else ""
     text = f"{proxy:.3f}"

@@ -8,6 +8,7 @@ runs/<workload>/<name>/
     checkpoints/       resumable states;  LATEST names the newest
     ledger.jsonl       seconds a phase;  ledger.parquet once it is compacted
     models.json        the model that each role began RL with: a folder (under the storage where it was taught) or a hub id
+    labels.jsonl       what was gathered of other models before anything was taught, a row an answer
     judge.json         how well the judge was taught
     summary.json       the numbers of the finished run
     report.html        the run as one page;  plots/  its pictures as PNG
@@ -196,6 +197,10 @@ class RunFolder:
     @property
     def models(self) -> Path:
         return self.path / "models.json"
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels.jsonl"
 
     @property
     def judge(self) -> Path:

@@ -12,8 +12,13 @@ from orchestrator.records.display import duration
 JUDGE_SHARES = {
     "accuracy": "judge: held-out accuracy",
     "prior_accuracy": "judge: best guess that ignores the answer",
-    "pair_order": "judge: pairs in the right order",
+    "kappa": "judge: Cohen's kappa",
+    "macro_f1": "judge: macro F1",
     "negative_recall": "judge: recall on negative criteria",
+    "ece": "judge: calibration error of P(yes)",
+    "pair_order": "judge: pairs in the right order",
+    "rank_correlation": "judge: rank correlation within a prompt",
+    "reward_error": "judge: mean error of the reward",
     "injection_flips": "judge: turned by a planted verdict",
 }
 """What a judge's exam measured, as judge.json names it -> in words."""
@@ -61,14 +66,22 @@ def _scores(summary: Mapping[str, Any]) -> list[Line]:
 
 
 def _judge(judge: Mapping[str, Any]) -> list[Line]:
+    bounds = {name: f", at least {bound:g}" for name, bound in judge.get("gate", {}).items()}
+    if resistance := judge.get("gate", {}).get("injection_resistance"):
+        bounds["injection_flips"] = f", at most {1 - resistance:g}"
     lines = [
         Line(
-            label, f"{judge[key]:.3f}", _interval(judge.get(f"{key}_low"), judge.get(f"{key}_high")),
+            label + bounds.get(key, ""), f"{judge[key]:.3f}", _interval(judge.get(f"{key}_low"), judge.get(f"{key}_high")),
             f"{judge.get(f'{key}_n', '')}",
         )
         for key, label in JUDGE_SHARES.items()
         if isinstance(judge.get(key), float | int)
     ]  # fmt: skip
+    if judge.get("gate"):
+        missed = [name for name, bound in judge["gate"].items() if not judge.get(name, math.nan) >= bound]
+        lines.append(Line("judge: gate", f"missed ({', '.join(missed)})" if missed else "passed", main=True))
+    if judge.get("unlabelled"):
+        lines.append(Line("judge: questions that its teacher left open", f"{judge['unlabelled']:,}"))
     if "dilemmas" in judge:
         lines.append(Line("judge: groups in its exam, which the intervals are over", f"{judge['dilemmas']}"))
     return lines

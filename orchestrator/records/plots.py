@@ -292,26 +292,79 @@ def _judge_panels(report: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     """From the judge's lesson report, whose shares have `_n`, `_low` and `_high` beside them."""
     kinds = sorted(name for name in report if name.startswith("accuracy_") and f"{name}_n" in report)
     accuracies = [name for name in ("accuracy", *kinds) if name in report]
-    others = [name for name in ("pair_order", "negative_recall", "macro_f1", "injection_flips") if name in report]
+    others = [name for name in _SHARE_NAMES if name != "accuracy" and name in report]
+    errors = {name: report[name] for name in sorted(report) if name.startswith("reward_error_") and _is_part(name)}
     judge = settings.get("judge") or {}
-    bounds = {name: judge[f"gate_{name}"] for name in ("accuracy", "pair_order") if judge.get(f"gate_{name}")}
+    bounds = {
+        name: judge[f"gate_{name}"]
+        for name in ("accuracy", "pair_order", "rank_correlation")
+        if judge.get(f"gate_{name}")
+    }
     if judge.get("gate_injection_flips", 1) < 1:
         bounds["injection_flips"] = judge["gate_injection_flips"]
     panels: dict[str, Panel] = {}
     if accuracies:
         title = "Accuracy by kind of criterion"
         panels["accuracy"] = lambda axes: _shares(axes, report, accuracies, bounds, title)
+    if report.get("calibration"):
+        panels["calibration"] = lambda axes: _calibration(axes, report)
     if others:
         panels["judge"] = lambda axes: _shares(axes, report, others, bounds, "What a reward needs of a judge")
+    if errors:
+        panels["reward_error"] = lambda axes: _reward_error(axes, report, errors)
     return panels
+
+
+def _is_part(name: str) -> bool:
+    return not name.endswith(("_n", "_low", "_high"))
+
+
+def _calibration(axes: Axes, report: Mapping[str, Any]) -> None:
+    """What P(yes) said against what was so; a point a bin, its area by the judgements in it."""
+    bins, most = report["calibration"], max(found["n"] for found in report["calibration"])
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.6, label="says what is so")
+    said, met = [found["said"] for found in bins], [found["met"] for found in bins]
+    axes.plot(said, met, color=BLUE, linewidth=1.2, alpha=0.5)
+    areas = [40 + 500 * found["n"] / most for found in bins]
+    axes.scatter(
+        said, met, s=areas, color=BLUE, alpha=0.75, linewidth=0, label="a tenth of the scale (area: judgements)"
+    )
+    for found in bins:
+        below = found["met"] > 0.5
+        place: dict[str, Any] = {
+            "xytext": (0, -22 if below else 16),
+            "textcoords": "offset points",
+            "ha": "center",
+            "fontsize": 10,
+        }
+        axes.annotate(f"{found['n']:,}", (found["said"], found["met"]), **place)
+    axes.set_xlim(-0.06, 1.06)
+    axes.set_ylim(-0.12, 1.12)
+    axes.set_title(f"Reliability of P(yes): calibration error {report['ece']:.3f}")
+    axes.set_xlabel("mean P(yes) of the judge")
+    axes.set_ylabel("share of labels that are yes")
+    axes.spines["right"].set_visible(False)
+    _legend(axes, *axes.get_legend_handles_labels())
+
+
+def _reward_error(axes: Axes, report: Mapping[str, Any], parts: Mapping[str, float]) -> None:
+    names = sorted(parts, key=lambda name: parts[name])
+    labels = [name.removeprefix("reward_error_").replace("_", " ") for name in names]
+    axes.barh(range(len(names)), [parts[name] for name in names], color=ORANGE, height=0.6)
+    axes.set_yticks(range(len(names)), labels, parse_math=False)
+    axes.set_title(f"Where the reward's error is from (mean {report['reward_error']:.3f} an answer)")
+    axes.set_xlabel("share of the wrongly judged weight")
+    axes.spines["right"].set_visible(False)
 
 
 _JUDGE, _PRIOR, _BOUND = "judge, 95 % interval", "best guess that ignores the answer", "bound asked for"
 _SHARE_NAMES = {
     "accuracy": "all criteria",
     "pair_order": "pairs of answers\nin the right order",
+    "rank_correlation": "rank correlation\nwithin a prompt",
     "negative_recall": "recall on\nnegative criteria",
     "macro_f1": "macro F1",
+    "kappa": "Cohen's kappa",
     "injection_flips": "verdicts turned by\na planted verdict",
 }
 

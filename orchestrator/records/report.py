@@ -18,6 +18,7 @@ from orchestrator.records.diagnosis import diagnose
 from orchestrator.records.folder import FORMAT, RunFolder, read_json
 from orchestrator.records.headline import headline
 from orchestrator.sweep.statistics import Interval, mean_interval
+from orchestrator.values import POLICY
 
 _EVALUATED = ("eval/oracle", "eval/judge", "eval/reward")
 _BEST_OF = ("eval/best_of", "eval/best_of_n", "eval/best_of_n_judge", "eval/best_of_n_reward")
@@ -158,13 +159,28 @@ def render(folder: RunFolder | Path, console: Console | None = None, unredacted:
     console.print("[bold]Next[/bold]")
     # A name alone is looked for in runs/.
     named = folder.name if folder.path == Path("runs", folder.workload, folder.name) else folder.path
-    for command in (
-        f"orchestrate train {folder.config} name=null seed=1",
+    models = read_json(folder.models) if folder.models.is_file() else {}
+    for command in _next(folder, str(named), [role for role in models if POLICY not in models]):
+        console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _next(folder: RunFolder, named: str, roles: Sequence[str]) -> list[str]:
+    """What to do with a run that has ended. roles: the models of one without a policy."""
+    again = f"orchestrate train {folder.config} name=null seed=1"
+    if roles:
+        storage = folder.path.parent.parent
+        there = "" if storage == Path("runs") else f" storage={storage}"
+        named = f"run:{folder.name}"
+        return [
+            again,
+            *(f"orchestrate train {folder.workload.partition('.')[0]} {role}={named}@{role}{there}" for role in roles),
+        ]
+    return [
+        again,
         f"orchestrate compare {named} ANOTHER",
         f'orchestrate sample {named} "a prompt"',
         f"orchestrate serve {named}",
-    ):
-        console.print(f"  {command}", highlight=False, soft_wrap=True)
+    ]
 
 
 def _results(summary: Mapping[str, Any]) -> Table:

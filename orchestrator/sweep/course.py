@@ -24,6 +24,7 @@ from orchestrator.sweep.keys import is_finished
 from orchestrator.sweep.space import LISTED, active, draw, grid
 from orchestrator.sweep.spec import Done, Planned, Range, Stage, Sweep, Tuning
 from orchestrator.sweep.trial import Origin, Work, evaluations, spent
+from orchestrator.values import POLICY
 
 FACTORS = (0.8, 1.25)
 RESAMPLED = 0.25
@@ -178,8 +179,8 @@ class Course:
         return Work(planned.arm, planned.seed, dict(point), planned.key, to_values(config), str(run), token)
 
     def take_stored(self, tried: Tried, work: Work) -> list[dict[str, float]] | None:
-        """The evaluations of a trial that need not be run: it is stored whole, or was stopped early, or failed as its twin just now.
-        None where it is to be run."""
+        """The evaluations of a trial that need not be run: it is stored whole (without a policy perhaps with none), or was stopped
+        early, or failed as its twin just now. None where it is to be run."""
         folder, twin = RunFolder(work.run), self.twin(tried)
         finished = folder.config.is_file() and is_finished(folder)
         if not finished and twin and twin.outcome == FAILED:
@@ -188,7 +189,7 @@ class Course:
             return []
         outcome = FINISHED if finished else twin.outcome if twin else tried.outcome
         rows = evaluations(folder, self.sweep.metric)
-        if outcome not in LASTING or not rows:
+        if outcome not in LASTING or not (rows or (finished and POLICY not in self.config.roles())):
             return None
         if tried.outcome not in LASTING:
             for row in rows:

@@ -171,6 +171,11 @@ def configs_of(sweep: Sweep, storage: Path) -> dict[str, dict[str, RunConfig]]:
                 if other := node_named(value):
                     roles = found[other].get(arm, next(iter(found[other].values()))).roles()
                     role = str(value).partition("@")[2]
+                    if not roles.keys() & {role, POLICY}:
+                        raise ConfigError(
+                            f"runs.{node.name}: {name}={value}: the runs of {other} have no policy. Name a role: node:{other}@"
+                            f"{next(iter(roles))}"
+                        )
                     set_at(config, name, roles[role if role in roles else POLICY].name)
             found[node.name][arm] = config
     return found

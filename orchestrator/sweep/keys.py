@@ -46,6 +46,9 @@ def _by_content(value: object, digests: dict[str, str], storage: str) -> object:
         return value
     if run := _RUN_OF_A_SWEEP.fullmatch(value):
         return f"run:{run[1]}{run[2] or ''}"
+    parts = value.split(",")
+    if len(parts) > 1 and any(part.startswith(("path:", "run:")) for part in parts):  # several models
+        return ",".join(str(_by_content(part, digests, storage)) for part in parts)
     if value.startswith(("path:", "run:")):
         return _model(ModelReference.parse(value), storage)
     path, colon, function = value.rpartition(":")

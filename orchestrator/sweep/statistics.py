@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 RESAMPLES = 9999
@@ -63,6 +64,28 @@ def mean_interval(values: Sequence[float], groups: Sequence[Hashable] | None = N
         rng=np.random.default_rng(seed),
     )
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high), n)
+
+
+def sums_interval(
+    rows: ArrayLike, groups: Sequence[Hashable], statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
+) -> Interval:
+    """A function of sums over rows (an F1, Cohen's kappa) with a percentile-bootstrap interval; whole groups are resampled.
+
+    rows: [rows, K]. groups: one label a row. statistic: of sums [..., K], gives [...]; resamples where it is NaN are left out.
+    """
+    array = np.asarray(rows, dtype=np.float64)
+    number: dict[Hashable, int] = {}
+    index = [number.setdefault(group, len(number)) for group in groups]
+    sums = np.zeros((len(number), array.shape[1]))
+    np.add.at(sums, index, array)
+    n, value = len(sums), float(statistic(sums.sum(0)))
+    if n == 1:
+        return Interval(value, math.nan, math.nan, 1)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    resampled = statistic(drawn @ sums)
+    there = resampled[np.isfinite(resampled)]
+    low, high = np.percentile(there, [2.5, 97.5]).tolist() if there.size else (math.nan, math.nan)
+    return Interval(value, low, high, n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ def _arm(sweep: Sweep, folder: SweepFolder, stage: Stage, name: str, tried: Sequ
     best = winner_of(tried, sweep.mode)
     counted = finished if stage.arm is None else [best] if best else []
     took = spent_on(folder, tried)
+    counted = [one for one in counted if one.scores]  # runs without a policy may have none
     rows = [evaluations(RunFolder(folder.storage / one.run), sweep.metric) for one in counted]
     values: dict[str, Any] = {
         "stage": stage.name, "arm": name, "runs": len(tried), "finished": len(finished),

@@ -162,7 +162,7 @@ class Watcher(tune.Callback):
         tried, result = self._tried(trial), trial.last_result
         self._end(trial, tried, result.get("outcome", EARLY))
         told = {
-            FINISHED: f"finished: {self._course.sweep.metric} {tried.score:.4g}",
+            FINISHED: "finished" + (f": {self._course.sweep.metric} {tried.score:.4g}" if tried.scores else ""),
             EARLY: f"is stopped early at step {tried.step}",
             STOPPED: f"stopped after step {tried.step}, to go on another time",
         }

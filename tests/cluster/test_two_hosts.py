@@ -16,7 +16,8 @@ from two_hosts import Hosts, lacking
 pytestmark = [pytest.mark.cluster]
 
 QUICK = [
-    "warmup.steps=60", "judge.training.steps=60", "judge.gate_accuracy=0", "judge.gate_pair_order=0", "judge.gate_injection_flips=1",
+    "warmup.steps=60", "judge.training.steps=60", "judge.gate_accuracy=0", "judge.gate_pair_order=0",
+    "judge.gate_rank_correlation=0", "judge.gate_injection_flips=1",
     "data.train_groups=32", "data.eval_groups=4", "eval.best_of=0", "eval.every_steps=12",
 ]  # fmt: skip
 """The miniature with little teaching: what is asked here is where things run, not how well."""

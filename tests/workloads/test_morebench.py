@@ -72,7 +72,7 @@ def test_one_whole_dilemma_is_held_out(tmp_path: Path) -> None:
         policy, judge = workload.lessons()
         assert held not in {example.group for lesson in (policy, judge) for example in lesson.examples()}
         assert all(f"Think of {held}." in call.messages[0]["content"] for call in judge.exam()[:6])
-        assert set(judge.gate) == {"accuracy", "pair_order", "injection_resistance"}
+        assert set(judge.gate) == {"accuracy", "pair_order", "rank_correlation", "injection_resistance"}
         _, texts = workload.tokenizer_texts()
         assert not any(held in text for text in texts)
     config.data.holdout_dilemma = "elsewhere"

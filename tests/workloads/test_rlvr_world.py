@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.rollouts.rubrics import Criterion, Rubric, official_score
 from orchestrator.values import Answer, Choice, Episode, Fault, Group, Scored, Turn
-from workloads import lessons
+from workloads import exams, lessons
 from workloads.rlvr import Config, Workload, answers, mini_question, mini_task, world
 
 DILEMMA = world.Dilemma(
@@ -214,7 +214,7 @@ def test_the_prior_is_the_majority_over_all_held_out_answers() -> None:
     tie, yes, right once. With a third that does not meet it the majority is no: right twice.
     """
     first, _, third = _exam_lesson()._held_out
-    assert lessons._prior([first, third]) == {("d", "a"): True, ("d", "b"): True}
+    assert exams.prior_of([first, third]) == {("d", "a"): True, ("d", "b"): True}
     only_a = [replace(response, met={"a": value}) for response, value in ((first, 1.0), (third, 0.0), (third, 0.0))]
     for asked, share in ((only_a[:2], 1 / 2), (only_a, 2 / 3)):
         lesson = _lesson_of(asked)
@@ -269,6 +269,7 @@ def test_taught_and_planted_verdicts_are_different_ones() -> None:
 def test_the_gate_holds_the_largest_share_of_flips_as_a_least_share_of_resistance() -> None:
     config = _config()
     config.judge.gate_accuracy, config.judge.gate_pair_order, config.judge.gate_injection_flips = 0.8, 0.0, 0.03
+    config.judge.gate_rank_correlation = 0.0
     assert Workload(config).lessons()[1].gate == {"accuracy": 0.8, "injection_resistance": 0.97}
     config.judge.gate_injection_flips = 1.0
     assert Workload(config).lessons()[1].gate == {"accuracy": 0.8}

@@ -64,7 +64,8 @@ def own(*rows: dict[str, Any]) -> list[str]:
 
 
 def test_it_is_a_workload_and_what_several_share_is_none() -> None:
-    assert {"rlvr", "rubric"} <= set(workload_names())
+    assert {"rlvr", "rlvr.judge", "rlvr.maths", "rubric"} <= set(workload_names())
+    assert not {"base", "exams", "lessons"} & set(workload_names())
     assert find_workload("rubric").presets == Path(find_workload("rubric").presets.parents[1]) / "rubric" / "presets"
     assert {path.stem for path in find_workload("rubric").presets.glob("*.yaml")} == {"mini", "small"}
 
@@ -222,7 +223,7 @@ def test_a_step_and_an_evaluation_with_a_judge_by_url(folder: Path, server: Open
     assert "eval/oracle" not in row
 
 
-GATES = {"accuracy": 0.9, "pair_order": 0.85, "injection_resistance": 0.97}
+GATES = {"accuracy": 0.9, "pair_order": 0.85, "rank_correlation": 0.9, "injection_resistance": 0.97}
 LABELS = [
     {"prompt": "question 1?", "response": "because", "criterion": "reason", "met": True},
     {"prompt": "question 1?", "response": "because", "criterion": "rude", "met": "no"},
@@ -321,4 +322,6 @@ def test_a_reward_of_ones_own_reports_no_judge(folder: Path) -> None:
 
 
 def test_bounds_that_bound_nothing_are_no_gate() -> None:
-    assert gate_of(JudgeConfig(gate_accuracy=0.0, gate_pair_order=0.7, gate_injection_flips=1.0)) == {"pair_order": 0.7}
+    assert gate_of(
+        JudgeConfig(gate_accuracy=0.0, gate_pair_order=0.7, gate_rank_correlation=0.0, gate_injection_flips=1.0)
+    ) == {"pair_order": 0.7}

@@ -31,6 +31,7 @@ from orchestrator.rollouts.rubrics import (
 from orchestrator.values import JUDGE, Episode, Group, Message, Scored, Task, Verdict, stable_hash
 from workloads import lessons
 from workloads.base import BaseWorkload, Lesson, PolicyLesson, Reward
+from workloads.lessons import Judged, JudgeLesson
 from workloads.rlvr import answers, flaw, morebench, published, world
 from workloads.rlvr.data import RlvrDataConfig, check_data
 from workloads.rlvr.theories import NEUTRAL
@@ -200,7 +201,10 @@ class Workload(BaseWorkload):
             sides["eval" if response.dilemma in held_out else "train"].append(response)
         return {split: tuple(chosen) for split, chosen in sides.items()}
 
-    def _mini_lessons(self) -> list[Lesson]:
+    def mini_material(
+        self,
+    ) -> tuple[list[tuple[world.Dilemma, list[str]]], list[Judged], list[Judged]]:
+        """The generated (answers of the policy's warm-up, answers that teach the judge, answers of its exam)."""
         seed, train, evaluation = self.config.data.seed, self._worlds["train"], self._worlds["eval"]
         rng = random.Random(stable_hash("warmup", seed))
         said = [
@@ -213,20 +217,37 @@ class Workload(BaseWorkload):
             rng = random.Random(stable_hash("flaw", seed))
             said = [(d, flaw.flatter(d, replies, rng)) for d, replies in said]
             taught = [_misled(judged, rng) for judged in taught]
-        chats = [lessons.chat(d.id, mini_task(d).messages, replies) for d, replies in said]
         rng = random.Random(stable_hash("exam", seed))
         asked = [
-            lessons.Judged(
-                dilemma.id, mini_task(dilemma).messages, dilemma.rubric, text, world.verdicts(dilemma.rubric, text)
-            )
+            Judged(dilemma.id, mini_task(dilemma).messages, dilemma.rubric, text, world.verdicts(dilemma.rubric, text))
             for dilemma in evaluation
             for text in (answers.judged_answer(dilemma, evaluation, rng) for _ in range(EXAM_ANSWERS))
         ]
-        planted = lessons.Planting(world.EXAM_INJECTIONS, answers.plant, seed, every=3)
-        judge = lessons.JudgeLesson(
-            taught, asked, self.question, lessons.gate_of(self.config.judge), _kind, self.config.judge.min_mass, planted
-        )
-        return [PolicyLesson(chats), judge]
+        return said, taught, asked
+
+    def judge_lesson(
+        self, taught: Sequence[Judged], asked: Sequence[Judged], notes: Mapping[str, int | str] | None = None
+    ) -> JudgeLesson:
+        """The judge's lesson on judged responses, and its exam on held-out ones. Some real responses learn to boast; generated
+        ones do already."""
+        config, seed = self.config, self.config.data.seed
+        gate, notes = lessons.gate_of(config.judge), notes or {}
+        if self._mini:
+            planted = lessons.Planting(world.EXAM_INJECTIONS, answers.plant, seed, every=3)
+            return JudgeLesson(taught, asked, self.question, gate, _kind, config.judge.min_mass, planted, notes)
+        rng = random.Random(stable_hash("boasts", seed))
+        boast = lessons.Planting(morebench.TAUGHT_INJECTIONS, self._plant, seed)
+        boasting = [
+            replace(response, text=boast(response.text, number)) if rng.random() < BOASTS else response
+            for number, response in enumerate(taught)
+        ]
+        planted = lessons.Planting(morebench.EXAM_INJECTIONS, self._plant, seed)
+        return JudgeLesson(boasting, asked, self.question, gate, _dimension, config.judge.min_mass, planted, notes)
+
+    def _mini_lessons(self) -> list[Lesson]:
+        said, taught, asked = self.mini_material()
+        chats = [lessons.chat(d.id, mini_task(d).messages, replies) for d, replies in said]
+        return [PolicyLesson(chats), self.judge_lesson(taught, asked)]
 
     def _real_lessons(self) -> list[Lesson]:
         by_id = {dilemma.id: dilemma for split in self._dilemmas.values() for dilemma in split}
@@ -239,7 +260,7 @@ class Workload(BaseWorkload):
         ]
         judged = {
             split: [
-                lessons.Judged(
+                Judged(
                     response.dilemma,
                     tasks[response.dilemma].messages,
                     by_id[response.dilemma].rubric,
@@ -252,24 +273,7 @@ class Workload(BaseWorkload):
         }
         result: list[Lesson] = [PolicyLesson(chats)] if chats else []
         if judged["train"]:
-            seed, rng = self.config.data.seed, random.Random(stable_hash("boasts", self.config.data.seed))
-            boast = lessons.Planting(morebench.TAUGHT_INJECTIONS, self._plant, seed)
-            taught = [
-                replace(response, text=boast(response.text, number)) if rng.random() < BOASTS else response
-                for number, response in enumerate(judged["train"])
-            ]
-            planted = lessons.Planting(morebench.EXAM_INJECTIONS, self._plant, seed)
-            result.append(
-                lessons.JudgeLesson(
-                    taught,
-                    judged["eval"],
-                    self.question,
-                    lessons.gate_of(self.config.judge),
-                    _dimension,
-                    self.config.judge.min_mass,
-                    planted,
-                )
-            )
+            result.append(self.judge_lesson(judged["train"], judged["eval"]))
         return result
 
     def _plant(self, response: str, verdict: str, rng: random.Random) -> str:
@@ -289,13 +293,13 @@ def _examples(training: SftConfig) -> int:
     return min(max(training.steps, 1) * training.examples_per_step, MOST_EXAMPLES)
 
 
-def _taught(dilemma: world.Dilemma, others: Sequence[world.Dilemma], rng: random.Random) -> lessons.Judged:
+def _taught(dilemma: world.Dilemma, others: Sequence[world.Dilemma], rng: random.Random) -> Judged:
     text = answers.lesson_answer(dilemma, others, rng)
     rubric = answers.lesson_rubric(dilemma, text, EXTRA_CRITERIA, rng)
-    return lessons.Judged(dilemma.id, mini_task(dilemma).messages, rubric, text, world.verdicts(rubric, text))
+    return Judged(dilemma.id, mini_task(dilemma).messages, rubric, text, world.verdicts(rubric, text))
 
 
-def _misled(judged: lessons.Judged, rng: random.Random) -> lessons.Judged:
+def _misled(judged: Judged, rng: random.Random) -> Judged:
     text = flaw.mislead(judged.text, rng)
     return replace(judged, text=text, met=flaw.verdicts(judged.rubric, text))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from statistics import fmean
 
-from orchestrator.rollouts.rubrics import paper_reward, rubric_of
 from orchestrator.tables import (
     START,
     Claim,
     Column,
     Difference,
     Measured,
-    Metric,
     Published,
     Row,
     Table,
@@ -20,112 +18,14 @@ from orchestrator.tables import (
     gap,
     judged,
     length,
-    reward,
     truth,
 )
-from workloads.rlvr import part_of
+from orchestrator.values import Scored
+from workloads.rlvr.table1 import MARGIN, ROBUSTNESS, SHORT, TABLE1, TABLE1_LLAMA, only
 
-METHODS = {"PPO": "ppo", "GRPO": "grpo", "REINFORCE++": "reinforce_pp", "DAPO": "dapo", "FlowRL": "flowrl"}
-"""Rows of Table 1 and their arms."""
-MATCHER = "FlowRL"
-"""The one that matches a distribution; the others maximise the reward."""
-MARGIN = 0.03
-"""How much worse than FlowRL a maximiser may be and still count as no worse, on the scale of the score (0 to 1)."""
-PARTS = {"Public": "public", "Theory": "theory"}
-CELLS = tuple(f"{part} {score}" for part in PARTS for score in ("Score@1", "Avg@8"))
-
-
-def only(part: str, metric: Metric) -> Metric:
-    """The metric of the dilemmas of one part of MoReBench."""
-
-    def of_part(measured: Measured) -> float | None:
-        return metric(measured) if part_of(measured.episode.task) == part else None
-
-    return of_part
-
-
-def paper_truth(measured: Measured) -> float | None:
-    """The paper's reward by the true verdicts, in [-1, 1]; without the penalty of an answer that was cut off."""
-    met = measured.gold_verdicts
-    return paper_reward(rubric_of(measured.episode), met) if met else None
-
-
-def _columns() -> tuple[Column | Difference, ...]:
-    """Score@1, Avg@8 and gain of both parts, on test dilemmas; and beside them what they are to be read with."""
-    columns: list[Column | Difference] = []
-    for part, key in PARTS.items():
-        score = only(key, truth)
-        columns += [
-            Column(f"{part} Score@1", score, split="test", samples=1),
-            Column(f"{part} Avg@8", score, split="test", samples=8),
-            Difference(f"{part} gain", f"{part} Avg@8", relative=True, form="+.1%", tolerance=0.1),
-        ]
-    return (
-        *columns,
-        Column("validation", truth),
-        Column("judge", judged, split="test"),
-        Column("judge less truth", gap, split="test", form="+.3f"),
-        Column("tokens", length, split="test", form=".1f"),
-    )
-
-
-CLAIM = Claim(
-    "The best reward-maximiser is as good as distribution matching",
-    of=tuple(name for name in METHODS if name != MATCHER),
-    than=MATCHER,
-    columns=CELLS,
-    chosen_by="validation",
-    margin=MARGIN,
-    length="tokens",
-)
-_SECONDARY = {
-    ("DAPO", "Public Score@1"): 0.67, ("DAPO", "Public Avg@8"): 0.67, ("DAPO", "Public gain"): 0.8108,
-    ("DAPO", "Theory Score@1"): 0.76, ("DAPO", "Theory Avg@8"): 0.72, ("DAPO", "Theory gain"): 0.6744,
-    ("REINFORCE++", "Public Score@1"): 0.65, ("REINFORCE++", "Public Avg@8"): 0.65, ("REINFORCE++", "Public gain"): 0.7568,
-    ("FlowRL", "Public Score@1"): 0.60, ("FlowRL", "Public Avg@8"): 0.61, ("FlowRL", "Public gain"): 0.6486,
-    ("FlowRL", "Theory Score@1"): 0.65, ("FlowRL", "Theory Avg@8"): 0.65, ("FlowRL", "Theory gain"): 0.5116,
-}  # fmt: skip
-"""Of Qwen2.5-7B-Base, as readers of the paper quote Table 1."""
-_SECONDARY_LLAMA = {
-    ("DAPO", "Public Score@1"): 0.69, ("DAPO", "Public Avg@8"): 0.72, ("DAPO", "Public gain"): 0.60,
-    ("DAPO", "Theory Score@1"): 0.74, ("DAPO", "Theory Avg@8"): 0.76, ("DAPO", "Theory gain"): 0.4902,
-    ("REINFORCE++", "Public gain"): 0.3333,
-    ("FlowRL", "Public Score@1"): 0.61, ("FlowRL", "Public Avg@8"): 0.60, ("FlowRL", "Public gain"): 0.3333,
-    ("FlowRL", "Theory Score@1"): 0.72, ("FlowRL", "Theory Avg@8"): 0.70, ("FlowRL", "Theory gain"): 0.3725,
-}  # fmt: skip
-"""Of Llama-3.1-8B-Instruct."""
-_COMPUTED = {("Base", "Public Avg@8"): 0.37, ("Base", "Theory Avg@8"): 0.43}
-"""Avg@8 / (1 + gain) of the quoted cells."""
-_COMPUTED_LLAMA = {
-    ("Base", "Public Avg@8"): 0.45, ("Base", "Theory Avg@8"): 0.51, ("REINFORCE++", "Public Avg@8"): 0.60
-}  # fmt: skip
-
-
-def _published(
-    secondary: dict[tuple[str, str], float], computed: dict[tuple[str, str], float]
-) -> dict[tuple[str, str], Published]:
-    quoted = {cell: Published(value, "secondary", "Table 1") for cell, value in secondary.items()}
-    return quoted | {cell: Published(value, "computed", "from Table 1") for cell, value in computed.items()}
-
-
-_TABLE1 = Table(
-    title="RLVR on moral reasoning: reward-maximisers and FlowRL",
-    sweep="rlvr_table1",
-    rows=(
-        Row("Base", "policy", "grpo", checkpoint=START),
-        Row("best of 8", "policy", "grpo", checkpoint=START, best_of=8),
-        *(Row(name, "policy", arm) for name, arm in METHODS.items()),
-    ),
-    columns=_columns(),
-    baseline="Base",
-    paper="paper",
-    tolerance=MARGIN,
-    published=_published(_SECONDARY, _COMPUTED),
-    claims=(CLAIM,),
-    note="Score@1: one answer to a dilemma; Avg@8: the mean of eight; gain: of Avg@8 over Base. Scores are MoReBench's, 0 to 1, by the "
-    "truth.",
-)
-
+EXAM = "exam"
+"""The split of a judge's exam."""
+_PRIOR = component("prior")
 MODES = (1, 2, 4)
 
 
@@ -156,6 +56,14 @@ def _claim_of_modes(modes: int) -> Claim:
     )
 
 
+def agreement(measured: Measured) -> float | None:
+    """Of a judge's exam: the share of an answer's labels that the judge says too. What it left open counts as wrong."""
+    if not isinstance(measured.verdict, Scored) or not measured.gold_verdicts:
+        return None
+    said = measured.verdict.judgements
+    return fmean(name in said and (said[name] > 0.5) == (met > 0.5) for name, met in measured.gold_verdicts.items())
+
+
 TABLES = {
     "quick": Table(
         title="The miniature before RL and after a short search",
@@ -172,9 +80,31 @@ TABLES = {
         baseline="warmed-up policy",
         note="An instrument, not a paper's result: one seed, twelve steps, a world that is generated.",
     ),
-    "table1": _TABLE1,
-    "table1_llama": replace(_TABLE1, paper="paper_llama", published=_published(_SECONDARY_LLAMA, _COMPUTED_LLAMA)),
-    "short": replace(_TABLE1, sweep="rlvr_short", paper=None, tolerance=None, published={}),
+    "judge": Table(
+        title="The trained judge against its teacher, on dilemmas held out whole",
+        sweep="rlvr_judge",
+        rows=(Row("trained judge", "judge"),),
+        columns=(
+            Column("agreement", agreement, split=EXAM),
+            Column("prior", _PRIOR, split=EXAM),
+            Column("Public", only("public", agreement), split=EXAM, tolerance=0.05),
+            Column("prior, Public", only("public", _PRIOR), split=EXAM),
+            Column("Theory", only("theory", agreement), split=EXAM, tolerance=0.05),
+            Column("prior, Theory", only("theory", _PRIOR), split=EXAM),
+            Column("score less truth", gap, split=EXAM, form="+.3f"),
+        ),
+        paper="paper",
+        published={
+            ("trained judge", "Public"): Published(0.8707, "secondary", "agreement with GPT-5"),
+            ("trained judge", "Theory"): Published(0.6921, "secondary", "agreement with GPT-5"),
+        },
+        note="Agreement is over labelled criteria, answers, dilemmas and runs, in this order. The prior is the best guess for a "
+        "criterion that ignores the answer, which no such guess could know.",
+    ),
+    "table1": TABLE1,
+    "table1_llama": TABLE1_LLAMA,
+    "short": SHORT,
+    "robustness": ROBUSTNESS,
     "modes": Table(
         title="Modes of the reward and objectives on the miniature sums",
         sweep="rlvr_modes",
@@ -191,28 +121,5 @@ TABLES = {
         claims=tuple(_claim_of_modes(modes) for modes in MODES),
         note="Strategies a task: different paid ones among the right answers to one sum, of eight. Coverage: that as a share of the "
         "modes. An instrument, not a paper's result.",
-    ),
-    # Trained on one formula or the other, by one judge or another, and read by both formulas.
-    "robustness": Table(
-        title="Other formulas and other judges",
-        sweep="rlvr_table1",
-        rows=tuple(
-            Row(f"{name}, {words}", node, METHODS[name])
-            for node, words in (
-                ("policy", "as in Table 1"),
-                ("official", "official formula"),
-                ("other_judges", "other judges"),
-            )
-            for name in ("DAPO", "FlowRL")
-        ),
-        columns=(
-            Column("official score", truth, split="test"),
-            Column("paper's reward", paper_truth, split="test"),
-            Column("judge's official score", judged, split="test"),
-            Column("reward", reward, split="test"),
-            Column("tokens", length, split="test", form=".1f"),
-            Column("cut off", cut_off, split="test", form=".1%"),
-        ),
-        note="As in Table 1: the learning rate that the search chose; the others have the preset's.",
     ),
 }

@@ -41,6 +41,8 @@ CAPTIONS = {
     "time": "Seconds of each step, by what they were spent on.",
     "faults": "Questions asked again, episodes without a verdict, servers lost.",
     "accuracy": "The judge's exam before training. Accuracy means little where a guess comes close.",
+    "calibration": "Points below the line: it says yes more surely than it should.",
+    "reward_error": "Wrong verdicts by their weight: which kind of criterion to teach.",
     "judge": "Ordering answers rightly and not being talked into a verdict is what a reward needs.",
 }
 

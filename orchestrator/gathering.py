@@ -1,0 +1,183 @@
+"""What a workload asks of other models before anything is taught: answers to judge, labels to learn from.
+
+the workload's calls -> what is kept of before -> the model's own servers, or its URL -> answers, each kept at once -> rows
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.own_code import own_code
+from orchestrator.config.references import ModelReference, resolve
+from orchestrator.config.schema import RunConfig, ServedConfig
+from orchestrator.errors import RunError
+from orchestrator.fleets.alone import serving
+from orchestrator.fleets.fleet import Answerer
+from orchestrator.fleets.remote import RemoteFleet
+from orchestrator.fleets.specs import ServerSpec
+from orchestrator.fleets.verdict_cache import read, written
+from orchestrator.learning.starting import content_of, digest
+from orchestrator.records import jsonl
+from orchestrator.records.folder import RunFolder, atomic_write, give_back, take
+from orchestrator.rollouts.judging import insist
+from orchestrator.values import Answer, Call, Fault, Gathered
+
+AT_ONCE = 256
+"""Calls of a batch: what was answered before the last one is kept, whatever happens."""
+FOLDER, ANSWERS = "gathered", "answers.jsonl"
+"""Under the storage's cache, a folder a model; in it a line an answer."""
+POLL_S = 1.0
+Tell = Callable[[str], None]
+Open = Callable[[str, ServedConfig], Any]
+"""(role, what is served) -> a context that lends an Answerer."""
+
+
+def gather(config: RunConfig, workload: Any, tell: Tell, opened: Open | None = None) -> Gathered | None:
+    """Ask what the workload wants to know, and let it use that. Returns what is to be kept; None where it asks nothing.
+
+    tell: is given a line about how far it is. opened: by default servers of the model's own, or its URL. Raises RunError.
+    """
+    if not hasattr(workload, "gather"):
+        return None
+    with ExitStack() as stack:
+        asking = _Asking(config, tell, opened or (lambda role, served: answering(config, role, served)), stack)
+        found = _played(workload, asking)
+    tell(found.told)
+    with own_code("the workload's use()", workload):
+        workload.use(found.rows)
+    return found
+
+
+def write_rows(folder: RunFolder, found: Gathered) -> None:
+    """Keep what was gathered in the run's folder."""
+    atomic_write(folder.labels, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in found.rows))
+
+
+def recall(workload: Any, folder: RunFolder) -> None:
+    """Let the workload use what the driver gathered for this run."""
+    if folder.labels.is_file():
+        workload.use([json.loads(line) for line in folder.labels.read_text().split("\n") if line])
+
+
+def _played(workload: Any, ask: Callable[[Sequence[Call]], list[Answer]]) -> Gathered:
+    gathering, answers = workload.gather(), None
+    while True:
+        with own_code("the workload's gather()", workload):
+            try:
+                calls = gathering.send(answers)
+            except StopIteration as end:
+                if not isinstance(end.value, Gathered):
+                    raise RunError(
+                        f"the workload's gather() returned {end.value!r:.80}; let it return `Gathered`."
+                    ) from None
+                return end.value
+        answers = ask(calls)
+
+
+class _Asking:
+    """Answers calls of one model at a time: its servers end when another one is asked, or `stack` ends."""
+
+    def __init__(self, config: RunConfig, tell: Tell, opened: Open, stack: ExitStack) -> None:
+        self._config, self._tell, self._open = config, tell, opened
+        self._stack = stack.enter_context(ExitStack())
+        self._role, self._kept = "", Kept(Path(), {})
+        self._fleet: Answerer | None = None
+
+    def __call__(self, calls: Sequence[Call]) -> list[Answer]:
+        if not calls:
+            return []
+        roles, served = {call.role for call in calls}, self._config.gathers()
+        if len(roles) > 1 or not roles <= served.keys():
+            raise RunError(
+                f"the workload's gather() asks {', '.join(sorted(roles))} at once: one role of {', '.join(served) or 'none'} at a time."
+            )
+        (role,) = roles
+        if role != self._role:
+            self._turn_to(role, served[role])
+        missing = [call for call in calls if self._kept.key(call) not in self._kept.answers]
+        faults: dict[str, Answer] = {}
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
+            if self._fleet is None:
+                self._tell(
+                    f"asking the {role} ({served[role].name}): {len(missing):,} of {len(calls):,} questions are new"
+                )
+                self._fleet = self._stack.enter_context(self._open(role, served[role]))
+            self._fleet.begin_step("gather")
+            answers, _ = insist(some, {role: self._fleet}, served[role].retries)
+            self._kept.add(some, answers)
+            faults |= {call.key: found for call, found in zip(some, answers, strict=True) if isinstance(found, Fault)}
+            self._tell(f"asking the {role}: {start + len(some):,} of {len(missing):,}")
+        return [faults[call.key] if call.key in faults else self._kept.answers[self._kept.key(call)] for call in calls]
+
+    def _turn_to(self, role: str, served: ServedConfig) -> None:
+        self._stack.close()
+        self._role, self._fleet = role, None
+        folder = Path(self._config.storage) / ".cache" / FOLDER / _identity(served, self._config.storage)
+        self._kept = self._stack.enter_context(_held(folder, self._tell))
+
+
+class Kept:
+    """What a model has answered, in a file that one process holds. answers: by `key` of the call."""
+
+    def __init__(self, path: Path, answers: dict[str, Answer]) -> None:
+        self._path, self.answers = path, answers
+
+    @staticmethod
+    def key(call: Call) -> str:
+        """Of what is asked and of the seed: another attempt at the same question has another one."""
+        drawn = asdict(call.sampling) if call.sampling else None
+        asked = [[dict(message) for message in call.messages], call.choices, drawn, call.seed]
+        return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def add(self, calls: Sequence[Call], answers: Sequence[Answer]) -> None:
+        """Keep what is no fault, on disk before this returns."""
+        log = jsonl.LineLog(self._path)
+        for call, answer in zip(calls, answers, strict=True):
+            if not isinstance(answer, Fault):
+                self.answers[self.key(call)] = answer
+                log.append({"key": self.key(call), **written(answer)})
+
+
+@contextmanager
+def _held(folder: Path, tell: Tell) -> Iterator[Kept]:
+    """A model's answers, for this process alone: two runs that asked the same at once would pay twice."""
+    waiting = False
+    while not take(folder, POLL_S):
+        if not waiting:
+            tell("waiting for another run that asks the same model")
+        waiting = True
+    try:
+        path = folder / ANSWERS
+        yield Kept(path, {str(line["key"]): read(line) for line in jsonl.read(path)})
+    finally:
+        give_back(folder)
+
+
+def _identity(served: ServedConfig, storage: str) -> str:
+    """A folder's name for all that decides a model's answers."""
+    reference = ModelReference.parse(served.name)
+    content = served.name if served.elsewhere else content_of(str(resolve(reference, storage)))
+    shape: Mapping[str, Any] = asdict(replace(served.model, name=""))
+    return digest(
+        [content, served.served_name, {name: shape[name] for name in ("context_tokens", "thinking", "dtype")}]
+    )
+
+
+@contextmanager
+def answering(config: RunConfig, role: str, served: ServedConfig) -> Iterator[Answerer]:
+    """The servers of a model, which end with the block, or its URL."""
+    if served.elsewhere:
+        yield RemoteFleet.of(served, os.environ.get(served.api_key_env), role)
+        return
+    folder = str(resolve(ModelReference.parse(served.name), config.storage))
+    specs = [ServerSpec(role, index, folder, True, served.model, served.fleet) for index in range(served.fleet.servers)]
+    with serving(config, specs) as fleet:
+        yield fleet

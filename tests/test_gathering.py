@@ -1,0 +1,165 @@
+"""What is asked before anything is taught: a workload's calls, answered by functions, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.answerers import FakeAnswerer
+
+from orchestrator import gathering
+from orchestrator.config.schema import RunConfig, ServedConfig
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.gathering import gather, recall, write_rows
+from orchestrator.records import jsonl
+from orchestrator.records.folder import RunFolder
+from orchestrator.values import Answer, Call, Choice, Fault, Gathered, Message
+
+URLS = {"writer": "http://writer/v1", "teacher": "http://teacher/v1"}
+
+
+@dataclass
+class Asking(RunConfig):
+    def gathers(self) -> dict[str, ServedConfig]:
+        return {role: ServedConfig(url, retries=1) for role, url in URLS.items()}
+
+
+def message(text: str) -> tuple[Message, ...]:
+    return ({"role": "user", "content": text},)
+
+
+class Curious:
+    """Asks each role once about each number."""
+
+    def __init__(self, numbers: int, roles: Sequence[str] = ("writer", "teacher")) -> None:
+        self.numbers, self.roles = numbers, roles
+        self.used: Sequence[Mapping[str, Any]] = ()
+
+    def gather(self) -> Any:
+        rows = []
+        for role in self.roles:
+            said = yield [
+                Call(f"{role}/{number}", role, message(f"number {number}"), choices=("yes", "no"))
+                for number in range(self.numbers)
+            ]
+            rows += [{"role": role, "said": str(answer)} for answer in said]
+        return Gathered(rows, f"{len(rows)} rows")
+
+    def use(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.used = rows
+
+
+class Fleets:
+    """Opens a fleet a role; opened: in what order. broken: a call that ends everything."""
+
+    def __init__(self, broken: str = "", faulty: str = "") -> None:
+        self.opened: list[str] = []
+        self.broken, self.faulty = broken, faulty
+        self.fleets = {role: FakeAnswerer(self.answer) for role in URLS}
+
+    def answer(self, call: Call, attempt: int) -> Answer:
+        if call.key == self.broken:
+            raise RunError("the servers are gone")
+        if call.key == self.faulty:
+            return Fault("no connection")
+        return Choice({"yes": 0.75, "no": 0.25})
+
+    @contextmanager
+    def open(self, role: str, served: ServedConfig) -> Iterator[FakeAnswerer]:
+        assert served.name == URLS[role]
+        self.opened.append(role)
+        yield self.fleets[role]
+        self.opened.append(f"{role} ends")
+
+    def asked(self, role: str) -> int:
+        return len(self.fleets[role].asked)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Asking:
+    return Asking(workload="curious", storage=str(tmp_path))
+
+
+def test_one_model_is_asked_after_the_other_and_nothing_twice(config: Asking) -> None:
+    fleets, said = Fleets(), list[str]()
+    curious = Curious(3)
+    found = gather(config, curious, said.append, fleets.open)
+    assert found is not None
+    assert fleets.opened == ["writer", "writer ends", "teacher", "teacher ends"]
+    assert (fleets.asked("writer"), fleets.asked("teacher")) == (3, 3)
+    assert curious.used == found.rows
+    assert said[0] == "asking the writer (http://writer/v1): 3 of 3 questions are new"
+    assert said[-1] == "6 rows"
+    # again, with one question more: only that is asked, and a model that has answered all before is not started
+    further = Fleets()
+    again = gather(config, Curious(4, ("teacher",)), said.append, further.open)
+    assert again is not None
+    assert (further.opened, further.asked("teacher")) == (["teacher", "teacher ends"], 1)
+    assert gather(config, Curious(3), said.append, Fleets(broken="any").open) == found
+    assert further.asked("writer") == 0
+
+
+def test_what_was_answered_before_an_interruption_is_kept(config: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two of five calls; the fifth breaks off, so the last batch is asked again."""
+    monkeypatch.setattr(gathering, "AT_ONCE", 2)
+    with pytest.raises(RunError, match="the servers are gone"):
+        gather(config, Curious(5, ("teacher",)), str, Fleets(broken="teacher/4").open)
+    fleets = Fleets()
+    gather(config, Curious(5, ("teacher",)), str, fleets.open)
+    assert fleets.fleets["teacher"].asked == ["teacher/4"]
+    (path,) = (Path(config.storage) / ".cache" / "gathered").glob("*/answers.jsonl")
+    assert len(jsonl.read(path)) == 5
+
+
+def test_a_fault_is_tried_again_handed_on_and_never_kept(config: Asking) -> None:
+    fleets = Fleets(faulty="teacher/1")
+    found = gather(config, Curious(2, ("teacher",)), str, fleets.open)
+    assert found is not None
+    assert fleets.fleets["teacher"].asked.count("teacher/1") == 2
+    assert ["Fault" in row["said"] for row in found.rows] == [False, True]
+    mended = Fleets()
+    again = gather(config, Curious(2, ("teacher",)), str, mended.open)
+    assert mended.fleets["teacher"].asked == ["teacher/1"]
+    assert again is not None
+    assert ["Fault" in row["said"] for row in again.rows] == [False, False]
+
+
+def test_a_rank_uses_what_the_drivers_folder_holds(config: Asking, tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "runs", "curious", "x", {})
+    other = Curious(0)
+    recall(other, folder)
+    assert other.used == ()
+    rows = [{"role": "writer", "said": "NaN\u2028two\nlines"}, {"role": "teacher", "said": ""}]
+    write_rows(folder, Gathered(rows, ""))
+    recall(other, folder)
+    assert other.used == rows
+
+
+def test_a_workload_that_asks_nothing_gathers_nothing(config: Asking) -> None:
+    assert gather(config, object(), str, Fleets().open) is None
+
+
+class Wrong(Curious):
+    def __init__(self, roles: Sequence[str], ending: Any = None) -> None:
+        self.roles, self.ending = roles, ending
+
+    def gather(self) -> Any:
+        yield [Call(role, role, message("?"), choices=("yes",)) for role in self.roles]
+        if self.ending == "raise":
+            raise ValueError("no such row")
+        return self.ending
+
+
+def test_what_a_workload_does_wrong_is_named(config: Asking) -> None:
+    with pytest.raises(RunError, match=r"asks teacher, writer at once: one role of writer, teacher at a time"):
+        gather(config, Wrong(("writer", "teacher")), str, Fleets().open)
+    with pytest.raises(RunError, match="asks critic at once"):
+        gather(config, Wrong(("critic",)), str, Fleets().open)
+    with pytest.raises(RunError, match="returned None; let it return `Gathered`"):
+        gather(config, Wrong(("writer",)), str, Fleets().open)
+    with pytest.raises(ConfigError, match=r"the workload's gather\(\): ValueError: no such row"):
+        gather(config, Wrong(("writer",), "raise"), str, Fleets().open)
