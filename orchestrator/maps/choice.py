@@ -47,10 +47,10 @@ class Wanted:
             raise ConfigError(f"--top {self.top:g}: the share of a question's answers, above 0 and at most 1.")
 
     def told(self) -> str:
-        """What counts as a high reward, in words."""
+        """What counts as a high reward, to follow on "answers of a question"."""
         if self.least is not None:
-            return f"a reward of at least {self.least:g}"
-        return "any reward" if self.top == 1 else f"the top {self.top:.0%} of a question's answers by reward"
+            return f"with a reward of at least {self.least:g}"
+        return "of any reward" if self.top == 1 else f"of its top {self.top:.0%} by reward"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +231,11 @@ def _picked(pools: Mapping[str, Pools], wanted: Wanted) -> dict[str, list[Key]]:
             count = 0 if pool.lacks else min(len(pool.high), wanted.per_task)
             fewest[key] = min(count, fewest.get(key, count))
     ordered = sorted(fewest, key=lambda key: (-fewest[key], stable_hash("map", wanted.seed, *key)))
-    return {
-        label: [key for key in ordered if key in mine and fewest[key]][: wanted.questions]
+    picked = {
+        label: set([key for key in ordered if key in mine and fewest[key]][: wanted.questions])
         for label, mine in pools.items()
     }
+    return {label: [key for key in mine if key in picked[label]] for label, mine in pools.items()}
 
 
 def _too_few(label: str, source: Source, pools: Pools, wanted: Wanted) -> str:
@@ -245,10 +246,10 @@ def _too_few(label: str, source: Source, pools: Pools, wanted: Wanted) -> str:
         "another run has too few of the questions that they share",
     )
     return (
-        f"run {label}: none of the {len(pools)} {wanted.split} questions of step {source.step} can be drawn ({wanted.told()}): of the "
-        f"first, {why}. Answers enough come from an evaluation of its own: orchestrate train {source.run.partition('/')[0]} "
-        f"model=run:{source.run} steps=0 data.test_groups=6 eval.test_samples_per_task=500, whose split is test. Or change --top or "
-        "--least."
+        f"run {label}: none of the {len(pools)} {wanted.split} questions of step {source.step} can be drawn (answers of each "
+        f"{wanted.told()}): of the first, {why}. More answers come from an evaluation of its own: orchestrate train "
+        f"{source.run.partition('/')[0]} model=run:{source.run} steps=0 data.test_groups=6 eval.test_samples_per_task=500, whose split "
+        "is test. Or change --top or --least."
     )
 
 
@@ -267,7 +268,7 @@ def _drawn(label: str, key: Key, pool: _Pool, n: int, seed: int) -> Question:
 def _notes(questions: Sequence[Question], pools: Mapping[str, Pools], n: int, wanted: Wanted) -> list[str]:
     """What was chosen and what was left out, in sentences."""
     scarce = min(questions, key=lambda question: question.found_high)
-    counted = f"{len(questions)} questions, {n} answers of each with {wanted.told()}"
+    counted = f"{len(questions)} questions, {n} answers of each {wanted.told()}"
     notes = [f"{counted}, drawn by seed {wanted.seed}."]
     if n < wanted.per_task:
         notes.append(

@@ -49,17 +49,21 @@ def _by_words(texts: Sequence[str], seed: int) -> Embedded:
     # One thread: sums in another order would be another map.
     with threadpool_limits(1):
         matrix = terms.fit_transform(texts)
-        reduction = TruncatedSVD(max(1, min(DIMENSIONS, *(size - 1 for size in matrix.shape))), random_state=seed)
-        reduced: np.ndarray = reduction.fit_transform(matrix)
+        reduced: np.ndarray = matrix.toarray() if matrix.shape[1] <= DIMENSIONS else _reduced(matrix, seed)
     lengths = np.linalg.norm(reduced, axis=1, keepdims=True)
     unknown = lengths < 1e-9
     vectors = np.hstack([np.where(unknown, 0, reduced / np.where(unknown, 1, lengths)), unknown])
     facts = {
         "terms": matrix.shape[1],
-        "dimensions": reduction.n_components,
+        "dimensions": reduced.shape[1],
         "variance_kept": float(np.sum(reduced**2) / matrix.multiply(matrix).sum()),
     }
     return Embedded(vectors, facts)
+
+
+def _reduced(matrix: Any, seed: int) -> np.ndarray:
+    components = max(1, min(DIMENSIONS, matrix.shape[0] - 1))
+    return np.asarray(TruncatedSVD(components, random_state=seed).fit_transform(matrix))
 
 
 def _by_model(texts: Sequence[str], what: str, storage: Path) -> Embedded:

@@ -35,7 +35,7 @@ def write(drawn: Map, path: Path) -> None:
         parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
         for part, (run, numbers), height in zip(parts, rows.items(), heights, strict=True):
             source = drawn.chosen.sources[run]
-            title = f"{run}: {drawn.chosen.n} answers a question with {drawn.wanted.told()} (step {source.step}, {drawn.wanted.split})"
+            title = f"{run}: {drawn.chosen.n} answers of each question {drawn.wanted.told()} (step {source.step}, {drawn.wanted.split})"
             part.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left", parse_math=False)
             rewards = [answer.reward for number in numbers for answer in drawn.chosen.questions[number].high]
             scale = Normalize(min(rewards), max(rewards))
@@ -64,7 +64,7 @@ def _panel(
     axes.set_title(name, parse_math=False)
     found = measured.high
     axes.set_xlabel(
-        f"distance {found.distance:.2f}   Vendi {found.vendi:.1f}\n{found.distinct:.0%} of texts differ", fontsize=11
+        f"distance {found.distance:.2f}   Vendi {found.vendi:.1f}\n{found.distinct:.0%} of texts distinct", fontsize=11
     )
     axes.set(xticks=[], yticks=[], xlim=(-1.12, 1.12), ylim=(-1.12, 1.12), aspect="equal")
     axes.grid(False)

@@ -68,7 +68,7 @@ def _question(question: Question, found: Measures, hide: bool) -> dict[str, Any]
         "run": question.run,
         "task": question.task,
         "messages": [[message["role"], _shown(message["content"], hide)] for message in question.messages],
-        "says": f"distance {found.distance:.2f} · Vendi {found.vendi:.1f} · {found.distinct:.0%} of texts differ",
+        "says": f"distance {found.distance:.2f} · Vendi {found.vendi:.1f} · {found.distinct:.0%} distinct",
     }
 
 
