@@ -100,7 +100,7 @@ def rejudge(run: Path, judge: str, step: int | None, split: str, overrides: Sequ
     if JUDGE not in config.roles():
         raise RunError(f"the reward of {folder.name} asks no judge: nothing to rejudge.")
     workload: Any = find_workload(config.workload).workload(config)
-    step = _step(folder, split, step)
+    step = episode_files.stored_step(folder, split, step)
     groups = _with_references(episode_files.read_groups(folder, split, step), workload.tasks(split))
     episodes = [episode for group in groups for episode in group.episodes]
     reward = workload.reward()
@@ -116,17 +116,6 @@ def rejudge(run: Path, judge: str, step: int | None, split: str, overrides: Sequ
     episode_files.write_file(written, step, asked, {}, split, gold)
     old = str(folder.settings()["judge"]["name"])
     return _compared(groups, verdicts, gold, proxy_of(config, workload), (old, judge), (split, step), written)
-
-
-def _step(folder: RunFolder, split: str, step: int | None) -> int:
-    steps = [number for name, number in episode_files.parts(folder) if name == split]
-    if not steps or step not in (None, *steps):
-        told = ", ".join(map(str, steps)) or "none"
-        wanted = "" if step is None else f" of step {step}"
-        raise RunError(
-            f"{folder.path} has no {split} episodes{wanted}. Steps of {split} episodes that are there: {told}."
-        )
-    return max(steps) if step is None else step
 
 
 def _with_references(groups: Sequence[Group], tasks: Sequence[Task]) -> list[Group]:

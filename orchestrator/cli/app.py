@@ -10,7 +10,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 from orchestrator.config.job import check_secrets, lasting
-from orchestrator.errors import RunError
+from orchestrator.errors import ConfigError, RunError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +42,7 @@ app = typer.Typer(
       orchestrate list                               the runs that are there
       orchestrate compare A B                        two runs, on the same held-out tasks
       orchestrate rejudge RUN --judge URL            what another judge says of a run's answers
+      orchestrate map RUN --out map                  a run's best answers as a semantic map
       orchestrate serve RUN                          a checkpoint behind an OpenAI-compatible endpoint
       orchestrate sample RUN@40 "a prompt"           what a checkpoint answers
       orchestrate export RUN                         a model folder with its card
@@ -60,6 +61,13 @@ Target = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, such as steps=100.")]
 Storage = Annotated[Path, typer.Option(help="Folder of all runs (the setting `storage`).", callback=lasting)]
+
+
+def step_of(word: str) -> int | None:
+    """The number of `--step`; None for the last one. Raises ConfigError for any other word."""
+    if word != "last" and not word.isdecimal():
+        raise ConfigError(f"--step {word}: a whole number, or last.")
+    return None if word == "last" else int(word)
 
 
 def expected_errors(verb: Callable[P, T]) -> Callable[P, T]:

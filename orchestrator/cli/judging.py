@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.app import Overrides, Storage, app, expected_errors
-from orchestrator.errors import ConfigError
+from orchestrator.cli.app import Overrides, Storage, app, expected_errors, step_of
 
 
 @app.command()
@@ -60,12 +59,11 @@ def rejudge(
     from orchestrator.config.references import find_run
     from orchestrator.records.shown import show_rejudged
 
-    if step != "last" and not step.isdecimal():
-        raise ConfigError(f"--step {step}: a whole number, or last.")
+    number = step_of(step)
     folder = find_run(run, storage)
     from orchestrator.rejudge import rejudge
 
-    show_rejudged(rejudge(folder, judge, None if step == "last" else int(step), split, overrides or []))
+    show_rejudged(rejudge(folder, judge, number, split, overrides or []))
 
 
 @app.command()

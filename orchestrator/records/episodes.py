@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import dataset
 
+from orchestrator.errors import RunError
 from orchestrator.records.folder import FORMAT, RunFolder, atomic_path
 from orchestrator.values import POLICY, Episode, Group, Scored, Task, Turn, Unscored, Verdict
 
@@ -147,6 +148,18 @@ def parts(folder: RunFolder) -> list[tuple[str, int]]:
     matches = (_PART.fullmatch(path.name) for path in folder.episodes.glob("*.parquet"))
     found = [(match["split"], int(match["step"])) for match in matches if match]
     return sorted(found, key=lambda part: (part[1], part[0]))
+
+
+def stored_step(folder: RunFolder, split: str, step: int | None) -> int:
+    """The step, or the last one that has episodes of the split. Raises RunError where there are none."""
+    steps = [number for name, number in parts(folder) if name == split]
+    if not steps or step not in (None, *steps):
+        told = ", ".join(map(str, steps)) or "none"
+        wanted = "" if step is None else f" of step {step}"
+        raise RunError(
+            f"{folder.path} has no {split} episodes{wanted}. Steps of {split} episodes that are there: {told}."
+        )
+    return max(steps) if step is None else step
 
 
 def read(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from fakes.pages import Elements, opened
 from made_up_run import make_group, make_run
 
 from orchestrator.records import diagnosis, episodes, metrics, page, report, samples
@@ -58,23 +56,6 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def written(folder: RunFolder, unredacted: bool = False) -> str:
     findings = diagnosis.diagnose(metrics.read(folder.metrics_log))
     return page.write(folder, report.summarise(folder), findings, unredacted).read_text(encoding="utf-8")
-
-
-class Elements(HTMLParser):
-    """Every element's name and attributes, and the content of scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if self.cdata_elem == "script":
-            self.scripts.append(data)
 
 
 def test_the_page_stands_alone_and_nothing_in_it_acts(text: str) -> None:
@@ -212,26 +193,9 @@ Open = Callable[[str], tuple[str, str]]
 @pytest.fixture
 def open_page(text: str, tmp_path: Path) -> Open:
     """The page's elements after its script has run, with this fragment in its address; and what the console was told."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("no chromium is installed, in which the page would be opened")
     file = tmp_path / "report.html"
     file.write_text(text, encoding="utf-8")
-
-    def open_page(fragment: str) -> tuple[str, str]:
-        done = subprocess.run(
-            [
-                browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
-                f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--dump-dom",
-                f"{file.as_uri()}#{fragment}",
-            ],
-            capture_output=True, text=True, timeout=60, check=True,
-        )  # fmt: skip
-        told = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        return re.sub(r"(?s)<script.*?</script>", "", done.stdout), "\n".join(told)
-
-    return open_page
+    return lambda fragment: opened(file, fragment)
 
 
 def test_in_a_browser_a_hostile_answer_is_text_and_verdicts_are_shown(open_page: Open) -> None:

@@ -86,22 +86,22 @@ def write(folder: RunFolder, summary: Mapping[str, Any], findings: Sequence[Find
     return folder.report
 
 
-def render(context: Mapping[str, Any]) -> str:
-    """The page from what its template names."""
+def render(context: Mapping[str, Any], package: str = __name__, name: str = "page") -> str:
+    """A page from what its template names: NAME.html of a package, with its NAME.js and the style of all pages."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    script = _file("page.js")
+    script = _file(package, f"{name}.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Only this very script may run, and nothing may be fetched.
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
     )
-    assets = {"policy": policy, "script": Markup(script), "style": Markup(_file("page.css"))}
-    return environment.from_string(_file("page.html")).render(**context, **assets)
+    assets = {"policy": policy, "script": Markup(script), "style": Markup(_file(__name__, "page.css"))}
+    return environment.from_string(_file(package, f"{name}.html")).render(**context, **assets)
 
 
-def _file(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _file(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def _at(settings: Mapping[str, Any], key: str) -> Any:
