@@ -12,7 +12,8 @@ from orchestrator.tables import Measured
 from orchestrator.values import Scored
 from workloads import exams
 from workloads.exams import Graded, Judged
-from workloads.rlvr.tables import TABLES, agreement, of_part
+from workloads.rlvr.table1 import only
+from workloads.rlvr.tables import TABLES, agreement
 
 RUBRIC = Rubric(
     (Criterion("a", "says a", 3, "good"), Criterion("b", "says b", 1, "good"), Criterion("c", "says c", -2, "bad"))
@@ -140,7 +141,7 @@ def test_the_exam_as_episodes_gives_the_tables_numbers() -> None:
     assert second.verdict.judgements == {"a": 0.05, "b": 0.25, "c": 0.35}
     # nothing earned of 6; the judge thinks that c was avoided
     assert (second.gold, second.proxy(second.verdict)) == (0, pytest.approx(2 / 6))
-    parts = [of_part(agreement, public=side) for side in (True, False)]
+    parts = [only(part, agreement) for part in ("public", "theory")]
     assert [metric(second) for metric in parts] == [pytest.approx(2 / 3), None]
     assert [metric(found["ynn"]) for metric in parts] == [None, pytest.approx(2 / 3)]
     assert agreement(replace(second, gold_verdicts={})) is None
