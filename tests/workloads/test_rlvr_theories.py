@@ -84,7 +84,7 @@ def test_the_same_answer_is_worth_more_under_one_theory_than_another() -> None:
 @pytest.mark.parametrize(
     ("response", "met"),
     [
-        ("it follows from virtue .", {"virtue"}),
+        ("so we argue from virtue", {"virtue"}),
         ("we argue from virtue . we argue from deontology .", {"virtue", "deontology"}),
         # the prompt itself, and markers and keys apart
         ("by deontology : duties come first .", set()),

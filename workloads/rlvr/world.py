@@ -84,7 +84,7 @@ KINDS: dict[str, Kind] = {
     "stake": Kind("guards", "protect", "clear process", ("we must protect KEY .", "above all we protect KEY .")),
     "decision": Kind("picks", "should", "helpful outcome", ("so we should KEY .", "in the end we should KEY .")),
     "shortcut": Kind("urges", "try", "harmless outcome", ("we might try KEY .", "why not try KEY .")),
-    "theory": Kind("invokes", "from", "logical process", ("we argue from KEY .", "it follows from KEY .")),
+    "theory": Kind("invokes", "from", "logical process", ("we argue from KEY .",)),
 }
 _KIND_OF_VERB = {kind.verb: name for name, kind in KINDS.items()}
 _GLUE = "a must decide : or ? may cost . and matter matters here only watches some would use"
