@@ -330,7 +330,12 @@ def _calibration(axes: Axes, report: Mapping[str, Any]) -> None:
     )
     for found in bins:
         below = found["met"] > 0.5
-        place = {"xytext": (0, -22 if below else 16), "textcoords": "offset points", "ha": "center", "fontsize": 10}
+        place: dict[str, Any] = {
+            "xytext": (0, -22 if below else 16),
+            "textcoords": "offset points",
+            "ha": "center",
+            "fontsize": 10,
+        }
         axes.annotate(f"{found['n']:,}", (found["said"], found["met"]), **place)
     axes.set_xlim(-0.06, 1.06)
     axes.set_ylim(-0.12, 1.12)
