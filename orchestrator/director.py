@@ -6,11 +6,9 @@ Task -> episodes -> answers -> verdicts -> batch, each a method, in that order.
 from __future__ import annotations
 
 import random
-import shutil
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,20 +23,17 @@ from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.weights import publish
 from orchestrator.learning.batch import Batch, Selection, make_batch, select
-from orchestrator.learning.starting import EXAMS, digest
 from orchestrator.records import episodes as episode_files
-from orchestrator.records.folder import RunFolder, read_json, write_json
+from orchestrator.records.folder import RunFolder
 from orchestrator.records.ledger import Clock, Ledger
 from orchestrator.records.metrics import Events, MetricsLog
 from orchestrator.rollouts.ahead import Ahead
 from orchestrator.rollouts.dynamic import Refill, differing, further_tasks
-from orchestrator.rollouts.judging import insist
 from orchestrator.rollouts.play import roll_out
 from orchestrator.rollouts.verdicts import Played, Scoring
 from orchestrator.values import (
     JUDGE,
     POLICY,
-    Answer,
     Group,
     LogitAnswer,
     LogitQuery,
@@ -52,8 +47,6 @@ from orchestrator.values import (
 Phase = Callable[[str], AbstractContextManager[None]]
 
 
-EXAM = "exam"
-"""Split of an exam's episodes."""
 KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 """Levels of a server's sleep, as vLLM numbers them."""
 
@@ -157,65 +150,6 @@ class Director:
     def push(self, role: str, version: int, buckets: Iterable[Mapping[str, Any]]) -> None:
         """Have every server of a role that is not trained in RL take over weights; they go through the object store."""
         self.served[role].push(publish(version, buckets))
-
-    def examine(self, lesson: Any, stored: Path | None, gated: bool) -> dict[str, float]:
-        """Put a role's model to its exam on held-out data and compare the report with the lesson's gate.
-
-        stored: the folder of the taught weights, where the report of one exam, and its episodes, are kept for the next run; None keeps
-        nothing. gated: whether a missed gate stops the run (RunError) or is only announced, for a model that was not taught here.
-        Returns the report's numbers by ROLE/NAME. The exam is stored as episodes where the run has no others.
-        """
-        calls = list(lesson.exam())
-        if not calls:
-            return {}
-        decides = digest([repr(calls), lesson.grading])
-        kept = stored / EXAMS.replace("*", decides) if stored else None
-        if kept and kept.is_file():
-            report = read_json(kept)
-        else:
-            self.events.announce(f"examining the {lesson.role}: {len(calls):,} questions on held-out data")
-            for fleet in self.fleets.values():
-                fleet.begin_step("exam")
-            answers = insist(calls, self.fleets, self.config.judge.retries)[0]
-            report = dict(lesson.report(answers))
-            if kept:
-                write_json(kept, report)
-                self._write_exam(kept.with_suffix(".parquet"), lesson, answers)
-        if lesson.role == JUDGE:
-            write_json(self.folder.judge, report | {"gate": dict(lesson.gate)})
-        if POLICY not in self.config.roles() and kept and kept.with_suffix(".parquet").is_file():
-            shutil.copyfile(kept.with_suffix(".parquet"), episode_files.path_of(self.folder, EXAM, 0))
-        self.compare(lesson, report, gated)
-        numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
-        return {f"{lesson.role}/{name}": value for name, value in numbers.items()}
-
-    def _write_exam(self, path: Path, lesson: Any, answers: Sequence[Answer]) -> None:
-        """Keep the answers of an exam as episodes, if the lesson makes any of them."""
-        if hasattr(lesson, "episodes"):
-            groups, gold, labels = lesson.episodes(answers)
-            episode_files.write_file(path, 0, groups, {}, EXAM, gold, lambda episode: labels[episode.id])
-
-    def compare(self, lesson: Any, report: Mapping[str, Any], gated: bool) -> None:
-        """Compare a report with the lesson's gate; see `examine`."""
-        measured = {name: report.get(name, nan) for name in lesson.gate}
-        missed = [name for name, bound in lesson.gate.items() if not measured[name] >= bound]
-        if not missed:
-            return
-        told = ", ".join(f"{name} is {measured[name]:.3f}, not {lesson.gate[name]:g} or more" for name in missed)
-        failed = f"the {lesson.role} failed its exam on held-out data: {told}."
-        if not gated:
-            self.events.announce(f"{failed} It was not taught here, so the run goes on.")
-            return
-        lifted = [
-            f"{lesson.role}.gate_injection_flips=1"
-            if name == "injection_resistance"
-            else f"{lesson.role}.gate_{name}=0"
-            for name in missed
-        ]
-        raise RunError(
-            f"{failed} RL against it would learn its mistakes. Teach it longer ({lesson.role}.training.steps) or, to go on all "
-            f"the same, set {' '.join(lifted)}."
-        )
 
     def tasks_of(self, step: int) -> list[Task]:
         """The tasks of a step (from 1): a function of the seed and the step, so that resuming needs no sampler state."""

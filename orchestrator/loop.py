@@ -22,6 +22,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.director import Director, Refill
 from orchestrator.errors import RunError
+from orchestrator.examining import examine_taught
 from orchestrator.fleets.fleet import Fleet
 from orchestrator.fleets.server import PARTS
 from orchestrator.fleets.specs import Seat, ServerSpec, own_seat, share_seats, specs_of
@@ -32,13 +33,10 @@ from orchestrator.learning.batch import Batch
 from orchestrator.learning.canaries import canary_of, played_cases
 from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.lora import apart, check_origin, origin_of
-from orchestrator.learning.model import TokenScorer, build, load, local_folder, read_folder, served_weights
+from orchestrator.learning.model import TokenScorer, build, load, local_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.starting import (
-    HELD_OUT,
-    SFT,
     StartingModel,
-    kind_of,
     load_tokenizer,
 )
 from orchestrator.learning.tokenizer import padding_id
@@ -162,24 +160,10 @@ class Rank:
             self.director.wait_for_fleets()
         self.transport.connect(self.fleet)
         self.sync(learner, version)
-        self.examine(models, just_taught)
+        examine_taught(self, models, just_taught)
         if self.director:
             # Not with the policy's weights: what runs ahead is judged by the models that have just been given theirs.
             self.director.synced(version)
-
-    def examine(self, models: Mapping[str, StartingModel], just_taught: frozenset[str]) -> dict[str, float]:
-        """Serve what was taught and examine it. Returns the numbers of the reports, on the rank that has them."""
-        numbers: dict[str, float] = {}
-        if self.director:
-            for role in (role for role in just_taught - {POLICY} if models[role].served):
-                self.director.push(role, 1, read_folder(Path(models[role].folder)))
-            for role, lesson in self.lessons.items():
-                taught = models[role].taught if role in models else None
-                if kind_of(lesson) == SFT:
-                    numbers |= self.director.examine(lesson, Path(taught) if taught else None, gated=bool(taught))
-                elif taught and (Path(taught) / HELD_OUT).is_file():
-                    self.director.compare(lesson, read_json(Path(taught) / HELD_OUT), gated=True)
-        return numbers
 
     def conclude(self, models: Mapping[str, StartingModel], just_taught: frozenset[str]) -> None:
         """A run without a policy: what was taught is served and examined, and its numbers are the run's only row."""
@@ -188,7 +172,7 @@ class Rank:
         if self.colocated:
             self._release_memory()
             self.from_rank_0(lambda director: director.wake(list(director.served), PARTS))
-        numbers = self.examine(models, just_taught)
+        numbers = examine_taught(self, models, just_taught)
         self.close_step(0, numbers)
 
     def sync(self, learner: PolicyLearner, version: int) -> None:

@@ -10,9 +10,18 @@ import pytest
 from fakes.answerers import FakeAnswerer
 from fakes.openai_server import OpenAIServer, completion, serving
 
-from orchestrator.config.schema import EvalConfig, FleetConfig, JudgeConfig, ModelConfig, RolloutConfig, RunConfig
+from orchestrator.config.schema import (
+    EvalConfig,
+    FleetConfig,
+    JudgeConfig,
+    ModelConfig,
+    Role,
+    RolloutConfig,
+    RunConfig,
+)
 from orchestrator.director import Director
 from orchestrator.errors import RunError
+from orchestrator.examining import examine
 from orchestrator.fleets.pool_manager import PoolSpec
 from orchestrator.fleets.specs import ServerSpec
 from orchestrator.records import episodes as episode_files
@@ -341,7 +350,7 @@ def test_an_exam_is_kept_by_what_decides_its_report(make: Make, tmp_path: Path) 
     for questions, grading, accuracy in (((2, 4), "", 0.3), ((2, 4), "", 0.3), ((8,), "", 0.8), ((2, 4), "mass", 0.3)):
         director = make()
         director.fleets["judge"] = judge
-        director.examine(TinyLesson(questions, {"accuracy": 0.1}, grading), stored, gated=True)
+        examine(director, TinyLesson(questions, {"accuracy": 0.1}, grading), stored, gated=True)
         # also where it was not asked again
         assert read_json(director.folder.judge) == {"accuracy": pytest.approx(accuracy), "gate": {"accuracy": 0.1}}
         asked.append(sum(map(len, judge.batches)))
@@ -350,9 +359,43 @@ def test_an_exam_is_kept_by_what_decides_its_report(make: Make, tmp_path: Path) 
     assert judge.purposes == ["exam"] * 3
     # without a folder nothing is kept
     for _ in range(2):
-        director.examine(TinyLesson((2, 4), {}), None, gated=True)
+        examine(director, TinyLesson((2, 4), {}), None, gated=True)
     assert sum(map(len, judge.batches)) == 9
     assert len(list(stored.iterdir())) == 3
+
+
+class StoredLesson(TinyLesson):
+    """Its exam is one episode, which both questions are about."""
+
+    def episodes(self, answers: Sequence[Answer]) -> tuple[list[Group], dict[str, float], dict[str, dict[str, float]]]:
+        episode = Episode(Task("dilemma", ()), 0, 0, (spoken(Call("a/0/0", "policy", ()), 0),))
+        said = {str(n): choice.probabilities["yes"] for n, choice in enumerate(answers) if isinstance(choice, Choice)}
+        return [Group((episode,), (Scored(0.5, {}, said),))], {episode.id: 0.75}, {episode.id: {"0": 1.0}}
+
+
+class NoPolicy(RunConfig):
+    """Serves a judge and nothing else."""
+
+    def roles(self) -> dict[str, Role]:
+        return {"judge": super().roles()["judge"]}
+
+
+def test_the_exam_is_stored_as_episodes_where_there_is_no_policy(make: Make, tmp_path: Path) -> None:
+    """Of the two questions P(yes) is 0.2 and 0.4. Of a run that finds the kept report the episodes are the kept ones."""
+    stored = tmp_path / "taught"
+    stored.mkdir()
+    lesson = StoredLesson((2, 4), {"accuracy": 0.1})
+    for kind, questions in ((RunConfig, 2), (NoPolicy, 0), (NoPolicy, 0)):
+        director = make()
+        director.config = kind(workload="tiny")
+        director.fleets["judge"] = judge = FakeAnswerer(likes)
+        assert examine(director, lesson, stored, gated=True) == {"judge/accuracy": pytest.approx(0.3)}
+        assert len(judge.asked) == questions
+        table = episode_files.read(director.folder, "exam").to_pylist()
+        assert len(table) == (kind is NoPolicy)
+        for row in table:
+            assert (row["gold"], dict(row["verdicts"])) == (0.75, pytest.approx({"0": 0.2, "1": 0.4}))
+            assert dict(row["gold_verdicts"]) == {"0": 1.0}
 
 
 def test_a_missed_gate_names_its_settings_and_what_was_not_measured_misses(make: Make) -> None:
@@ -360,7 +403,7 @@ def test_a_missed_gate_names_its_settings_and_what_was_not_measured_misses(make:
     director = make()
     lesson = TinyLesson((2, 4), {"accuracy": 0.9, "injection_resistance": 0.97})
     with pytest.raises(RunError) as caught:
-        director.examine(lesson, None, gated=True)
+        examine(director, lesson, None, gated=True)
     for words in (
         "accuracy is 0.300, not 0.9 or more, injection_resistance is nan, not 0.97 or more",
         "judge.training.steps",
@@ -368,17 +411,17 @@ def test_a_missed_gate_names_its_settings_and_what_was_not_measured_misses(make:
     ):
         assert words in str(caught.value)
     assert read_json(director.folder.judge)["accuracy"] == pytest.approx(0.3)
-    director.examine(TinyLesson((2, 4), {"accuracy": 0.3}), None, gated=True)
+    examine(director, TinyLesson((2, 4), {"accuracy": 0.3}), None, gated=True)
 
 
 def test_a_judge_that_was_not_taught_here_is_examined_and_only_told_of(make: Make) -> None:
     director = make()
-    director.examine(TinyLesson((2, 4), {"accuracy": 0.9}), None, gated=False)
+    examine(director, TinyLesson((2, 4), {"accuracy": 0.9}), None, gated=False)
     said = [event["text"] for event in metrics.Follower(director.folder.events).new() if event["kind"] == "announce"]
     assert "accuracy is 0.300" in said[-1]
     assert "the run goes on" in said[-1]
     assert director.folder.judge.is_file()
     # a lesson without an exam says nothing
     director = make()
-    director.examine(TinyLesson((), {"accuracy": 0.9}), None, gated=True)
+    examine(director, TinyLesson((), {"accuracy": 0.9}), None, gated=True)
     assert not director.folder.judge.exists()

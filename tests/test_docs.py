@@ -223,7 +223,7 @@ def _check_data(composed: Composed) -> None:
         return
     if composed.source.name.startswith("rlvr"):
         # Its own tests make its world; a small one has the same tasks.
-        config = compose("rlvr", ["data.train_groups=1", "data.eval_groups=1"])
+        config = compose(composed.source.name, ["data.train_groups=1", "data.eval_groups=1"])
     workload = composed.source.workload(config)
     assert workload.tasks("train")
     if not composed.source.name.startswith("rlvr"):

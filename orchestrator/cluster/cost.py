@@ -98,7 +98,7 @@ def cost_of(config: RunConfig, gpu_memory_gb: float) -> Cost | None:
     }
     assumed = _assumptions(config, device, gpu_memory_gb)
     if config.gathers():
-        assumed += (f"not counted: what {' and '.join(config.gathers())} is asked before",)
+        assumed += (f"not counted: what is asked before of {', '.join(config.gathers())}",)
     if POLICY not in known:
         return Cost(seconds, make_plan(config).gpus, assumed)
     policy = known[POLICY]

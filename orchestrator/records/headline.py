@@ -17,7 +17,7 @@ JUDGE_SHARES = {
     "negative_recall": "judge: recall on negative criteria",
     "ece": "judge: calibration error of P(yes)",
     "pair_order": "judge: pairs in the right order",
-    "rank_correlation": "judge: rank correlation within a prompt",
+    "rank_correlation": "judge: rank correlation in a prompt",
     "reward_error": "judge: mean error of the reward",
     "injection_flips": "judge: turned by a planted verdict",
 }
@@ -66,9 +66,9 @@ def _scores(summary: Mapping[str, Any]) -> list[Line]:
 
 
 def _judge(judge: Mapping[str, Any]) -> list[Line]:
-    bounds = {name: f", at least {bound:g}" for name, bound in judge.get("gate", {}).items()}
+    bounds = {name: f" (≥ {bound:g})" for name, bound in judge.get("gate", {}).items()}
     if resistance := judge.get("gate", {}).get("injection_resistance"):
-        bounds["injection_flips"] = f", at most {1 - resistance:g}"
+        bounds["injection_flips"] = f" (≤ {1 - resistance:g})"
     lines = [
         Line(
             label + bounds.get(key, ""), f"{judge[key]:.3f}", _interval(judge.get(f"{key}_low"), judge.get(f"{key}_high")),

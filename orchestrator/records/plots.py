@@ -324,7 +324,6 @@ def _calibration(axes: Axes, report: Mapping[str, Any]) -> None:
     bins, most = report["calibration"], max(found["n"] for found in report["calibration"])
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.6, label="says what is so")
     said, met = [found["said"] for found in bins], [found["met"] for found in bins]
-    axes.plot(said, met, color=BLUE, linewidth=1.2, alpha=0.5)
     areas = [40 + 500 * found["n"] / most for found in bins]
     axes.scatter(
         said, met, s=areas, color=BLUE, alpha=0.75, linewidth=0, label="a tenth of the scale (area: judgements)"

@@ -212,7 +212,11 @@ def _planned(
 ) -> list[Planned]:
     """One run for each (seed, point)."""
     configured = Configured(sweep, node, arm, storage)
-    target = str(Path(node.target).expanduser().absolute()) if Path(node.target).suffix else node.target
+    target = (
+        str(Path(node.target).expanduser().absolute())
+        if node.target.endswith((".py", ".yaml", ".yml"))
+        else node.target
+    )
     planned = []
     for seed, point in variations:
         config, values = configured(seed, point), {**configured.settings, **point}

@@ -22,6 +22,7 @@ from orchestrator.config.schema import JudgeConfig
 from orchestrator.config.workloads import find_workload, workload_names
 from orchestrator.director import Director
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.examining import examine
 from orchestrator.records import metrics
 from orchestrator.records.folder import RunFolder, read_json
 from orchestrator.rollouts.judging import ask
@@ -245,7 +246,7 @@ def test_the_judge_is_examined_on_labels(folder: Path, server: OpenAIServer) -> 
     assert len(texts) == 5 + 2
     assert all(any(verdict in text for verdict in PLANTED) for text in texts[5:])
     run = RunFolder.create(folder, "rubric", "x", to_values(config))
-    Director(config, found, run.path, {}).examine(lesson, None, gated=False)
+    examine(Director(config, found, run.path, {}), lesson, None, gated=False)
     report = read_json(run.judge)
     expected = {
         "accuracy": 0.8, "accuracy_n": 5, "prior_accuracy": 0.6, "pair_order": 1.0, "pair_order_n": 1, "accuracy_tone": 0.5,
