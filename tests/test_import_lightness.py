@@ -52,3 +52,8 @@ def test_the_command_line_alone_does_not_even_import_omegaconf() -> None:
 def test_sharing_needs_no_framework(module: str) -> None:
     frameworks = ("torch", "ray", "vllm", "transformers", "deepspeed", "wandb")
     assert heavy_after(f"import orchestrator.sharing.{module}", frameworks) == []
+
+
+def test_a_map_by_words_needs_no_framework() -> None:
+    frameworks = ("torch", "ray", "vllm", "transformers", "deepspeed", "wandb")
+    assert heavy_after("import orchestrator.maps.drawing, orchestrator.maps.written", frameworks) == []

@@ -47,7 +47,7 @@ class Wanted:
             raise ConfigError(f"--top {self.top:g}: the share of a question's answers, above 0 and at most 1.")
 
     def told(self) -> str:
-        """What counts as a high reward, to follow on "answers of a question"."""
+        """What counts as a high reward, to follow on "answers of a question, "."""
         if self.least is not None:
             return f"with a reward of at least {self.least:g}"
         return "of any reward" if self.top == 1 else f"of its top {self.top:.0%} by reward"
@@ -246,7 +246,7 @@ def _too_few(label: str, source: Source, pools: Pools, wanted: Wanted) -> str:
         "another run has too few of the questions that they share",
     )
     return (
-        f"run {label}: none of the {len(pools)} {wanted.split} questions of step {source.step} can be drawn (answers of each "
+        f"run {label}: none of the {len(pools)} {wanted.split} questions of step {source.step} can be drawn (answers of each, "
         f"{wanted.told()}): of the first, {why}. More answers come from an evaluation of its own: orchestrate train "
         f"{source.run.partition('/')[0]} model=run:{source.run} steps=0 data.test_groups=6 eval.test_samples_per_task=500, whose split "
         "is test. Or change --top or --least."
@@ -268,7 +268,7 @@ def _drawn(label: str, key: Key, pool: _Pool, n: int, seed: int) -> Question:
 def _notes(questions: Sequence[Question], pools: Mapping[str, Pools], n: int, wanted: Wanted) -> list[str]:
     """What was chosen and what was left out, in sentences."""
     scarce = min(questions, key=lambda question: question.found_high)
-    counted = f"{len(questions)} questions, {n} answers of each {wanted.told()}"
+    counted = f"{len(questions)} questions, {n} answers of each, {wanted.told()}"
     notes = [f"{counted}, drawn by seed {wanted.seed}."]
     if n < wanted.per_task:
         notes.append(

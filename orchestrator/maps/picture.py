@@ -35,7 +35,8 @@ def write(drawn: Map, path: Path) -> None:
         parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
         for part, (run, numbers), height in zip(parts, rows.items(), heights, strict=True):
             source = drawn.chosen.sources[run]
-            title = f"{run}: {drawn.chosen.n} answers of each question {drawn.wanted.told()} (step {source.step}, {drawn.wanted.split})"
+            told = f"{drawn.chosen.n} answers of each question, {drawn.wanted.told()}"
+            title = f"{run}: {told} (step {source.step}, {drawn.wanted.split})"
             part.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left", parse_math=False)
             rewards = [answer.reward for number in numbers for answer in drawn.chosen.questions[number].high]
             scale = Normalize(min(rewards), max(rewards))

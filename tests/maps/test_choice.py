@@ -29,7 +29,7 @@ def test_the_top_half_of_each_question_at_the_n_of_the_smallest(tmp_path: Path) 
     assert len(first.large) == len(second.large) == 6
     assert min(answer.reward for q in chosen.questions for answer in q.large) < 0.06
     assert first.high[0].tokens == len(first.high[0].text)
-    assert chosen.notes[0] == "2 questions, 6 answers of each of its top 50% by reward, drawn by seed 0."
+    assert chosen.notes[0] == "2 questions, 6 answers of each, of its top 50% by reward, drawn by seed 0."
     assert "n is 6 and not 500: so many answers of high reward has a q1" in chosen.notes[1]
 
 

@@ -25,7 +25,8 @@
     return [run, [rewards.reduce((a, b) => Math.min(a, b)), rewards.reduce((a, b) => Math.max(a, b))]];
   }));
   const said = (value) => String(Number(value.toFixed(3))).replace("-", "−");
-  const shade = (number) => colours.palette[number % colours.palette.length];
+  // Further ones are far apart in hue from those just before them.
+  const shade = (number) => colours.palette[number] ?? `hsl(${(number * 137.5) % 360} 60% 45%)`;
   const parts = (colour) => [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
 
   function between(share) {
