@@ -148,7 +148,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. sweep: the name of one in sweeps/, or the path of a YAML beside the table's own file.
+    """A table. sweep: the name of one in sweeps/, or the path of a YAML beside the table's own file. settings: with which it is read,
+    `key=value`, before those of the command line.
 
     checkpoint: LAST or a step, fixed here and so before any run. paper: the preset at which published values hold; runs of
     another one have no published column. tolerance: how far from the published value a mean may lie and still be called
@@ -166,6 +167,7 @@ class Table:
     published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
     baseline: str | None = None
     claims: tuple[Claim, ...] = ()
+    settings: tuple[str, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ class Named:
     def read_sweep(self, overrides: Sequence[str]) -> Sweep:
         """The table's sweep with settings of the command line. Raises ConfigError, also where it has not the nodes and arms that
         the table names."""
-        sweep = read_sweep(self.sweep, overrides)
+        sweep = read_sweep(self.sweep, [*self.table.settings, *overrides])
         check_nodes(self, sweep)
         return sweep
 

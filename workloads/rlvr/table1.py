@@ -125,7 +125,13 @@ TABLE1 = Table(
     "truth.",
 )
 
-TABLE1_LLAMA = replace(TABLE1, paper="paper_llama", published=_published(_SECONDARY_LLAMA, _COMPUTED_LLAMA))
+TABLE1_LLAMA = replace(
+    TABLE1,
+    title="RLVR on moral reasoning: Llama-3.1-8B-Instruct",
+    settings=("name=rlvr_table1_llama", "preset=paper", "model=hf:meta-llama/Llama-3.1-8B-Instruct"),
+    published=_published(_SECONDARY_LLAMA, _COMPUTED_LLAMA),
+)
+"""The paper's second policy, at its size alone."""
 SHORT = replace(TABLE1, sweep="rlvr_short", paper=None, tolerance=None, published={})
 
 ROBUSTNESS = Table(
