@@ -126,12 +126,12 @@ def test_splits_share_no_collection_of_terms_and_do_not_depend_on_their_sizes(se
 
 
 def test_the_warm_up_mixes_all_strategies_with_slips() -> None:
-    """An answer without a slip in its three steps: 0.88 ** 3 = 0.68."""
+    """An answer without a slip in its three steps: 0.85 ** 3 = 0.61."""
     rng = random.Random(0)
     said = [
         (question, world.warmup_answer(question, rng)) for question in world.questions(0)["train"] for _ in range(3)
     ]
-    assert fmean(world.is_right(*answer) for answer in said) == pytest.approx(0.88**3, abs=0.03)
+    assert fmean(world.is_right(*answer) for answer in said) == pytest.approx(0.85**3, abs=0.03)
     shares = Counter(world.strategy_of(*answer) for answer in said)
     assert {name: shares[name] / len(said) for name in shares} == pytest.approx(world.STRATEGIES, abs=0.03)
     assert {word for _, text in said for word in text.split()} <= set(world.vocabulary())
@@ -142,7 +142,7 @@ def test_the_knob_says_how_many_strategies_are_paid_and_nothing_else() -> None:
     for modes, rewards, reached in (
         (1, [1, 1, 0, 0, 0, 0], 1),
         (2, [1, 1, 1, 0, 0, 0], 2),
-        # forward, backward, pairs, largest are paid, and pairs was not said
+        # forward, backward, largest, smallest are paid, and smallest was not said
         (4, [1, 1, 1, 1, 0, 0], 3),
     ):
         verdicts = StrategyReward(modes).score([episode(text, number) for number, text in enumerate(texts)])
