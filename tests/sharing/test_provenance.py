@@ -50,7 +50,10 @@ def test_a_checkpoint_leads_back_to_its_run(run: RunFolder, tmp_path: Path) -> N
     assert "commit" not in known["versions"]
     assert known["judge"] == {
         "model": "mini", "served_name": None, "groups": 10,
-        "exam": {"accuracy": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 100}, "prior_accuracy": {"value": 0.6}},
+        "exam": {
+            "accuracy": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 100}, "prior_accuracy": {"value": 0.6},
+            "macro_f1": {"value": 0.8},
+        },
     }  # fmt: skip
 
 

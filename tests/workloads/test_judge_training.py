@@ -52,6 +52,12 @@ def lesson_of(made: rlvr.Workload) -> JudgeLesson:
     return found
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is gathered is kept under runs/ of the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     """A reference to a folder that passes for a model."""
@@ -235,10 +241,7 @@ def test_a_fault_of_the_teacher_is_no_label() -> None:
         (["data.source=morebench", "answers.writers=hf:a/b"], "nobody knows the truth about models' answers"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(
-    words: Sequence[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_settings_that_cannot_be_are_refused(words: Sequence[str], message: str) -> None:
     Path("my.py").write_text("def score(episodes):\n    return [0] * len(episodes)\n")
     Path("d.csv").write_text("")
     path = ["data.path=d.csv"] if "data.source=morebench" in words else []
