@@ -38,7 +38,7 @@ from orchestrator.values import POLICY, Episode, Task, Turn
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", *DOCS]
+PAGES = [ROOT / "README.md", *DOCS, *sorted((ROOT / "workloads").glob("*/README.md"))]
 
 PLACEHOLDERS = {"TARGET", "RUN", "STEP", "NAME", "KEY", "A", "B", "X", "ORG", "FILE", "RUBRIC"}
 """Words of commands that stand for a reader's own; a digit may follow. Any other word in capitals is a mistake."""
