@@ -17,8 +17,10 @@ demo: install
 lint: install
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+# What starts Ray, vLLM or DeepSpeed takes both cores by itself; the rest goes two files at a time.
 test: lint
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not stack and not long and not cluster and not serving"
+	@$(BIN)/pytest -m "stack and not long and not cluster and not serving"
 
 # A whole run that is interrupted, resumed and compared bit by bit with an undisturbed one, and what else takes minutes.
 test-long: install
