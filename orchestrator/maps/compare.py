@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -68,13 +68,17 @@ def lines_of(measured: Sequence[Measured], runs: Sequence[str]) -> list[Line]:
         beside = [LARGE, RATIO] if statistic.ratio else [LARGE]
         for of in [HIGH, *(beside if any(one.large for one in measured) else [])]:
             blocks = [_block(measured, run, statistic.name, of) for run in runs]
-            means = [combined_interval([(1, block)]) if block else None for block in blocks]
+            means = [_interval((1, block)) if block else None for block in blocks]
             first, *others = blocks
-            differences = [
-                combined_interval([(1, other), (-1, first)]) if first and other else None for other in others
-            ]
+            differences = [_interval((1, other), (-1, first)) if first and other else None for other in others]
             found.append(Line(statistic, of, tuple(means), tuple(differences)))
     return found
+
+
+def _interval(*terms: tuple[float, Block]) -> Interval:
+    """Over questions; a single one, on either side, does not say how questions spread."""
+    found = combined_interval(terms)
+    return found if found.n > 1 else replace(found, low=math.nan, high=math.nan)
 
 
 def _block(measured: Sequence[Measured], run: str, name: str, of: str) -> Block | None:

@@ -15,9 +15,9 @@ from orchestrator.rollouts.evaluation import best_of_metrics, evaluation_metrics
 from orchestrator.rollouts.functions import Problem
 from orchestrator.rollouts.judging import ask
 from orchestrator.rollouts.pool import Pool
+from orchestrator.rollouts.unasked import Unasked
 from orchestrator.values import (
     Answer,
-    Call,
     Episode,
     Group,
     LogitAnswer,
@@ -43,7 +43,7 @@ class Played:
     verdicts: Sequence[Verdict] = ()
 
 
-class FunctionReward:
+class FunctionReward(Unasked):
     """Implements `workloads.base.Reward` with a function of one's own, in processes that can be killed.
 
     lost_share: share of the episodes that may be lost; once it is more, the function is not tried on the rest of them.
@@ -53,18 +53,6 @@ class FunctionReward:
         self._function = FunctionReference.parse(function)
         self._pool = Pool(self._function, settings.processes, settings.deadline_s)
         self._lost_share, self._tell = lost_share, tell
-
-    def calls(self, episode: Episode) -> Sequence[Call]:
-        """None: no model is asked."""
-        return ()
-
-    def queries(self, episode: Episode) -> Sequence[LogitQuery]:
-        """None: nothing is asked of the policy."""
-        return ()
-
-    def control(self, episode: Episode, call: Call, answer: Answer) -> Call | None:
-        """None: no model was asked."""
-        return None
 
     def score(
         self,

@@ -16,7 +16,7 @@ from orchestrator.sweep.spec import Sweep
 from orchestrator.sweep.statistics import combined_interval
 from orchestrator.tables.claims import Assessed, assess
 from orchestrator.tables.declare import AnyColumn, Average, Column, Difference, Published, Row, Table
-from orchestrator.tables.episodes import Played, Reader, Scores, scores_of
+from orchestrator.tables.episodes import Played, Reader, Scores, TooFewAnswers, scores_of
 from orchestrator.tables.find import Named
 from orchestrator.tables.parts import Found, average, block_of, difference
 from orchestrator.tables.stored import Stored, arm_of, stored_runs
@@ -184,7 +184,11 @@ class _Computation:
                 found.reasons.append(f"run {folder.name} has no {column.split} episodes of step {checkpoint}")
                 continue
             self._remember(folder, played, column.split)
-            scores = scores_of(row, column, played)
+            try:
+                scores = scores_of(row, column, played)
+            except TooFewAnswers as error:
+                found.reasons.append(str(error))
+                continue
             found.files.append(played.file)
             found.seen.append(scores)
             if scores.by_task:

@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.config.compose import from_values
 from orchestrator.config.own_code import own_code
 from orchestrator.config.workloads import find_workload
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, RunError
 from orchestrator.records import episodes
 from orchestrator.records.folder import RunFolder, sha256
 from orchestrator.rollouts.evaluation import proxy_of
@@ -40,6 +40,10 @@ class Scores:
     by_task: Mapping[Hashable, float]
     episodes: int
     unscored: int
+
+
+class TooFewAnswers(RunError):
+    """Fewer answers of a task were stored than a cell is of."""
 
 
 class Reader:
@@ -94,7 +98,7 @@ def _proxy(settings: Mapping[str, Any]) -> Callable[[Scored], float]:
 def counted(row: Row, column: Column, played: Played) -> Iterator[Measured]:
     """The answers of one file that count in a cell: all of them, each task's first so many, or the best of those by reward.
 
-    Of equal rewards the earlier one; a task of which no answer was scored has no best one. Raises ConfigError where a task has
+    Of equal rewards the earlier one; a task of which no answer was scored has no best one. Raises TooFewAnswers where a task has
     fewer answers than are asked for.
     """
     wanted = row.best_of or column.samples
@@ -106,9 +110,9 @@ def counted(row: Row, column: Column, played: Played) -> Iterator[Measured]:
         by_task.setdefault(_name(measured), []).append(measured)
     for answers in by_task.values():
         if len(answers) < wanted:
-            raise ConfigError(
-                f"{played.file} has {len(answers)} answers of the task {answers[0].episode.task.id}, and "
-                f"{row.name!r}, {column.name!r} is of {wanted}: have more sampled (eval.test_samples_per_task, eval.samples_per_task)."
+            raise TooFewAnswers(
+                f"{played.file} has {len(answers)} answers of the task {answers[0].episode.task.id}, and {wanted} are asked for "
+                "(eval.test_samples_per_task; eval.samples_per_task, eval.best_of)"
             )
         first = sorted(answers, key=lambda measured: measured.episode.sample)[:wanted]
         if row.best_of is None:
@@ -120,7 +124,7 @@ def counted(row: Row, column: Column, played: Played) -> Iterator[Measured]:
 
 
 def scores_of(row: Row, column: Column, played: Played) -> Scores:
-    """A column's metric on what counts of one file. Raises ConfigError where it raises, or gives what is no number."""
+    """A column's metric on what counts of one file. Raises ConfigError where it raises, or gives what is no number; TooFewAnswers."""
     by_task: dict[Hashable, list[float]] = {}
     unscored = 0
     for measured in counted(row, column, played):

@@ -119,9 +119,10 @@ def claim_in_words(tested: Assessed) -> Iterator[str]:
     if not tested.cells:
         yield f"Claim: {told}: not tested, {tested.reason}."
         return
+    by = f", the best in {tested.chosen_by}" if tested.chosen_by else ""
     yield (
-        f"Claim: {told}: {OUTCOMES[tested.outcome]}. {tested.chosen} stands for it, chosen on validation; p one-sided, corrected "
-        f"over {len(tested.cells)} cells (Holm), {LEVEL:g} decides."
+        f"Claim: {told}: {OUTCOMES[tested.outcome]}. {tested.chosen} stands for it{by}; p one-sided, corrected over "
+        f"{len(tested.cells)} cells (Holm), {LEVEL:g} decides."
     )
     for cell in tested.cells:
         equal = (

@@ -103,4 +103,5 @@ def _joined(parts: Sequence[Found]) -> Found:
         presets=frozenset().union(*(part.presets for part in parts)),
         unpaired=sum(part.unpaired for part in parts),
         chosen=any(part.chosen for part in parts),
+        blank=any(part.blank for part in parts),
     )

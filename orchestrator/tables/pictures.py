@@ -18,9 +18,10 @@ PICTURE = "claims.png"
 
 
 def draw_claims(computed: Computed, folder: Path) -> Path | None:
-    """Write claims.png into the table's folder; nothing where no claim could be tested."""
+    """Write claims.png into the table's folder; where no claim could be tested there is none, not even of before."""
     tested = [claim for claim in computed.claims if claim.cells]
     if not tested:
+        (folder / PICTURE).unlink(missing_ok=True)
         return None
     with mpl.rc_context(plots.STYLE):
         figure = _forest(tested)

@@ -173,12 +173,13 @@ _NOTHING = object()
 
 def _unlike(says: Any, should: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted path, what is said, what should be) of every leaf that differs."""
+    says, should = (dict(enumerate(value)) if isinstance(value, (list, tuple)) else value for value in (says, should))
     if isinstance(says, Mapping) and isinstance(should, Mapping):
         for key in dict.fromkeys([*should, *says]):
             yield from _unlike(
                 says.get(key, _NOTHING), should.get(key, _NOTHING), f"{path}.{key}" if path else str(key)
             )
-    elif not close(says, list(should) if isinstance(should, tuple) else should):
+    elif not close(says, should):
         yield path or "all of it", says, should
 
 

@@ -101,6 +101,10 @@ def test_restricted_texts_are_redacted_unless_asked_for(drawn: Map, folder: Path
     assert "private words" not in text
     assert "what of secret" not in text
     assert samples.REDACTED in text
+    # Redacted texts of one length look alike and stay several: "same text" counts those that are.
+    data = json.loads(Elements(text).scripts[0])
+    answers = {answer.text for question in drawn.chosen.questions for answer in question.high}
+    assert len(data["texts"]) == len(answers) > len(set(data["texts"]))
     written.write(drawn, tmp_path, unredacted=True)
     text = (tmp_path / "map.html").read_text(encoding="utf-8")
     assert "private words" in text

@@ -19,6 +19,8 @@ from orchestrator.tables.compute import Computed, compute
 from orchestrator.tables.grid import grid_of
 from orchestrator.tables.parts import Found
 from orchestrator.tables.pictures import draw_claims
+from orchestrator.tables.verify import verify
+from orchestrator.tables.written import place_of, write
 from tests.tables.made_up import make_runs, named, stored, table, write_evaluation
 from tests.tables.test_compute import STORAGE
 
@@ -119,6 +121,32 @@ def test_one_cell_that_fails_fails_the_claim() -> None:
     assert tested.outcome == "fails"
 
 
+def rates(true: float, studies: int = 400) -> tuple[float, float]:
+    """Shares of studies in which a cell, or every cell, is said to hold, where the truth is `true` in both. Eight runs a row, whose
+    luck is 0.02 a run and half of it the same in all columns."""
+    draw, names = np.random.default_rng(0), ("validation", "public", "theory")
+    claim = replace(CLAIM, of=("GRPO",), columns=names[1:])
+    held = []
+    for _ in range(studies):
+        cells: dict[tuple[str, str], list[float]] = {}
+        for row, mean in (("GRPO", 0.6 + true), ("FlowRL", 0.6)):
+            shared = draw.normal(0, 0.02 * 0.5**0.5, 8)
+            for name in names:
+                cells[row, name] = (mean + shared + draw.normal(0, 0.02 * 0.5**0.5, 8)).tolist()
+        held.append([cell.outcome == "holds" for cell in outcome_of(claim, cells).cells])
+    told = np.array(held)
+    return float(told.any(1).mean()), float(told.all(1).mean())
+
+
+def test_the_error_is_at_most_what_is_said() -> None:
+    """At the margin's end a cell is called as good in 2.5 % of studies at most; where there is no difference the standard error of
+    0.01 is a third of the way from -0.03, which is nearly always seen."""
+    any_at_the_end, all_at_the_end = rates(-0.03)
+    assert 0 < any_at_the_end <= 0.025
+    assert all_at_the_end <= any_at_the_end
+    assert rates(0.0, studies=50)[1] > 0.5
+
+
 def test_what_is_not_there_is_not_tested() -> None:
     missing = Found(reasons=["run policy-grpo-s1 is not there"])
     tested = assess(CLAIM, lambda row, column: missing if row == "GRPO" else found(row, [0.5, 0.6]))
@@ -146,6 +174,12 @@ def test_on_a_table() -> None:
     notes = " ".join(grid_of(computed).notes)
     assert "GRPO keeps up (not worse than FlowRL by more than 0.03): it holds" in notes
     assert "score: GRPO less FlowRL +0.400" in notes
+    write(computed, place_of(computed.named, (), STORAGE))
+    assert verify(computed.named, (), STORAGE).differences == ()
+    changed = STORAGE / "tables" / "tables.mine" / "table.json"
+    changed.write_text(changed.read_text().replace('"outcome": "holds"', '"outcome": "open"', 1))
+    (difference,) = verify(computed.named, (), STORAGE).differences
+    assert (difference.says, difference.should) == ("claims.0.cells.0.outcome: open", "claims.0.cells.0.outcome: holds")
 
 
 def test_the_picture(tmp_path: Path) -> None:
@@ -158,3 +192,4 @@ def test_the_picture(tmp_path: Path) -> None:
     height, width = plt.imread(picture).shape[:2]
     assert (width, height > 150) == (1000, True)
     assert draw_claims(replace(computed, claims=(Assessed("x", "y", 0.1, reason="no run"),)), tmp_path) is None
+    assert not picture.exists()

@@ -106,8 +106,27 @@ def test_the_first_answers_and_the_best_by_reward() -> None:
     assert [found.cell("Base", column.name).mean for column in columns] == pytest.approx([0.35, 0.3, 0.3])
     assert [found.cell("best", name).mean for name in ("first", "all")] == pytest.approx([0.45, 0.45])
     assert found.cell("best", "two").blank
-    with pytest.raises(ConfigError, match=r"has 2 answers of the task a, and 'best', 'first' is of 3"):
-        computed(table(rows=(Row("best", "base", best_of=3),), columns=columns[:1], baseline=None, published={}))
+
+
+def test_too_few_answers_leave_a_cell_open_and_no_table() -> None:
+    """Of two answers there is no best of three; the other row has its figure all the same."""
+    make_runs(STORAGE)
+    write_evaluation(stored(STORAGE, "base"), 0, {"a": [0.2, 0.4]})
+    rows = (Row("Base", "base"), Row("best", "base", best_of=3))
+    found = computed(table(rows=rows, columns=(Column("truth", truth),), baseline=None, published={}))
+    assert found.cell("Base", "truth").mean == pytest.approx(0.3)
+    assert not found.cell("best", "truth").whole
+    assert "has 2 answers of the task a, and 3 are asked for" in found.cell("best", "truth").reason
+
+
+def test_what_is_made_of_a_blank_cell_is_blank() -> None:
+    """The best of two has no mean over two answers, and so no gain in it: nothing is missing there."""
+    make_runs(STORAGE)
+    write_evaluation(stored(STORAGE, "base"), 0, {"a": [0.2, 0.4]})
+    columns = (Column("two", truth, samples=2), Difference("gain", "two"), Average("mean", ("two",)))
+    rows = (Row("Base", "base"), Row("best", "base", best_of=2))
+    found = computed(table(rows=rows, columns=columns, published={}))
+    assert [found.cell("best", column.name).blank for column in columns] == [True, True, True]
 
 
 def test_unscored_episodes_are_left_out_and_counted() -> None:

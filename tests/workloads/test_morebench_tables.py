@@ -141,6 +141,7 @@ def test_theories_as_data_writes_them(written: str, name: str | None) -> None:
     [
         (("d", "neutral", "__import__('os')"), r"field RUBRIC: is not a Python literal"),
         (("d", "neutral", "[{'id': 'a', 'weight': null}]"), r"field RUBRIC: is not a Python literal"),
+        (("d", "neutral", "[{['id']: 'a'}]"), r"field RUBRIC: is not a Python literal"),
         (("d", "neutral", "[]"), r"field RUBRIC: is not a list of criteria"),
         (("d", "neutral", "{'id': 'a'}"), r"field RUBRIC: is not a list of criteria"),
         (("d", "neutral", "['a']"), r"RUBRIC\[0\]: .* is missing or of the wrong type"),

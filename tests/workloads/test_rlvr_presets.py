@@ -13,6 +13,8 @@ from orchestrator.cluster.preflight import check_fit, check_memory, inventory
 from orchestrator.config.compose import compose
 from orchestrator.config.keys import values_of
 from orchestrator.config.schema import RunConfig
+from orchestrator.tables import Column
+from workloads.rlvr.table1 import TABLE1
 
 METHODS = ("ppo", "grpo", "reinforce_pp", "dapo", "flowrl")
 LLAMA = "model=hf:meta-llama/Llama-3.1-8B-Instruct"
@@ -85,3 +87,14 @@ def test_the_small_size_fits_one_gpu_for_at_most_two_hours(  # type: ignore[no-u
     assert (config.data.source, config.splits()) == ("morebench", ("train", "eval", "test"))
     assert config.eval.test_samples_per_task == 8
     assert checked(config) <= hours
+
+
+@pytest.mark.parametrize("preset", ["study", "small", "paper"])
+def test_as_many_answers_are_sampled_as_table_1_is_of(preset: str) -> None:
+    """At step 0, where the best of 8 is taken, on validation too; on test dilemmas always."""
+    config = compose("rlvr", [f"preset={preset}", *(["data.path=hf:a/b"] if preset != "study" else [])])
+    best = max(row.best_of or 1 for row in TABLE1.rows)
+    assert config.eval.best_of >= best == 8
+    assert config.eval.test_samples_per_task >= max(
+        best, *(column.samples or 1 for column in TABLE1.columns if isinstance(column, Column))
+    )

@@ -91,7 +91,7 @@ def _rubric(cell: str, where: str) -> Rubric:
     """A rubric that was printed as a Python list of {id, title, weight, annotations: {rubric_dimension}}."""
     try:
         rows = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise _error(f"{where}: is not a Python literal ({error})") from error
     if not isinstance(rows, list) or not rows:
         raise _error(f"{where}: is not a list of criteria")

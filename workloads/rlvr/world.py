@@ -256,9 +256,8 @@ def make_dilemmas(counts: Mapping[str, int], seed: int, theory_share: float = 0.
         rng = random.Random(stable_hash("dilemmas", split, seed))
         drawn: list[Dilemma] = []
         while len(drawn) < count:
-            dilemma = _draw(
-                f"{split}-{len(drawn)}", rng
-            )  # neutral: the same dilemma under two theories would be no other
+            # Neutral: the same dilemma under two theories would be no other.
+            dilemma = _draw(f"{split}-{len(drawn)}", rng)
             if dilemma.prompt not in seen:
                 seen.add(dilemma.prompt)
                 drawn.append(_asked(dilemma, seed, theory_share))

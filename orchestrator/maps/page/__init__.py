@@ -41,24 +41,24 @@ def write(drawn: Map, path: Path, unredacted: bool = False) -> None:
 
 
 def _data(drawn: Map, unredacted: bool) -> dict[str, Any]:
-    """{"runs", "questions", "points", "texts"}: each text once."""
-    texts: dict[str, int] = {}
+    """{"runs", "questions", "points", "texts"}: each text once, and texts that differ apart, also where both are redacted."""
+    texts: dict[tuple[str, bool], int] = {}
     questions, points = [], []
     for number, question in enumerate(drawn.chosen.questions):
         hide = question.restricted and not unredacted
         questions.append(_question(question, drawn.bases[0].measured[number].high, hide))
         for place, answer in enumerate(question.high):
-            shown = _shown(answer.text, hide)
+            text = texts.setdefault((answer.text, hide), len(texts))
             places = [drawn.places[number][place].tolist()]
             if place < len(drawn.together[number]):
                 places.append(drawn.together[number][place].tolist())
-            points.append(_point(number, answer, texts.setdefault(shown, len(texts)), places))
+            points.append(_point(number, answer, text, places))
     colours = {"palette": PALETTE, "reward": COLOURS}
     return {
         "runs": list(drawn.runs),
         "questions": questions,
         "points": points,
-        "texts": list(texts),
+        "texts": [_shown(*text) for text in texts],
         "colours": colours,
     }
 

@@ -36,17 +36,8 @@ from typing import ClassVar
 
 from orchestrator.config.schema import DataConfig, RunConfig, group, setting
 from orchestrator.errors import ConfigError
-from orchestrator.values import (
-    Answer,
-    Call,
-    Episode,
-    Group,
-    LogitAnswer,
-    LogitQuery,
-    Scored,
-    Task,
-    stable_hash,
-)
+from orchestrator.rollouts.unasked import Unasked
+from orchestrator.values import Answer, Episode, Group, LogitAnswer, Scored, Task, stable_hash
 from workloads import lessons
 from workloads.base import BaseWorkload, Lesson, PolicyLesson, Reward
 from workloads.rlvr.maths import math500, world
@@ -94,7 +85,7 @@ class Config(RunConfig):
     data: MathsDataConfig = group(MathsDataConfig, "Where problems come from.")
 
 
-class StrategyReward:
+class StrategyReward(Unasked):
     """Implements `workloads.base.Reward`: 1 for a right derivation by a paid strategy, else 0. No model is asked.
 
     components of each verdict: `valid` (right by any strategy), `by_STRATEGY` and `by_other` (right by it, paid or not); and of
@@ -104,18 +95,6 @@ class StrategyReward:
 
     def __init__(self, modes: int) -> None:
         self._paid = world.paid(modes)
-
-    def calls(self, episode: Episode) -> Sequence[Call]:
-        """None."""
-        return ()
-
-    def queries(self, episode: Episode) -> Sequence[LogitQuery]:
-        """None."""
-        return ()
-
-    def control(self, episode: Episode, call: Call, answer: Answer) -> Call | None:
-        """None: no model was asked."""
-        return None
 
     def score(
         self,
