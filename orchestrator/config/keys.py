@@ -123,7 +123,7 @@ def nearest_keys(name: str, keys: Collection[str]) -> list[str]:
     if endings:
         return endings
     beginnings = [key for key in keys if key.startswith(name)]
-    if 0 < len(beginnings) <= 3:
+    if 0 < len(beginnings) <= 4:
         return beginnings
     exact = difflib.get_close_matches(name, keys, n=1, cutoff=0.6)
     if exact:
