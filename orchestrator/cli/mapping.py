@@ -30,7 +30,7 @@ def draw(
     per_task: Annotated[int, typer.Option(min=5, help="Most answers of a question.")] = 500,
     embed: Annotated[str, typer.Option(help="words (needs no model), hf:ID, path:FOLDER or run:NAME@STEP.")] = "words",
     perplexity: Annotated[float | None, typer.Option(help="Of t-SNE; by default 30, fewer for few answers.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same map.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed draws the same map.")] = 0,
     unredacted: Annotated[
         bool, typer.Option("--unredacted", help="Show texts whose source forbids passing them on.")
     ] = False,

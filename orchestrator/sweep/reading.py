@@ -246,7 +246,8 @@ class _Reader:
                 for name in item.when.keys() - there
             ]
         problems += [f"{place}, search.{item.key}: {_RESERVED[item.key]}." for item in ranges if item.key in _RESERVED]
-        if tuning.searcher == "grid" and not problems:
+        readable = not problems and all(item.kind != "times" for item in ranges)
+        if tuning.searcher == "grid" and readable:
             tuning = self._grid(node, ranges, tuning, written.get("trials"), f"{place}.tuning")
         if tuning.scheduler == "pbt" and (tuning.searcher != "random" or tuning.trials < 2):
             problems.append(

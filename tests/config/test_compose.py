@@ -274,9 +274,8 @@ def test_an_ending_suggests_every_key_that_has_it(world: Path) -> None:
     assert "Did you mean learner.zero_stage?" in refused("zero_stage=1")
     message = refused("learning_rate=1")
     assert "Did you mean warmup.learning_rate or judge.training.learning_rate or learner.learning_rate?" in message
-    assert "Did you mean judge.gate_accuracy or judge.gate_pair_order or judge.gate_rank_correlation" in refused(
-        "judge.gate=1"
-    )
+    gates = ("accuracy", "pair_order", "rank_correlation", "injection_flips")
+    assert f"Did you mean {' or '.join(f'judge.gate_{name}' for name in gates)}?" in refused("judge.gate=1")
     assert "`orchestrate config explain`" in refused("qqqqqq=1")
 
 

@@ -165,6 +165,7 @@ def test_the_verb_draws_and_refuses(runs: list[Path], tmp_path: Path, monkeypatc
             "--perplexity 8: a question has 8 answers here",
         ),
         (["wide", "--split", "test", "--out", out, "--embed", "nothing"], "--embed nothing: write words"),
+        (["wide", "--split", "test", "--out", out, "--seed", "-1"], "Invalid value for '--seed'"),
     ):
         status, told = orchestrate(*words)
         assert (status, message in told) == (2, True), told

@@ -102,8 +102,9 @@ def test_multiples_are_of_what_the_arms_have() -> None:
     (node,) = read(text).nodes
     assert (node.search[0].kind, node.search[0].values) == ("choice", (9e-5, 3e-4, 9e-4))
     assert read(text, "learner.learning_rate=1e-6").nodes[0].search[0].values == (3e-7, 1e-6, 3e-6)
-    unlike = text.replace("{search", "{arms: {x: {learner.learning_rate: 1}, y: {}}, search")
-    assert "multiples are of one number, which all arms have, and it is x 1.0, y 0.0003" in refused(unlike)[0]
+    unlike = text.replace("{search:", "{arms: {x: {learner.learning_rate: 1}, y: {}}, search:")
+    (problem,) = refused(unlike)
+    assert "multiples are of one number, which all arms have, and it is x 1.0, y 0.0003" in problem
     assert "factors above 0" in refused(text.replace("0.3", "0"))[0]
 
 

@@ -18,6 +18,7 @@ from orchestrator.sweep.course import Course
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import stages
 from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, Journal, Tried
+from orchestrator.sweep.pictures import expected_best
 from orchestrator.sweep.spec import Node, Range, Sweep, Tuning
 from orchestrator.sweep.standing import to_mend
 from orchestrator.sweep.summary import summarise
@@ -148,3 +149,9 @@ def test_the_lease_of_a_pool_is_booked(tmp_path: Path, monkeypatch: pytest.Monke
         assert journal.pool_of("policy") == {}
     # A minute of one server with one GPU.
     assert journal.pool_of("policy")["gpu_seconds"] == 60.0
+
+
+def test_the_expected_best_of_fewer_trials() -> None:
+    """Of 1, 2 and 3: one of them 2, the best of the pairs 2, 3 and 3, of all 3; where less is better 1, 1 and 2."""
+    assert [expected_best([3.0, 1.0, 2.0], trials, "max") for trials in (1, 2, 3)] == pytest.approx([2, 8 / 3, 3])
+    assert expected_best([3.0, 1.0, 2.0], 2, "min") == pytest.approx(4 / 3)

@@ -92,7 +92,8 @@ def test_the_small_size_fits_one_gpu_for_at_most_two_hours(  # type: ignore[no-u
 @pytest.mark.parametrize("preset", ["study", "small", "paper"])
 def test_as_many_answers_are_sampled_as_table_1_is_of(preset: str) -> None:
     """At step 0, where the best of 8 is taken, on validation too; on test dilemmas always."""
-    config = compose("rlvr", [f"preset={preset}", *(["data.path=hf:a/b"] if preset != "study" else [])])
+    others = ["judge.shared=false"] if preset == "study" else ["data.path=hf:a/b"]
+    config = compose("rlvr", [f"preset={preset}", *others])
     best = max(row.best_of or 1 for row in TABLE1.rows)
     assert config.eval.best_of >= best == 8
     assert config.eval.test_samples_per_task >= max(

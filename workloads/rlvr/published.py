@@ -39,7 +39,7 @@ def read_tables(path: str, hub_configs: str = HUB_CONFIGS, hub_split: str = HUB_
         dilemma = _dilemma(row)
         first = found.setdefault(dilemma.id, dilemma)
         if first is not dilemma and "TASK_ID" in row.values:
-            raise _error(f"{row.where}: field TASK_ID is {dilemma.id!r}, as in {first.where}: each row needs its own")
+            raise _error(f"{row.where}: field TASK_ID gives it the id {dilemma.id}, as in {first.where}: each row needs its own")
         if first is not dilemma:
             raise _error(f"{row.where}: repeats {first.where} word for word: leave one of the two out")
     return tuple(found.values())
@@ -65,19 +65,19 @@ def _rows(path: str, hub_configs: str, hub_split: str) -> Iterator[Row]:
 
 
 def _dilemma(row: Row) -> Dilemma:
-    """Without a TASK_ID it is named by its content: the id does not depend on where the row stands."""
+    """Named by its part and TASK_ID, since both tables may count from 0; without one by its content, wherever the row stands."""
     text, written, rubric = (_cell(row, name) for name in ("DILEMMA", "THEORY", "RUBRIC"))
     theory = theory_of(written)
     if theory is None:
         known = ", ".join([NEUTRAL, *THEORIES])
         raise _error(f"{row.where}: field THEORY is {written!r}, which has no definition here. Known are: {known}")
     part = "public" if theory == NEUTRAL else "theory"
-    named = row.values.get("TASK_ID") or f"{part}-{stable_hash(text, theory, rubric) % 16**12:012x}"
+    named = f"{part}-{row.values.get('TASK_ID') or f'{stable_hash(text, theory, rubric) % 16**12:012x}'}"
     source, kind, role, context = (
         str(row.values.get(name, "")) for name in ("DILEMMA_SOURCE", "DILEMMA_TYPE", "ROLE_DOMAIN", "CONTEXT")
     )
     criteria = _rubric(rubric, f"{row.where}: field RUBRIC")
-    return Dilemma(str(named), text, theory, source, criteria, kind, role, context, row.where)
+    return Dilemma(named, text, theory, source, criteria, kind, role, context, row.where)
 
 
 def _cell(row: Row, name: str) -> str:
@@ -154,7 +154,7 @@ def refuse_shared(dilemmas: Sequence[Dilemma], test: Sequence[Dilemma]) -> None:
     for dilemma in test:
         same = texts.get(_same(dilemma)) or ids.get(dilemma.id)
         if same:
-            field = "DILEMMA is" if _same(same) == _same(dilemma) else f"TASK_ID is {dilemma.id!r},"
+            field = "DILEMMA is" if _same(same) == _same(dilemma) else f"TASK_ID gives it the id {dilemma.id},"
             raise DataError(
                 f"{dilemma.where}: field {field} as in {same.where}, so data.path and data.test_path would have one dilemma in two "
                 "splits: leave one of the rows out, or give both tables in one folder (data.path alone), which is split by dilemma."
