@@ -21,15 +21,8 @@ from orchestrator.records.display import duration
 from orchestrator.records.folder import RunFolder, atomic_path, read_json
 from orchestrator.records.ledger import OTHER, PHASES
 
-BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-)
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, RED, YELLOW = "#56B4E9", "#D55E00", "#F0E442"
 GREY, INK, GRID = "#888888", "#1A1B1E", "#E5E5E5"
 _PHASE_COLOURS = dict(
     zip((*PHASES, OTHER), ("#333333", YELLOW, BLUE, ORANGE, "#666666", GREEN, PINK, SKY, RED, "#CCCCCC"), strict=True)

@@ -200,10 +200,12 @@ def test_rows_that_come_twice_are_both_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.csv row 2 \(line 4\): repeats .*t\.csv row 0 \(line 2\) word for word"):
         published.read_tables(path)
     table(tmp_path / "t.csv", rows, ids=("1", "2", "1"))
-    with pytest.raises(DataError, match=r"row 2 \(line 4\): field TASK_ID is '1', as in .*row 0 \(line 2\): each row"):
+    with pytest.raises(
+        DataError, match=r"row 2 \(line 4\): field TASK_ID gives it the id public-1, as in .*row 0 \(line 2\): each row"
+    ):
         published.read_tables(path)
     table(tmp_path / "t.csv", rows, ids=("1", "2", "3"))
-    assert [dilemma.id for dilemma in published.read_tables(path)] == ["1", "2", "3"]
+    assert [dilemma.id for dilemma in published.read_tables(path)] == ["public-1", "public-2", "public-3"]
     # named by content: another theory is another row, wherever it stands
     table(tmp_path / "t.csv", [rows[0], ("a", KANT, rubric)])
     ids = [dilemma.id for dilemma in published.read_tables(path)]
@@ -296,9 +298,14 @@ def test_a_dilemma_in_two_splits_is_named_with_both_rows(tmp_path: Path) -> None
     ):
         workload(public, *both).tasks("test")
     table(public, [(f"Stay {n}?", "neutral", rubric) for n in range(2)], ids=("p", "q"))
-    table(theory, [("Go?", KANT, rubric)], ids=("q",))
-    with pytest.raises(DataError, match=r"theory\.csv row 0 .*field TASK_ID is 'q', as in .*public\.csv row 1"):
+    table(theory, [("Go?", "neutral", rubric)], ids=("q",))
+    with pytest.raises(
+        DataError, match=r"theory\.csv row 0 .*field TASK_ID gives it the id public-q, as in .*public\.csv row 1"
+    ):
         workload(public, *both).tasks("train")
+    # Both published tables may count from 0.
+    table(theory, [("Go?", KANT, rubric)], ids=("q",))
+    assert [task.id for task in workload(public, *both).tasks("test")] == ["theory-q"]
 
 
 @pytest.mark.parametrize(

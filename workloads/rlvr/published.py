@@ -39,7 +39,9 @@ def read_tables(path: str, hub_configs: str = HUB_CONFIGS, hub_split: str = HUB_
         dilemma = _dilemma(row)
         first = found.setdefault(dilemma.id, dilemma)
         if first is not dilemma and "TASK_ID" in row.values:
-            raise _error(f"{row.where}: field TASK_ID gives it the id {dilemma.id}, as in {first.where}: each row needs its own")
+            raise _error(
+                f"{row.where}: field TASK_ID gives it the id {dilemma.id}, as in {first.where}: each row needs its own"
+            )
         if first is not dilemma:
             raise _error(f"{row.where}: repeats {first.where} word for word: leave one of the two out")
     return tuple(found.values())
