@@ -196,7 +196,8 @@ class _Computation:
             else:
                 found.reasons.append(f"run {folder.name} has no value in any episode of step {played.step}")
         if scored:
-            block = block_of(self._at(row, row.node), scored)
+            assert row.node is not None
+            block = block_of(row.node, scored)
             found.value, found.terms = block.mean, [(1.0, block)]
         return found
 

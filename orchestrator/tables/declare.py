@@ -113,7 +113,7 @@ class Average:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Another column less that of the baseline row, paired by task and, where they are the same, by run.
+    """Another column less that of the baseline row, paired by task and, where both rows are of one node, by seed.
 
     Tasks that not all runs of both rows have a score of are left out. relative: as a share of the baseline's.
     """

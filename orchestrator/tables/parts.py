@@ -32,11 +32,13 @@ class Found:
     blank: bool = False
 
 
-def block_of(at: tuple[str, str], scored: Mapping[int, Scores]) -> Block:
-    """Runs by tasks. A run is the same one in two columns where the row's node, its arm and the seed are."""
+def block_of(node: str, scored: Mapping[int, Scores]) -> Block:
+    """Runs by tasks, named by the row's node and the seed. So two columns of a row pair its runs, and two arms of a node the runs of
+    one seed, which began with the same policy.
+    """
     tasks = names_of(list(scored.values()))
     values = [[scores.by_task.get(task, math.nan) for task in tasks] for scores in scored.values()]
-    return Block(np.array(values), tuple((*at, seed) for seed in scored), tuple(tasks))
+    return Block(np.array(values), tuple((node, seed) for seed in scored), tuple(tasks))
 
 
 def average(parts: Sequence[Found]) -> Found:

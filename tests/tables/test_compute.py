@@ -136,6 +136,17 @@ def test_unscored_episodes_are_left_out_and_counted() -> None:
     assert (cell.mean, cell.tasks, cell.episodes, cell.unscored) == (pytest.approx(0.5), 1, 1, 2)
 
 
+def test_arms_of_a_node_are_paired_by_seed() -> None:
+    """GRPO's runs are 0.4 and 0.6, FlowRL's 0.5 and 0.7 on the same tasks: seed by seed 0.1 more, and no doubt about it. As runs of
+    two nodes they would be strangers: ± 12.7062 x √(0.02/2 + 0.02/2)."""
+    make_runs(STORAGE)
+    for seed, (a, b) in enumerate(((0.4, 0.6), (0.6, 0.8))):
+        write_evaluation(stored(STORAGE, f"policy-flowrl-s{seed}"), 4, {"a": [a], "b": [b]})
+    rows = (Row("GRPO", "policy", "grpo"), Row("FlowRL", "policy", "flowrl"))
+    cell = computed(table(rows=rows, baseline="GRPO", published={})).cell("FlowRL", "gain")
+    assert (cell.mean, cell.low, cell.high, cell.runs) == pytest.approx((0.1, 0.1, 0.1, 2))
+
+
 def test_before_and_after_are_paired_by_run() -> None:
     """Run 0 goes from 0.1 to 0.4, run 1 from 0.3 to 0.6: 0.3 more, and no doubt about it on either task."""
     make_runs(STORAGE)
