@@ -75,7 +75,7 @@ TWO_STEPS = ["rollout.prompts_per_step=1", "warmup.steps=0", "judge.training.ste
 def test_what_is_right_reaches_ray() -> None:
     """The same helpers without a mistake: otherwise the tests below could fail for another reason."""
     reaches_ray()
-    reaches_ray(*site(dilemma("first"), dilemma("second")), *TWO_STEPS)
+    reaches_ray(*site(dilemma("first"), dilemma("second", "may i steal ?")), *TWO_STEPS)
     reaches_ray(f"model=path:{model_folder('model')}")
 
 
@@ -91,7 +91,7 @@ def test_what_is_right_reaches_ray() -> None:
         ("morebench", "missing.csv", None, "data.path=missing.csv does not exist"),
         ("morebench", ".", None, "holds no .csv file.* fetch them anew"),
         ("morebench", "x", b"\xff\xfe", "x: is not UTF-8 .* fetch them anew"),
-        ("morebench", "x", b"DILEMMA,THEORY,RUBRIC\n", "holds no dilemma.*: .*at least two are needed"),
+        ("morebench", "x", b"DILEMMA,THEORY,RUBRIC\n", "x: holds no rows.* fetch them anew"),
     ],
 )
 def test_data_that_cannot_be_read(source: str, path: str, content: bytes | None, message: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import examining
 from orchestrator.config.schema import RunConfig
 from orchestrator.director import Director
 from orchestrator.errors import RunError
@@ -104,7 +105,7 @@ def test_rollouts_run_ahead_only_when_every_fleet_has_its_weights_and_every_exam
     rank.transport.connect = lambda fleet: notes.append("connect")  # type: ignore[method-assign]
     monkeypatch.setattr(Director, "wait_for_fleets", lambda self: notes.append("wait"))
     monkeypatch.setattr(Director, "push", lambda self, role, version, buckets: notes.append(f"push {role}"))
-    monkeypatch.setattr(Director, "examine", lambda self, lesson, stored, gated: notes.append("examine"))
+    monkeypatch.setattr(examining, "examine", lambda director, lesson, stored, gated: notes.append("examine") or {})
     monkeypatch.setattr(Director, "synced", lambda self, version: notes.append(f"ahead of {version}"))
     judge = StartingModel("judge", str(tmp_path), has_weights=True, taught=str(tmp_path), to_teach=False)
     rank.prepare_fleets(learner, {"judge": judge}, frozenset({"judge"}), 2)
