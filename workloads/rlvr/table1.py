@@ -132,7 +132,14 @@ TABLE1_LLAMA = replace(
     published=_published(_SECONDARY_LLAMA, _COMPUTED_LLAMA),
 )
 """The paper's second policy, at its size alone."""
-SHORT = replace(TABLE1, sweep="rlvr_short", paper=None, tolerance=None, published={})
+SHORT = replace(
+    TABLE1,
+    title="RLVR on moral reasoning in short: ten steps, two seeds",
+    sweep="rlvr_short",
+    paper=None,
+    tolerance=None,
+    published={},
+)
 
 ROBUSTNESS = Table(
     title="Other formulas and other judges",
