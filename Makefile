@@ -6,7 +6,10 @@ ON_ONE_GPU := learner.ranks=1 learner.gpus_per_rank=0.4 limits.logprob_gap_max=0
 	rollout.fleet.gpus_per_server=0.3 rollout.fleet.gpu_memory_share=0.2 \
 	judge.fleet.gpus_per_server=0.3 judge.fleet.gpu_memory_share=0.2
 
-.PHONY: install demo test test-long test-cluster test-serving objectives lint clean
+# What starts Ray, vLLM or DeepSpeed takes both cores by itself; the rest goes two files at a time.
+FAST := $(BIN)/pytest -n 2 --dist loadfile -m "not stack and not long and not cluster and not serving"
+
+.PHONY: install demo test test-long test-all test-cluster test-serving objectives lint clean
 
 install:
 	@$(PYTHON) constraints/install.py
@@ -17,14 +20,18 @@ demo: install
 lint: install
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# What starts Ray, vLLM or DeepSpeed takes both cores by itself; the rest goes two files at a time.
 test: lint
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not stack and not long and not cluster and not serving"
+	@$(FAST)
 	@$(BIN)/pytest -m "stack and not long and not cluster and not serving"
 
 # A whole run that is interrupted, resumed and compared bit by bit with an undisturbed one, and what else takes minutes.
 test-long: install
 	@$(BIN)/pytest -m long
+
+# Both, with one whole run for all of them.
+test-all: lint
+	@$(FAST)
+	@$(BIN)/pytest -m "(stack or long) and not cluster and not serving"
 
 # A Ray cluster of several hosts in network namespaces; a run on it that loses one of them. Needs root and iproute2.
 test-cluster: install
