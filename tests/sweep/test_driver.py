@@ -19,7 +19,7 @@ from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, STOPPED, Journal
 
 PROCESS = Path(__file__).with_name("sweeping.py")
 DEADLINE_S = 240.0
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,6 @@ def test_the_worse_half_is_stopped_early(halved: Path) -> None:
     assert (storage / "sweeps" / "halving" / "plots" / "search_policy.png").stat().st_size > 10_000
 
 
-@pytest.mark.long
 def test_no_trial_begins_once_the_budget_is_spent(done: tuple[Path, str]) -> None:
     storage, said = done
     trials = tried(storage, "budget")
@@ -140,7 +139,6 @@ def test_no_trial_begins_once_the_budget_is_spent(done: tuple[Path, str]) -> Non
     assert "tuning.gpu_hours=0.05 is spent" in said
 
 
-@pytest.mark.long
 def test_a_failed_run_ends_what_needs_it_and_nothing_else(done: tuple[Path, str]) -> None:
     storage, said = done
     outcomes = {one.arm: (one.outcome, one.reason) for one in tried(storage, "failing", "policy")}
@@ -157,7 +155,6 @@ def runs_name(storage: Path, prefix: str) -> str:
     return next(line["run"] for line in runs(storage, "begin") if line["run"].startswith(prefix))
 
 
-@pytest.mark.long
 def test_a_killed_sweep_goes_on_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
     process = start(environment, tmp_path, "long", step_s=0.05)
     # Killed once one is finished and the third has a checkpoint.
@@ -189,7 +186,6 @@ def wait_until_free(folder: RunFolder) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.long
 def test_ctrl_c_ends_every_run_with_a_checkpoint(environment: dict[str, str], tmp_path: Path) -> None:
     process = start(environment, tmp_path, "long", step_s=0.2)
     wait_until(lambda: len(runs(tmp_path, "begin")) == 2, process)
@@ -205,7 +201,6 @@ def test_ctrl_c_ends_every_run_with_a_checkpoint(environment: dict[str, str], tm
     assert not any(RunFolder(tmp_path / one.run).running() for one in trials)
 
 
-@pytest.mark.long
 def test_a_member_copies_a_checkpoint_that_would_be_gone(environment: dict[str, str], tmp_path: Path) -> None:
     status, said = finish(start(environment, tmp_path, "population", step_s=0.3))
     assert status == 0, said
