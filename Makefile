@@ -9,7 +9,7 @@ ON_ONE_GPU := learner.ranks=1 learner.gpus_per_rank=0.4 limits.logprob_gap_max=0
 # What starts Ray, vLLM or DeepSpeed takes both cores by itself; the rest goes two files at a time.
 FAST := $(BIN)/pytest -n 2 --dist loadfile -m "not stack and not long and not cluster and not serving"
 
-.PHONY: install demo test test-long test-all test-cluster test-serving objectives lint clean
+.PHONY: install demo test test-long test-cluster test-serving objectives lint clean
 
 install:
 	@$(PYTHON) constraints/install.py
@@ -27,11 +27,6 @@ test: lint
 # A whole run that is interrupted, resumed and compared bit by bit with an undisturbed one, and what else takes minutes.
 test-long: install
 	@$(BIN)/pytest -m long
-
-# Both, with one whole run for all of them.
-test-all: lint
-	@$(FAST)
-	@$(BIN)/pytest -m "(stack or long) and not cluster and not serving"
 
 # A Ray cluster of several hosts in network namespaces; a run on it that loses one of them. Needs root and iproute2.
 test-cluster: install
