@@ -51,7 +51,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a served model: either a completion (`sampling`) or the probabilities of given next words (`choices`).
+    """One call of a served model: a completion (`sampling`), the probabilities of given next words (`choices`), or the scalar of a
+    reward model (`scalar`) for the messages, whose last one, the assistant's, is what it scores.
 
     role: which fleet answers ("policy", "judge", …). key: the call's identity; seeds and retries depend on it alone.
     route: calls with the same one go to the same server, where those that begin alike share a cached prefix; by default the
@@ -65,6 +66,7 @@ class Call:
     choices: tuple[str, ...] = ()
     seed: int = 0
     route: str = ""
+    scalar: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,16 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """What a reward model says of an answer. raw: its head's output, whose offset and scale are arbitrary (Bradley-Terry tells
+    differences alone). value: the same less the mean of the model's reference answers, over their spread; raw where it has none.
+    """
+
+    value: float
+    raw: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """An answer that could not be had: what went wrong, in words. Never a number.
 
@@ -103,7 +115,7 @@ class Fault:
     lasting: bool = False
 
 
-Answer = Turn | Choice | Fault
+Answer = Turn | Choice | Score | Fault
 
 
 @dataclass(frozen=True, slots=True)
