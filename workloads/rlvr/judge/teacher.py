@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.config.schema import ServedConfig, setting
 from orchestrator.rollouts.rubrics import NO, YES, Criterion, Rubric, mass_of, p_yes
-from orchestrator.values import Answer, Call, Choice, Fault, Message, Sampling, Unscored, stable_hash
+from orchestrator.values import Answer, Call, Choice, Fault, Message, Sampling, Turn, Unscored, stable_hash
 from workloads.rlvr.judge.labels import LabelledAnswer
 
 ORACLE, TEACHER = "oracle", "teacher"
