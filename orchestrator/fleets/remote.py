@@ -181,7 +181,9 @@ def remote_fleets(config: RunConfig, keys: Mapping[str, str | None]) -> dict[str
     """Of the roles that URLs answer for, with the keys of `keys_of`. Raises RunError where one does not answer."""
     raters = config.raters()
     return {
-        name: RemoteFleet.of(raters[name], keys.get(name), name) for name, role in config.roles().items() if role.elsewhere
+        name: RemoteFleet.of(raters[name], keys.get(name), name)
+        for name, role in config.roles().items()
+        if role.elsewhere
     }
 
 

@@ -37,9 +37,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     with torch.no_grad():
         torch.nn.init.normal_(scorer.head.weight, generator=torch.Generator().manual_seed(2))
     settings = sequence_settings(str(root / "built"), AutoTokenizer.from_pretrained(root / "built"), ("reward",))
-    save_folder(
-        dict(served_weights(scorer)), root / "built", root / "taught", {**settings, **CALIBRATION.settings}
-    )
+    save_folder(dict(served_weights(scorer)), root / "built", root / "taught", {**settings, **CALIBRATION.settings})
     return root / "built", root / "taught"
 
 
@@ -81,9 +79,7 @@ def by_transformers(folder: Path) -> list[float]:
         return [
             float(
                 model(
-                    torch.tensor(
-                        [[*prompt, *tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]]
-                    )
+                    torch.tensor([[*prompt, *tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]])
                 ).logits
             )
             for text in (call.messages[-1]["content"] for call in calls())
