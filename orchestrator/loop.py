@@ -61,7 +61,7 @@ def train(payload: Mapping[str, Any]) -> None:
     recall(workload, RunFolder(folder))
     leads = dist.get_rank() == 0
     director = (
-        Director(config, workload, folder, payload["servers"], payload["judge_key"], payload["pool"], payload["began"])
+        Director(config, workload, folder, payload["servers"], payload["keys"], payload["pools"], payload["began"])
         if leads
         else None
     )
@@ -119,7 +119,7 @@ class Rank:
 
     def _specs(self, model: StartingModel, seats: Sequence[Seat]) -> list[ServerSpec]:
         shared = share_seats(seats, self.roles[model.role].fleet, model.role)
-        return specs_of(self.config, model.role, model.folder, model.has_weights, shared)
+        return specs_of(self.config, model, shared)
 
     def learner(self, policy: StartingModel) -> PolicyLearner:
         """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""

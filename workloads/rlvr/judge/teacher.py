@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.config.schema import ServedConfig, setting
 from orchestrator.rollouts.rubrics import NO, YES, Criterion, Rubric, mass_of, p_yes
-from orchestrator.values import Answer, Call, Choice, Fault, Message, Sampling, Unscored, stable_hash
+from orchestrator.values import Answer, Call, Choice, Fault, Message, Sampling, Turn, Unscored, stable_hash
 from workloads.rlvr.judge.labels import LabelledAnswer
 
 ORACLE, TEACHER = "oracle", "teacher"
@@ -95,6 +95,7 @@ def verdict_of(answer: Answer, min_mass: float) -> float | Unscored:
         if probability is None:
             return Unscored(f"P(yes)+P(no) is {mass_of(answer):.2f}, less than teacher.min_mass={min_mass:g}")
         return float(probability > 0.5)
+    assert isinstance(answer, Turn), "a teacher speaks"
     lines = [line for line in answer.text.rpartition(_THOUGHT)[2].splitlines() if line.strip()]
     words = {word.lower() for word in _VERDICT.findall(lines[-1])} if lines else set()
     if len(words) != 1:
