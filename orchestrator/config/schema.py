@@ -120,7 +120,28 @@ class ServedConfig:
 
 
 @dataclass
-class JudgeConfig(ServedConfig):
+class RaterConfig(ServedConfig):
+    """A model that a reward asks about answers."""
+
+    training: SftConfig = group(SftConfig, "Its lesson before RL, if the workload has one.")
+    shared: bool = setting(
+        False,
+        "Ask a pool of servers that all runs of the cluster with this model share, and that keeps its answers. The model must be "
+        "named (run:NAME@ROLE, hf:, path:).",
+    )
+
+
+@dataclass
+class RewardModelConfig(RaterConfig):
+    """A reward model: a sequence classifier with one output, which scores whole answers."""
+
+    gate_accuracy: float = setting(
+        0.0, "Least accuracy on held-out pairs of one that was trained here; 0 only reports it.", low=0, high=1
+    )
+
+
+@dataclass
+class JudgeConfig(RaterConfig):
     """The judge that turns answers into rewards."""
 
     name: str = setting(
@@ -376,12 +397,16 @@ class RunConfig:
 
         Without a policy there is no RL (steps=0): the others are taught, served and examined.
         """
-        judge = self.judge
         roles = {"policy": Role(self.model.name, self.model, self.rollout.fleet, self.warmup, self.seed)}
-        if self.asks_judge and self.reward.name is None:
-            # Runs differ by seed in the policy, not in what judges it.
-            roles["judge"] = Role(judge.name, judge.model, judge.fleet, judge.training, 0, judge.shared)
+        if self.reward.name is None:
+            for name, rater in self.raters().items():
+                # Runs differ by seed in the policy, not in what judges it.
+                roles[name] = Role(rater.name, rater.model, rater.fleet, rater.training, 0, rater.shared)
         return roles
+
+    def raters(self) -> dict[str, RaterConfig]:
+        """The models that the workload's own reward asks, by role."""
+        return {"judge": self.judge} if self.asks_judge else {}
 
     def gathers(self) -> dict[str, ServedConfig]:
         """The models that are asked one after another before anything is taught, by the role of the calls (`Workload.gather`)."""
