@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.data.tables import Row, read_text
 from orchestrator.errors import DataError
-from workloads.social_r1.questions import Question
+from workloads.social_r1.questions import Question, same_story
 
 FIELDS = ("prompting_type", "deception", "story_length", "question_order", "sample_id", "story", "question", "choices", "answer")
 KIND = "CoTP"
@@ -20,7 +20,7 @@ _CHOICE = re.compile(r"[A-Z]\.\s*(.*?)\s*(?=,\s*[A-Z]\.|$)")
 
 
 def read_hitom(path: Path) -> list[Question]:
-    """The distinct questions, in order; those of all orders about one sample's story are a group.
+    """The distinct questions, in order; those of all orders about one story are a group.
 
     Raises DataError, which names the row.
     """
@@ -49,16 +49,16 @@ def _question(row: Row) -> Question:
     options, answer = _CHOICE.findall(str(values["choices"])), str(values["answer"]).strip()
     if answer not in options:
         raise row.error(f"field 'answer' is {answer!r}: it must be one of the choices ({', '.join(options)}).")
-    group = f"{'deception' if values['deception'] else 'plain'}-{values['story_length']}-{values['sample_id']}"
-    order = int(values["question_order"])
+    # The same story ends with a line of stars in some rows and not in others.
+    story = str(values["story"]).strip("*\n ")
     return Question(
-        f"hitom-{group}-{order}",
-        group,
-        str(values["story"]).strip(),
+        f"hitom-{'deception' if values['deception'] else 'plain'}-{values['story_length']}-{values['sample_id']}",
+        same_story(story),
+        story,
         str(values["question"]).strip(),
         tuple(options),
         options.index(answer),
         "belief",
-        order,
+        int(values["question_order"]),
         where=row.where,
     )
