@@ -37,7 +37,9 @@ def examine_taught(rank: Rank, models: Mapping[str, StartingModel], just_taught:
         if kind_of(lesson) == SFT:
             numbers |= examine(director, lesson, Path(taught) if taught else None, gated=bool(taught))
         elif taught and (Path(taught) / HELD_OUT).is_file():
-            compare(director, lesson, read_json(Path(taught) / HELD_OUT), gated=True)
+            report = read_json(Path(taught) / HELD_OUT)
+            numbers |= _numbers(role, report)
+            compare(director, lesson, report, gated=True)
     return numbers
 
 
@@ -59,7 +61,7 @@ def examine(director: Director, lesson: Any, stored: Path | None, gated: bool) -
         director.events.announce(f"examining the {lesson.role}: {len(calls):,} questions on held-out data")
         for fleet in director.fleets.values():
             fleet.begin_step("exam")
-        answers = insist(calls, director.fleets, director.config.judge.retries)[0]
+        answers = insist(calls, director.fleets, director.config.retries())[0]
         report = dict(lesson.report(answers))
         if kept:
             write_json(kept, report)
@@ -69,8 +71,11 @@ def examine(director: Director, lesson: Any, stored: Path | None, gated: bool) -
     if POLICY not in director.config.roles() and kept and kept.with_suffix(".parquet").is_file():
         shutil.copyfile(kept.with_suffix(".parquet"), episode_files.path_of(director.folder, EXAM, 0))
     compare(director, lesson, report, gated)
-    numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
-    return {f"{lesson.role}/{name}": value for name, value in numbers.items()}
+    return _numbers(lesson.role, report)
+
+
+def _numbers(role: str, report: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{role}/{name}": value for name, value in report.items() if isinstance(value, int | float)}
 
 
 def _write_exam(path: Path, lesson: Any, answers: Sequence[Answer]) -> None:

@@ -231,9 +231,7 @@ def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str
     if config.placement.name == "colocated":
         return {}
     return {
-        model.role: start_servers(specs_of(config, model.role, model.folder, model.has_weights))
-        for model in models
-        if model.served
+        model.role: start_servers(specs_of(config, model)) for model in models if model.served
     }
 
 

@@ -111,7 +111,7 @@ class _Asking:
                 )
                 self._fleet = self._stack.enter_context(self._open(role, served[role]))
             self._fleet.begin_step("gather")
-            answers, _ = insist(some, {role: self._fleet}, served[role].retries)
+            answers, _ = insist(some, {role: self._fleet}, {role: served[role].retries})
             self._kept.add(some, answers)
             faults |= {call.key: found for call, found in zip(some, answers, strict=True) if isinstance(found, Fault)}
             self._tell(f"asking the {role}: {start + len(some):,} of {len(missing):,}")
@@ -178,6 +178,9 @@ def answering(config: RunConfig, role: str, served: ServedConfig) -> Iterator[An
         yield RemoteFleet.of(served, os.environ.get(served.api_key_env), role)
         return
     folder = str(resolve(ModelReference.parse(served.name), config.storage))
-    specs = [ServerSpec(role, index, folder, True, served.model, served.fleet) for index in range(served.fleet.servers)]
+    specs = [
+        ServerSpec(role, index, folder, True, served.model, served.fleet, scores=served.scores)
+        for index in range(served.fleet.servers)
+    ]
     with serving(config, specs) as fleet:
         yield fleet

@@ -119,7 +119,7 @@ class Rank:
 
     def _specs(self, model: StartingModel, seats: Sequence[Seat]) -> list[ServerSpec]:
         shared = share_seats(seats, self.roles[model.role].fleet, model.role)
-        return specs_of(self.config, model.role, model.folder, model.has_weights, shared)
+        return specs_of(self.config, model, shared)
 
     def learner(self, policy: StartingModel) -> PolicyLearner:
         """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""

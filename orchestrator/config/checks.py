@@ -9,9 +9,9 @@ from pathlib import Path
 
 from orchestrator.config.keys import files_named, keys_of, value_at
 from orchestrator.config.references import ModelReference, resolve
-from orchestrator.config.schema import ADAPTER_RANKS, LimitsConfig, ModelConfig, RunConfig
+from orchestrator.config.schema import ADAPTER_RANKS, FleetConfig, LimitsConfig, ModelConfig, RaterConfig, RunConfig
 from orchestrator.errors import ConfigError
-from orchestrator.values import JUDGE, POLICY
+from orchestrator.values import POLICY
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
 """A name that is one folder, also where it begins a command line's word."""
@@ -56,7 +56,7 @@ def check(config: RunConfig) -> list[str]:
         *_run(config),
         *_data(config),
         *_policy(config),
-        *_judge(config),
+        *_raters(config),
         *_gathering(config),
         *_batches(config),
         *_algorithm(config),
@@ -88,7 +88,7 @@ def _run(config: RunConfig) -> Iterator[str]:
             f"learner.zero_stage={config.learner.zero_stage} with model.dtype=bfloat16 loses precision in checkpoints or gradients. "
             "Set learner.zero_stage=2, on one rank too."
         )
-    for key, fleet in (("rollout.fleet", config.rollout.fleet), ("judge.fleet", config.judge.fleet)):
+    for key, fleet in _fleets(config).items():
         if fleet.gpus_per_server > 1 and fleet.gpus_per_server % 1:
             yield f"{key}.gpus_per_server={fleet.gpus_per_server:g}: several GPUs must be a whole number of them."
     if config.cluster.address and config.cluster.address.startswith("ray://"):
@@ -138,23 +138,34 @@ def _policy(config: RunConfig) -> Iterator[str]:
         )
 
 
-def _judge(config: RunConfig) -> Iterator[str]:
-    """Not where nothing asks the judge."""
-    if JUDGE not in config.roles():
-        return
-    judge = config.judge
-    if judge.shared and config.roles()[JUDGE].elsewhere:
-        yield f"judge.shared with judge={judge.name}: what a URL serves is shared already. Leave judge.shared out."
-    yield from _reference("judge.name", judge.name)
-    if judge.model.name not in ("mini", judge.name):
-        yield f"judge.model.name={judge.model.name} is not read: set the judge's model with judge={judge.model.name}."
-    elif judge.name == "mini":
-        if judge.shared:
+def _raters(config: RunConfig) -> Iterator[str]:
+    """Not of those that nothing asks."""
+    for name, rater in config.raters().items():
+        if name in config.roles():
+            yield from _rater(name, rater)
+
+
+def _rater(name: str, rater: RaterConfig) -> Iterator[str]:
+    """name: of its role, and of its group of settings."""
+    if rater.shared and rater.elsewhere:
+        yield f"{name}.shared with {name}={rater.name}: what a URL serves is shared already. Leave {name}.shared out."
+    yield from _reference(f"{name}.name", rater.name)
+    if rater.model.name not in ("mini", rater.name):
+        yield f"{name}.model.name={rater.model.name} is not read: set the {name}'s model with {name}={rater.model.name}."
+    elif rater.name == "mini":
+        if rater.shared:
             yield (
-                "judge.shared needs a judge that has its weights, and judge=mini is taught in every run. Teach it in one of its own "
-                "(steps=0), and name it: judge=run:NAME@judge."
+                f"{name}.shared needs a {name} that has its weights, and {name}=mini is taught in every run. Teach it in one of its "
+                f"own (steps=0), and name it: {name}=run:NAME@{name}."
             )
-        yield from _model("judge.model", judge.model, judge.fleet.gpus_per_server, "judge.fleet")
+        yield from _model(f"{name}.model", rater.model, rater.fleet.gpus_per_server, f"{name}.fleet")
+
+
+def _fleets(config: RunConfig) -> dict[str, FleetConfig]:
+    """The servers' settings by their key."""
+    return {"rollout.fleet": config.rollout.fleet} | {
+        f"{name}.fleet": rater.fleet for name, rater in config.raters().items()
+    }
 
 
 def _reference(key: str, text: str) -> Iterator[str]:
@@ -172,11 +183,9 @@ def missing(config: RunConfig) -> list[str]:
         if not path.expanduser().exists()
     ]
     asked = {name: served.name for name, served in config.gathers().items()}
-    models = (
-        asked
-        | {"model.name": config.model.name}
-        | ({"judge.name": config.judge.name} if JUDGE in config.roles() else {})
-    )
+    roles = config.roles()
+    rated = {f"{name}.name": rater.name for name, rater in config.raters().items() if name in roles}
+    models = asked | {"model.name": config.model.name} | rated
     for key, text in models.items():
         if not list(_reference(key, text)):
             try:

@@ -47,7 +47,7 @@ def pool_of(config: RunConfig, model: StartingModel) -> PoolSpec:
     return PoolSpec(
         key=digest([content, asdict(replace(shape, name="")), asdict(role.fleet)]),
         model=decisive,
-        specs=tuple(specs_of(config, model.role, model.folder, model.has_weights)),
+        specs=tuple(specs_of(config, model)),
         verdicts=str(Path(config.storage).resolve() / ".cache" / "verdicts" / f"{decisive}.sqlite"),
     )
 

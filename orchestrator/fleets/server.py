@@ -15,7 +15,9 @@ from typing import Any
 
 from orchestrator.fleets.choices import ChoiceTokens
 from orchestrator.fleets.specs import ServerSpec, engine_arguments
-from orchestrator.values import Answer, Call, Fault, Turn
+from orchestrator.learning.calibration import Calibration, calibration_of
+from orchestrator.records.canary import read_to_the_end, rendered
+from orchestrator.values import Answer, Call, Fault, Score, Turn
 
 NO_WEIGHTS = -1
 """The version of placeholder weights and of weights that arrived in part, which must never be sampled from."""
@@ -66,6 +68,7 @@ class VllmServer:
         self._asleep: set[str] = set()
         self._batches = 0
         self._choices = ChoiceTokens(self._tokenizer, spec.folder)
+        self._calibration: Calibration | None = None
         self._adapter: Any = None
 
     def ping(self) -> dict[str, Any]:
@@ -189,7 +192,7 @@ class VllmServer:
         for index, call in enumerate(calls):
             ids = self._render(call)
             room = self._spec.model.context_tokens - len(ids)
-            if room < 1:
+            if room < (0 if call.scalar else 1):
                 answers[index] = Fault(
                     f"prompt of {len(ids)} tokens leaves no room in a context of {self._spec.model.context_tokens}",
                     lasting=True,
@@ -209,7 +212,7 @@ class VllmServer:
                     index, ids = prompts[output.request_id.split("-")[0]]
                     answers[index] = self._answer(calls[index], ids, output)
                     cached += output.num_cached_tokens or 0
-                    generated += len(output.outputs[0].token_ids)
+                    generated += 0 if calls[index].scalar else len(output.outputs[0].token_ids)
         statistics = {
             "prompt_tokens": float(sum(len(ids) for _, ids in prompts.values())),
             "cached_tokens": float(cached),
@@ -221,18 +224,18 @@ class VllmServer:
         ], statistics
 
     def _render(self, call: Call) -> list[int]:
-        encoding = self._tokenizer.apply_chat_template(
-            list(call.messages),
-            add_generation_prompt=True,
-            return_dict=True,
-            enable_thinking=self._spec.model.thinking,
-        )
-        return list(encoding["input_ids"])
+        if call.scalar != self._spec.scores:
+            held, asked = ("scores answers", "words") if self._spec.scores else ("writes", "a scalar")
+            raise ValueError(f"{self._spec.name} {held}, and call {call.key} asks it for {asked}")
+        read = read_to_the_end if call.scalar else rendered
+        return list(read(self._tokenizer, call.messages, self._spec.model.thinking))
 
     def _parameters(self, call: Call, room: int) -> Any:
-        from vllm import SamplingParams
+        from vllm import PoolingParams, SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        if call.scalar:
+            return PoolingParams(task="classify", use_activation=False)
         if call.choices:
             return SamplingParams(
                 max_tokens=1,
@@ -252,6 +255,9 @@ class VllmServer:
         )
 
     def _answer(self, call: Call, prompt_ids: list[int], output: Any) -> Answer:
+        if call.scalar:
+            (raw,) = output.outputs.data.tolist()
+            return self._calibrated(raw)
         completion = output.outputs[0]
         if call.choices:
             table = completion.logprobs[0]
@@ -269,3 +275,9 @@ class VllmServer:
             weight_version=self._version,
             seed=call.seed,
         )
+
+    def _calibrated(self, raw: float) -> Score:
+        """By the reference of the weights: those of the folder, or those that the server was given once they were taught."""
+        if self._calibration is None:
+            self._calibration = calibration_of(self._spec.taught or self._spec.folder)
+        return self._calibration.score(raw)

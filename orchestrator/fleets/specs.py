@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.cluster.memory import ENGINE_TOKENS
 from orchestrator.config.schema import ADAPTER_RANKS, FleetConfig, LearnerConfig, ModelConfig, RunConfig
 from orchestrator.errors import RunError
 from orchestrator.fleets.weights import backend_of
+from orchestrator.learning.starting import StartingModel, load_tokenizer
 from orchestrator.values import POLICY
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -43,7 +44,8 @@ class AdapterSpec:
 class ServerSpec:
     """What a server needs to start. folder: a local model folder or a hub id. trained: False starts with placeholder weights
     that the first sync replaces. transport: how new weights arrive. seat: the GPUs of others that it uses while they wait; it
-    can sleep then. adapter: of the policy, where LoRA adapters arrive apart from the weights."""
+    can sleep then. adapter: of the policy, where LoRA adapters arrive apart from the weights. scores: it is a reward model; taught:
+    where the folder of the weights that it is yet to be given will lie."""
 
     role: str
     index: int
@@ -54,6 +56,8 @@ class ServerSpec:
     transport: str = "object_store"
     seat: Seat | None = None
     adapter: AdapterSpec | None = None
+    scores: bool = False
+    taught: str | None = None
 
     @property
     def name(self) -> str:
@@ -65,19 +69,22 @@ class ServerSpec:
         return max(1, int(self.fleet.gpus_per_server))
 
 
-def specs_of(
-    config: RunConfig, name: str, folder: str, trained: bool, seats: Sequence[Seat | None] = ()
-) -> list[ServerSpec]:
-    """The servers of a role's fleet. trained: whether the folder holds weights. seats: one a server where they are colocated.
+def specs_of(config: RunConfig, model: StartingModel, seats: Sequence[Seat | None] = ()) -> list[ServerSpec]:
+    """The servers of a role's fleet. seats: one a server where they are colocated.
 
     The policy starts with placeholders, whatever its folder holds: it is given the learner's weights before it is asked, and a
-    server that was restarted must not pass for one that was. All others get theirs once, through the object store.
+    server that was restarted must not pass for one that was. What is still to be taught starts with them too, and gets its weights
+    once, through the object store.
     """
-    role, policy = config.roles()[name], name == POLICY
+    role, policy = config.roles()[model.role], model.role == POLICY
+    ready = model.has_weights and not model.to_teach and not policy
     transport = config.transport() if policy else "object_store"
     adapter = AdapterSpec.of(config.learner) if policy and config.sync.lora == "adapter" else None
+    first = ServerSpec(
+        model.role, 0, model.folder, ready, role.model, role.fleet, transport, None, adapter, role.scores, model.taught
+    )
     return [
-        ServerSpec(name, index, folder, trained and not policy, role.model, role.fleet, transport, seat, adapter)
+        replace(first, index=index, seat=seat)
         for index, seat in zip(range(role.fleet.servers), seats or [None] * role.fleet.servers, strict=False)
     ]
 
@@ -115,6 +122,14 @@ def share_seats(ranks: Sequence[Seat], fleet: FleetConfig, name: str) -> list[Se
     return seats
 
 
+def reward_settings(folder: str) -> dict[str, Any]:
+    """What the config.json of a reward model says that is taught from the model in this folder. Raises ConfigError."""
+    from orchestrator.learning.head import sequence_settings
+    from orchestrator.learning.reward_model import classes_of
+
+    return dict(sequence_settings(folder, load_tokenizer(folder), classes_of(())))
+
+
 def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
     """vLLM's settings. Everything that could silently change what is sampled is set here."""
     context = spec.model.context_tokens
@@ -135,6 +150,11 @@ def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
         "weight_transfer_config": {"backend": backend_of(spec.transport)},
         "max_logprobs": 32,
     }
+    if spec.scores:
+        arguments["runner"] = "pooling"
+        if not spec.trained:
+            # The folder is of a model that writes; the one that it is taught to be has a head in place of the vocabulary's.
+            arguments["hf_overrides"] = reward_settings(spec.folder)
     if spec.adapter:
         arguments |= {
             "enable_lora": True,

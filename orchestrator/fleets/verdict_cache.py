@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from orchestrator.values import Answer, Call, Choice, Fault, Turn
+from orchestrator.values import Answer, Call, Choice, Fault, Score, Turn
 
 LARGEST_BYTES = 4 * 2**30
 """Of the file: some thirty million verdicts. Beyond it nothing more is kept; what is there is still found."""
@@ -91,7 +91,7 @@ class VerdictCache:
             self._file = None
 
     def _key(self, purpose: str, call: Call) -> bytes:
-        """Probabilities do not depend on the seed; a sampled answer is that of its seed alone."""
+        """Probabilities and scalars do not depend on the seed; a sampled answer is that of its seed alone."""
         drawn = [asdict(call.sampling), call.seed] if call.sampling else None
         asked = [self._model, purpose, [dict(message) for message in call.messages], call.choices, drawn]
         return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).digest()
@@ -105,15 +105,19 @@ class VerdictCache:
         self._tell(self.problem)
 
 
-def written(answer: Choice | Turn) -> dict[str, Any]:
+def written(answer: Choice | Score | Turn) -> dict[str, Any]:
     """An answer as plain JSON data."""
-    return {"choice": dict(answer.probabilities)} if isinstance(answer, Choice) else {"turn": asdict(answer)}
+    if isinstance(answer, Choice):
+        return {"choice": dict(answer.probabilities)}
+    return {"score" if isinstance(answer, Score) else "turn": asdict(answer)}
 
 
 def read(value: Mapping[str, Any]) -> Answer:
     """The inverse of `written`."""
     if "choice" in value:
         return Choice(value["choice"])
+    if "score" in value:
+        return Score(**value["score"])
     turn: dict[str, Any] = {
         name: tuple(part) if isinstance(part, list) else part for name, part in value["turn"].items()
     }

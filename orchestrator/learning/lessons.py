@@ -9,20 +9,21 @@ from typing import Any
 from orchestrator.config.schema import ModelConfig
 from orchestrator.learning import classifier, reward_model, sft
 from orchestrator.learning.rows import Row
-from orchestrator.learning.teaching import Criterion, Right
+from orchestrator.learning.teaching import Criterion, Right, Told
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """row_of: (example, tokenizer, end_token, model) -> row. first_branch: example -> the first `workloads.base.Branch` of it.
     classes_of: examples -> names of the head's outputs; None where the language model's own head is trained. right: None where
-    nothing is held out from the learner (an exam asks the server)."""
+    nothing is held out from the learner (an exam asks the server). told: what its config.json says of held-out scores."""
 
     row_of: Callable[[Any, Any, bool, ModelConfig], Row]
     criterion: Criterion
     first_branch: Callable[[Any], Any]
     right: Right | None = None
     classes_of: Callable[[Sequence[Any]], tuple[str, ...]] | None = None
+    told: Told | None = None
 
 
 KINDS = {
@@ -33,6 +34,7 @@ KINDS = {
         lambda pair: pair.better,
         reward_model.ordered_right,
         reward_model.classes_of,
+        reward_model.calibration,
     ),
     "classification": Kind(
         classifier.row_of,

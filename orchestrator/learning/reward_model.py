@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from orchestrator.config.schema import ModelConfig
+from orchestrator.learning.calibration import Calibration
 from orchestrator.learning.rows import Row, common_prefix
 from orchestrator.learning.teaching import tokenised
 
@@ -40,6 +41,11 @@ def ordered_right(scores: Any, target_T: torch.Tensor) -> torch.Tensor:
     """Of each pair: 1 where the better answer has the higher reward, 1/2 for a tie."""
     margins_P = _margins(scores)
     return (margins_P > 0).double() + 0.5 * (margins_P == 0).double()
+
+
+def calibration(scores: Any) -> dict[str, float]:
+    """Mean and spread of the rewards of all held-out answers. Raises RunError where they are all the same."""
+    return Calibration.of(scores[0].tolist()).settings
 
 
 def _margins(scores: Any) -> torch.Tensor:

@@ -21,10 +21,11 @@ from orchestrator.errors import ConfigError
 from orchestrator.records.folder import sha256
 from orchestrator.values import POLICY, Task
 
-LESSON_FORMAT = 2
-"""Raise it when the way a lesson is taught changes: taught models of before are then taught anew."""
-SFT = "sft"
-KINDS = (SFT, "preference", "classification")
+LESSON_FORMAT, HEAD_FORMAT = 2, 2
+"""Raise it when the way a lesson is taught changes, of any kind or of those that teach a head: taught models of before are then
+taught anew."""
+SFT, PREFERENCE = "sft", "preference"
+KINDS = (SFT, PREFERENCE, "classification")
 """The kinds of lessons; `learning.lessons` says what each is."""
 HELD_OUT = "held_out.json"
 """Report of a model that the learner itself examined, beside its weights."""
@@ -46,7 +47,7 @@ MODEL_FILES = (
 class StartingModel:
     """folder: configuration and tokenizer (a local folder or a hub id). has_weights: whether weights lie there too.
     taught: where the lesson's result belongs, None without a lesson. to_teach: whether the lesson is still to be taught. served: by
-    a fleet of the run; a sequence classifier is only taught, and a shared judge is served by its pool."""
+    a fleet of the run; a sequence classifier that nothing asks is only taught, and a shared model is served by its pool."""
 
     role: str
     folder: str
@@ -78,11 +79,12 @@ def starting_model(
         )
     folder = str(_build(name, role.model, workload, cache) if built else resolve(reference, storage))
     if lesson is None:
+        if role.scores:
+            _check_scores(f"{name}.name={role.name}", folder)
         return StartingModel(name, folder, not built, None, False, not role.shared)
     start = Path(folder).name if built else content_of(folder)
-    asked = kind_of(lesson) == SFT
-    if name == POLICY and not asked:
-        raise ConfigError(f"the policy's lesson is of kind {kind_of(lesson)}: a policy is taught by sft alone.")
+    asked = kind_of(lesson) == SFT or role.scores
+    _check_kind(name, role, lesson)
     with own_code(f"the examples() of the {name}'s lesson", lesson):
         examples = lesson.examples()
     if not examples:
@@ -99,6 +101,34 @@ def starting_model(
             f"(steps=0) and name it, {name}=run:NAME@{name}, or leave its lesson out ({name}.training.named_models=false)."
         )
     return StartingModel(name, folder, not built, str(taught), True, served)
+
+
+def _check_kind(name: str, role: Role, lesson: Any) -> None:
+    """A policy writes; a reward model scores whole answers, up to their end."""
+    kind = kind_of(lesson)
+    if name == POLICY and kind != SFT:
+        raise ConfigError(f"the policy's lesson is of kind {kind}: a policy is taught by sft alone.")
+    if role.scores and (kind != PREFERENCE or not lesson.end_token):
+        raise ConfigError(
+            f"the lesson of the {name} is of kind {kind}{'' if lesson.end_token else ', without end_token'}: a reward model that is "
+            f"asked in a run is taught by a lesson of kind {PREFERENCE}, whose end_token is true."
+        )
+
+
+def _check_scores(where: str, folder: str) -> None:
+    """Refuse a named model that is no reward model. Raises ConfigError."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: its config.json cannot be read ({error}).") from error
+    architecture = next(iter(config.architectures or ()), "")
+    if not architecture.endswith("ForSequenceClassification") or config.num_labels != 1:
+        raise ConfigError(
+            f"{where}: {architecture or 'it'} with {config.num_labels} outputs is no reward model, which is a sequence classifier "
+            "with one. Name one, or teach it: a workload's lesson of preference pairs makes one of any model that writes."
+        )
 
 
 def kind_of(lesson: Any) -> str:
@@ -245,7 +275,7 @@ def _lesson_key(start: str, role: Role, learner: LearnerConfig, lesson: Any, exa
     taught = hashlib.sha256()
     for example in (*examples, *held_out_of(lesson)):
         taught.update(repr(example).encode())
-    kind = [] if kind_of(lesson) == SFT else [kind_of(lesson)]
+    kind = [] if kind_of(lesson) == SFT else [kind_of(lesson), HEAD_FORMAT]
     return digest(
         {
             "format": LESSON_FORMAT,

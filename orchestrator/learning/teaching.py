@@ -23,6 +23,9 @@ Criterion = Callable[[Any, torch.Tensor], torch.Tensor]
 Right = Callable[[Any, torch.Tensor], torch.Tensor]
 """(scores, targets) -> how right each example is, 0 to 1."""
 
+Told = Callable[[Any], Mapping[str, float]]
+"""(scores of held-out examples) -> further numbers of the report, which config.json is to say too."""
+
 
 def tokenised(
     group: str, branches: Sequence[Any], tokenizer: Any, end_token: bool, model: ModelConfig
@@ -116,12 +119,14 @@ def held_out(
     groups: Sequence[str],
     criterion: Criterion,
     right: Right,
+    told: Told | None = None,
     *,
     tokens: int,
     rank: int,
     pad_id: int,
 ) -> dict[str, float]:
-    """loss; accuracy with the ends of its 95 % interval over groups, the number of examples (`_n`) and of groups. Collective.
+    """loss; accuracy with the ends of its 95 % interval over groups, the number of examples (`_n`) and of groups; and what else
+    `told` says. Collective.
 
     groups: what is not independent of one another, one a row. tokens: of a microbatch.
     """
@@ -138,7 +143,7 @@ def held_out(
         "accuracy_high": interval.high,
         "accuracy_n": len(shares),
         "groups": interval.n,
-    }
+    } | (told(scores) if told else {})
 
 
 def in_words(report: Mapping[str, float]) -> str:

@@ -15,20 +15,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.cluster.plan import LEARNER, Plan
+from orchestrator.cluster.plan import LEARNER, RATERS, Plan
 from orchestrator.records import jsonl
 from orchestrator.records.folder import FORMAT, atomic_path
-from orchestrator.values import JUDGE, POLICY
+from orchestrator.values import POLICY
 
 PHASES = ("start", "teach", "rollout", "judge", "wait", "learn", "sync", "eval", "checkpoint")
 """What a run does, in this order. Starting its processes and teaching precede step 0, whose row holds them. It waits for rollouts
 that run ahead."""
 AT_WORK = {
-    "teach": (LEARNER,), "rollout": (POLICY,), "judge": (JUDGE,), "learn": (LEARNER,), "sync": (LEARNER, POLICY),
-    "eval": (POLICY, JUDGE), "checkpoint": (LEARNER,),
+    "teach": (LEARNER,), "rollout": (POLICY,), "judge": (RATERS,), "learn": (LEARNER,), "sync": (LEARNER, POLICY),
+    "eval": (POLICY, RATERS), "checkpoint": (LEARNER,),
 }  # fmt: skip
-"""Whose CPUs and GPUs are busy in a phase; those of all others are held and idle. In an evaluation policy and judge take turns, so
-their share there is an upper bound."""
+"""Whose CPUs and GPUs are busy in a phase; those of all others are held and idle. In an evaluation policy and raters take turns, so
+their share there is an upper bound, as is that of several raters anywhere."""
 AHEAD = " (ahead)"
 """Ends the name of a phase that ran beside the learner's."""
 OTHER = "other"

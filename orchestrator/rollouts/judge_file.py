@@ -139,7 +139,7 @@ def judge_of(config: RunConfig, workload: Any, episodes: Sequence[Episode]) -> I
     model = starting_model(JUDGE, role, config.learner, workload, (), Path(config.storage).resolve())
     needed = _longest(load_tokenizer(model.folder), episodes) + QUESTION_TOKENS if episodes else 0
     shape = replace(role.model, context_tokens=max(role.model.context_tokens, needed))
-    specs = specs_of(config, JUDGE, model.folder, model.has_weights)
+    specs = specs_of(config, model)
     with serving(config, [replace(spec, model=shape) for spec in specs]) as fleet:
         yield fleet
 
@@ -155,7 +155,7 @@ def judged(episodes: Sequence[Episode], reward: Any, judge: Answerer, retries: i
     for start in range(0, len(episodes), AT_ONCE):
         some = episodes[start : start + AT_ONCE]
         judge.begin_step("judge")
-        replies, _ = ask(some, reward, {JUDGE: judge}, retries)
+        replies, _ = ask(some, reward, {JUDGE: judge}, {JUDGE: retries})
         verdicts = reward.score(some, replies, [()] * len(some))
         yield from map(Judgement, some, replies, verdicts)
 

@@ -17,9 +17,9 @@ from orchestrator.values import Answer, Call, Episode, Fault
 
 
 def ask(
-    episodes: Sequence[Episode], reward: Any, fleets: Mapping[str, Answerer], retries: int
+    episodes: Sequence[Episode], reward: Any, fleets: Mapping[str, Answerer], retries: Mapping[str, int]
 ) -> tuple[list[list[Answer]], int]:
-    """One answer a call of `reward.calls`, by episode; and how many calls had to be retried.
+    """One answer a call of `reward.calls`, by episode; and how many calls had to be retried. retries: see `insist`.
 
     An answer that looks broken is settled by its control question: a judge that fails there too is at fault, otherwise the
     episode broke the judge by its own doing and `reward.score` makes it pay.
@@ -38,7 +38,7 @@ def _settle(
     answers: list[Answer],
     reward: Any,
     fleets: Mapping[str, Answerer],
-    retries: int,
+    retries: Mapping[str, int],
 ) -> int:
     """Turn broken answers whose control question fails too into faults. Returns how many controls had to be retried."""
     controls = {}
@@ -57,15 +57,21 @@ def _settle(
     return retried
 
 
-def insist(calls: Sequence[Call], fleets: Mapping[str, Answerer], retries: int) -> tuple[list[Answer], int]:
-    """Answers, after asking again up to `retries` times where a fault may pass; and how many calls were asked again.
+def insist(
+    calls: Sequence[Call], fleets: Mapping[str, Answerer], retries: Mapping[str, int]
+) -> tuple[list[Answer], int]:
+    """Answers, after asking again where a fault may pass; and how many calls were asked again.
 
-    A fleet that needs a moment (`retry_delay_s`) is given it before each new attempt, twice as long every time.
+    retries: how often, by role; a role that is not named is asked once. A fleet that needs a moment (`retry_delay_s`) is given it before each new attempt, twice as long every time.
     """
     answers = _complete(calls, fleets)
     retried = 0
-    for attempt in range(retries):
-        failed = [index for index, answer in enumerate(answers) if isinstance(answer, Fault) and not answer.lasting]
+    for attempt in range(max(retries.values(), default=0)):
+        failed = [
+            index
+            for index, (call, answer) in enumerate(zip(calls, answers, strict=True))
+            if isinstance(answer, Fault) and not answer.lasting and attempt < retries.get(call.role, 0)
+        ]
         if not failed:
             break
         retried += len(failed)

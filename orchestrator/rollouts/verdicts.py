@@ -89,7 +89,7 @@ class Scoring:
 
     def __init__(self, config: RunConfig, workload: Any, tell: Tell) -> None:
         own, lost_share = config.reward, config.judge.max_unscored_share
-        self._workload, self._retries = workload, config.judge.retries
+        self._workload, self._retries = workload, config.retries()
         names = workload.functions() | {key: name for key, name in (("reward", own.name), ("gold", own.gold)) if name}
         function, self._gold = (
             FunctionReward(names[key], own, lost_share, tell) if key in names else None for key in ("reward", "gold")

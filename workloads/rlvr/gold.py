@@ -26,7 +26,7 @@ RETRIES = 2
 def independent(episodes: Sequence[Episode]) -> list[Verdict]:
     """MoReBench's score (0 to 1) of each answer by the independent judge; Unscored where it fails. Raises ConfigError without a URL."""
     reward = RubricReward(_question, "official", soft=False, min_mass=0.5)
-    answers, _ = ask(episodes, reward, {JUDGE: _judge()}, RETRIES)
+    answers, _ = ask(episodes, reward, {JUDGE: _judge()}, {JUDGE: RETRIES})
     verdicts = reward.score(episodes, answers, [()] * len(episodes))
     # The reward would be the same but for what a cut-off answer loses, and the truth takes nothing off.
     return [Scored(verdict.components["official"]) if isinstance(verdict, Scored) else verdict for verdict in verdicts]

@@ -95,12 +95,11 @@ def _engine(release: Release) -> dict[str, Any]:
         if widest
         else None
     )
-    spec = ServerSpec(release.role, 0, release.folder, True, role.model, role.fleet, adapter=adapter)
+    scores = release.kind == REWARD_MODEL
+    spec = ServerSpec(release.role, 0, release.folder, True, role.model, role.fleet, adapter=adapter, scores=scores)
     arguments = {name: value for name, value in engine_arguments(spec).items() if name not in NOT_SERVES}
     if release.adapters:
         arguments["max_loras"] = len(release.adapters)
-    if release.kind == REWARD_MODEL:
-        arguments["runner"] = "pooling"
     return arguments
 
 

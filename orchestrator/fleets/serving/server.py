@@ -37,7 +37,7 @@ from orchestrator.fleets.serving.parity import (
     owed_canary,
 )
 from orchestrator.fleets.serving.release import REWARD_MODEL, Release
-from orchestrator.records.canary import CANARY, Canary, read_canary, rendered
+from orchestrator.records.canary import CANARY, Canary, read_canary, read_to_the_end
 from orchestrator.values import JUDGE
 
 Judge = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -201,16 +201,10 @@ class ModelServer(LLMServer):
         thinking = self._release.served().model.thinking
 
         async def score(conversations: list[Conversation]) -> list[list[float]]:
-            asked = [self._read(conversation, thinking) for conversation in conversations]
+            asked = [read_to_the_end(self._tokenizer, tuple(one), thinking, self._ends) for one in conversations]
             return await asyncio.gather(*(self.scores(ids, raw=len(labels) == 1) for ids in asked))
 
         return RewardModelJudging(score, [labels[number] for number in sorted(labels)]).judge
-
-    def _read(self, conversation: Conversation, thinking: bool) -> tuple[int, ...]:
-        """The tokens of a conversation as the lesson had them: a prompt as servers render it, the answer as it is, its end."""
-        prompt = rendered(self._tokenizer, tuple(conversation[:-1]), thinking)
-        answer = self._tokenizer(conversation[-1]["content"], add_special_tokens=False)["input_ids"]
-        return (*prompt, *answer, *([self._tokenizer.eos_token_id] if self._ends else ()))
 
     async def scores(self, ids: Sequence[int], raw: bool) -> list[float]:
         """The outputs of a sequence classifier's head at the last token. Raises Refused for what is too long."""
