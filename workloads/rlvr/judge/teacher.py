@@ -56,16 +56,6 @@ def verdict_of(answer: Answer, min_mass: float) -> float | Unscored:
         if probability is None:
             return Unscored(f"P(yes)+P(no) is {mass_of(answer):.2f}, less than teacher.min_mass={min_mass:g}")
         return float(probability > 0.5)
-<<<<<<< HEAD
-    if not isinstance(answer, Turn):
-        raise TypeError(f"the teacher answered with {type(answer).__name__}")
+    assert isinstance(answer, Turn), "a teacher speaks"
     word = last_word(answer, (YES, NO))
     return word if isinstance(word, Unscored) else float(word == YES)
-=======
-    assert isinstance(answer, Turn), "a teacher speaks"
-    lines = [line for line in answer.text.rpartition(_THOUGHT)[2].splitlines() if line.strip()]
-    words = {word.lower() for word in _VERDICT.findall(lines[-1])} if lines else set()
-    if len(words) != 1:
-        return Unscored(f"its last line is {lines[-1] if lines else ''!r:.80}, which says neither yes nor no, or both")
-    return float(words == {YES})
->>>>>>> core9

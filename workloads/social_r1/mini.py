@@ -1,0 +1,75 @@
+"""The miniature: the world's items as questions, what raters are asked in its words, and reasonings of all qualities."""
+
+from __future__ import annotations
+
+import random
+
+from orchestrator.values import Message
+from workloads.social_r1 import reasoning, world
+from workloads.social_r1.prompts import LETTERS, Reference, Wording
+from workloads.social_r1.questions import Question
+from workloads.social_r1.reward import said
+
+GLUE = ("reasoning", "score", "<Score>", "</Score>", "0", "1")
+"""Words of the raters' questions and answers that no story holds."""
+NEUTRAL = "so : ."
+TWIN = "-b"
+"""Ends the id of a pair's adversarial twin."""
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every word that is read or written."""
+    return (*world.vocabulary(), *GLUE)
+
+
+def question_of(item: world.Item) -> Question:
+    """An item as a question."""
+    return Question(
+        item.id,
+        item.pair,
+        item.story,
+        item.question,
+        item.options,
+        item.answer,
+        item.ability,
+        item.order,
+        item.id.endswith(TWIN),
+    )
+
+
+def thinking(item: world.Item, rng: random.Random) -> str:
+    """A reasoning of any quality: half as the policy's warm-up has them, half of qualities that it never reaches or has left behind;
+    one without any tags where the answer has none."""
+    text = reasoning.warmup(item, rng) if rng.random() < 0.5 else reasoning.answer(item, rng, reasoning.any_quality(rng))
+    return said(text).thinking.strip() or text
+
+
+def pieces(text: str) -> tuple[str, ...]:
+    """What is compared of a reasoning: its stages, and the whole of it, which is what the reward asks about."""
+    return (text, *reasoning.segments(text))
+
+
+def _policy(reference: Reference) -> str:
+    return f"{reference['story']} {reference['question']} {_options(reference)}"
+
+
+def _options(reference: Reference) -> str:
+    return " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, reference["options"], strict=False))
+
+
+def _structure(reference: Reference, text: str) -> tuple[Message, ...]:
+    asked = f"{reference['question']} {_options(reference)} reasoning : {text.strip()} score :"
+    return ({"role": "user", "content": asked},)
+
+
+def _content(reference: Reference, text: str) -> tuple[Message, ...]:
+    asked = f"{reference['story']} {reference['question']}"
+    return ({"role": "user", "content": asked}, {"role": "assistant", "content": text.strip()})
+
+
+def _mention(text: str, reference: Reference) -> float | None:
+    return reasoning.first_option_mention(text)
+
+
+WORDING = Wording(_policy, _structure, _content, lambda score: f"<Score> {score:.1f} </Score>", NEUTRAL, _mention)
+"""Of the generated world. The structure judge is not shown the story: what it looks for stands in the reasoning."""
