@@ -1,0 +1,149 @@
+"""The miniature world of hard social stories: generated items with exact answers, and an adversarial twin of each.
+
+Four people are in a room; things are put somewhere, people come and go, look away, whisper, lie. The answer is found by playing the
+events (`world_minds`). Every item has a twin: one fact of the story is changed, and another of the same options is right. Options are of equal
+length, and named equally often and in the same words, so that only the order of events tells (`world_kinds`).
+
+Words stand apart by blanks: a word is a token. Kinds are drawn in turn: belief of orders 0 to 4, perceptual access, asymmetric
+information, unobserved change, deception, desire, intention, emotion, non-literal speech.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.values import stable_hash
+from workloads.social_r1.world_kinds import (
+    ABILITIES,
+    CONTAINERS,
+    CONTENT,
+    FEELING,
+    FEELINGS,
+    KINDS,
+    MEANING,
+    MEANINGS,
+    MOTIVES,
+    OPENLY,
+    PEOPLE,
+    PLACE,
+    ROOMS,
+    SENTENCES,
+    TOYS,
+    WISH,
+    Draft,
+    Solution,
+    draw_pair,
+    targets_of,
+)
+from workloads.social_r1.world_minds import SECRETLY
+
+LETTERS = "ABCD"
+MARKERS = ("cue", "mind", "goal", "so")
+"""The stages of social information processing, in their order: cues, their interpretation, goals, response."""
+FILLERS = ("let us see .", "this is not easy .", "let us think on .")
+TAGS = ("<think>", "</think>", "<Answer>", "</Answer>")
+MOST_PAIRS = 200_000
+"""Most pairs of one run."""
+_ASKED = "where when what how does was is will think thinks feel then tell bring to please left opens mean means take the : ? ."
+_GLUE = "and are in the"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question about one story, as plain data.
+
+    pair: id shared with its twin. sentences: of the story. options: texts of three words. answer: index of the right one. ability: of
+    `ABILITIES`. order: of the belief asked for, None for emotion and speech. Of perfect reasoning: cues: the deciding sentences, in the
+    story's order; minds: what the agents think; goal: what the protagonist is after.
+    """
+
+    id: str
+    pair: str
+    sentences: tuple[str, ...]
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    ability: str
+    order: int | None
+    cues: tuple[str, ...]
+    minds: tuple[str, ...]
+    goal: str
+
+    @property
+    def story(self) -> str:
+        """The story in one line."""
+        return " ".join(self.sentences)
+
+
+def option_texts() -> tuple[str, ...]:
+    """Every option there is."""
+    topics = (PLACE, CONTENT, FEELING, MEANING)
+    return tuple(topic.option.replace("VALUE", value) for topic in topics for value in topic.values)
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every word of stories, questions, options and answers, tags included, each once, sorted."""
+    slots = {"ACTOR", "THING", "VALUE", "TO"}
+    texts = [_ASKED, _GLUE, *SENTENCES.values(), *FILLERS, *option_texts()]
+    texts += [text for topic in (PLACE, CONTENT, WISH) for text in (topic.puts, topic.state)]
+    words = {word for text in texts for word in text.split()} - slots
+    lists = (PEOPLE, ROOMS, CONTAINERS, TOYS, MOTIVES, FEELINGS, MEANINGS, LETTERS, MARKERS, TAGS)
+    return tuple(sorted(words.union(*lists, (OPENLY, SECRETLY))))
+
+
+def prompt(item: Item) -> str:
+    """What the policy reads: the story, the question, and each option behind its letter."""
+    options = " ".join(f"{letter} {text}" for letter, text in zip(LETTERS, item.options, strict=True))
+    return f"{item.story} {item.question} {options}"
+
+
+def make_items(
+    counts: Mapping[str, int], seed: int, abilities: Sequence[str] = ABILITIES
+) -> dict[str, tuple[Item, ...]]:
+    """Items by split, twins side by side, all of different stories. counts: pairs by split, of "eval", "train", "test". The first n pairs
+    of a split do not depend on how many are asked for, and no split on those that come later in this order. abilities: of which alone
+    items are made.
+    """
+    kinds = [kind for kind in KINDS if kind.ability in abilities]
+    seen: set[str] = set()
+    splits: dict[str, tuple[Item, ...]] = {}
+    for split, count in ((name, counts.get(name, 0)) for name in ("eval", "train", "test")):
+        rng = random.Random(stable_hash("social stories", split, seed))
+        items: list[Item] = []
+        while len(items) < 2 * count:
+            number = len(items) // 2
+            kind = kinds[number % len(kinds)]
+            pair = _pair(f"{split}-{number}", draw_pair(kind, rng.choice(targets_of(kind)), rng), rng)
+            if not seen.intersection(item.story for item in pair):
+                seen.update(item.story for item in pair)
+                items += pair
+        splits[split] = tuple(items)
+    return splits
+
+
+def _pair(identifier: str, drafts: Sequence[tuple[Draft, Solution]], rng: random.Random) -> list[Item]:
+    return [
+        _item(f"{identifier}-{side}", identifier, draft, solution, rng)
+        for side, (draft, solution) in zip("ab", drafts, strict=True)
+    ]
+
+
+def _item(identifier: str, pair: str, draft: Draft, solution: Solution, rng: random.Random) -> Item:
+    sentences = tuple(draft.sentence(event) for event in draft.events)
+    values = rng.sample(draft.values, len(draft.values))
+    wants = next(e for e in draft.events if e.kind == "motive" and e.actor == draft.chain[0])
+    return Item(
+        id=identifier,
+        pair=pair,
+        sentences=sentences,
+        question=draft.question,
+        options=tuple(draft.kind.options.option.replace("VALUE", value) for value in values),
+        answer=values.index(solution.answer),
+        ability=draft.kind.ability,
+        order=draft.kind.order,
+        cues=tuple(sentences[index] for index in solution.cues),
+        minds=solution.minds,
+        goal=draft.sentence(wants),
+    )
