@@ -14,7 +14,9 @@ def named(writers: str) -> list[str]:
     return [name.strip() for name in writers.split(",")]
 
 
-def served(writers: Sequence[str], no_models: Iterable[str], config: RunConfig, retries: int) -> dict[str, ServedConfig]:
+def served(
+    writers: Sequence[str], no_models: Iterable[str], config: RunConfig, retries: int
+) -> dict[str, ServedConfig]:
     """The writers that are models, by role ("writer-0", ...): each has the shape of `model` and the servers of `rollout`."""
     return {
         role_of(number): ServedConfig(name, config.model, config.rollout.fleet, retries=retries)

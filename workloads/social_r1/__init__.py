@@ -101,7 +101,7 @@ class Workload(BaseWorkload):
 
     def gold_verdicts(self, episode: Episode) -> Mapping[str, float]:
         """The oracle's scores of structure and content, each 0 to 1, where the miniature's format holds."""
-        answer, item = said(episode.text), self._items.get(episode.task.id) if self.mini else None
+        answer, item = said(episode.text), self.items.get(episode.task.id) if self.mini else None
         if item is None or not answer.format:
             return {}
         return {
@@ -168,7 +168,8 @@ class Workload(BaseWorkload):
         if JUDGE in self.config.raters():
             asked[JUDGE] = self.structure_lesson(self.mini_reasoned("train"), self.mini_reasoned("eval"))
         if CONTENT in self.config.raters():
-            asked[CONTENT] = self.content_lesson(self.mini_pairs("train"), self.mini_pairs("eval"))
+            taught, held_out = ([pair for _, pair in self.mini_pairs(split)] for split in ("train", "eval"))
+            asked[CONTENT] = self.content_lesson(taught, held_out)
         return [self._warmup(), *asked.values()]
 
     def structure_lesson(self, taught: Sequence[Reasoned], asked: Sequence[Reasoned]) -> StructureLesson:
@@ -199,16 +200,18 @@ class Workload(BaseWorkload):
         items = self._worlds[split]
         count = _examples(self.config.judge.training) if split == "train" else EXAM_REASONINGS * len(items)
         return [
-            Reasoned(item.pair, item.id, reference_of(mini.question_of(item)), thinking, reasoning.structure(item, thinking))
+            Reasoned(
+                item.pair, item.id, reference_of(mini.question_of(item)), thinking, reasoning.structure(item, thinking)
+            )
             for item in islice(cycle(items), count)
             for thinking in [mini.thinking(item, rng)]
         ]
 
-    def mini_pairs(self, split: str) -> list[Pair]:
-        """Pieces of `TRAJECTORIES` generated reasonings a question, the better by the oracle."""
+    def mini_pairs(self, split: str) -> list[tuple[str, Pair]]:
+        """(question's id, pieces of `TRAJECTORIES` generated reasonings about it, the better by the oracle)."""
         rng = random.Random(stable_hash("content", split, self.config.data.seed))
         pairs = [
-            pair
+            (item.id, pair)
             for item in self._worlds[split]
             for pair in self.oracle_pairs(item, [mini.thinking(item, rng) for _ in range(TRAJECTORIES)], rng)
         ]
@@ -219,7 +222,7 @@ class Workload(BaseWorkload):
         """What the oracle says of the pieces of these reasonings; where it sees no difference there is no pair."""
         reference = reference_of(mini.question_of(item))
         pairs = []
-        for first, second in candidates([mini.pieces(thinking) for thinking in thinkings], rng):
+        for first, second in candidates([self.wording.pieces(thinking) for thinking in thinkings], rng):
             difference = reasoning.content(item, first) - reasoning.content(item, second)
             if difference:
                 better, worse = (first, second) if difference > 0 else (second, first)
@@ -244,7 +247,8 @@ class Workload(BaseWorkload):
         return world.make_items(counts, data.seed)
 
     @cached_property
-    def _items(self) -> dict[str, world.Item]:
+    def items(self) -> dict[str, world.Item]:
+        """The miniature's items by id."""
         return {item.id: item for items in self._worlds.values() for item in items}
 
 

@@ -69,6 +69,11 @@ class SocialDataConfig(DataConfig):
     hub_config: str = setting("default", "hf: data sets: the configuration.")
     hub_split: str = setting("train", "hf: data sets: the split that is read.")
 
+    @property
+    def needs_path(self) -> bool:
+        """Whether the source is read from somewhere."""
+        return self.source != "mini"
+
 
 def check_data(data: SocialDataConfig) -> None:
     """Raises ConfigError for a source that is none, or that may not be trained on, and for a path that is missing or too much."""
@@ -77,7 +82,7 @@ def check_data(data: SocialDataConfig) -> None:
         raise _refusal(f"data.source={data.source}", name)
     if data.source not in SOURCES:
         raise ConfigError(f"data.source={data.source}: use one of {', '.join(SOURCES)}.")
-    if data.source != "mini" and data.path is None:
+    if data.needs_path and data.path is None:
         raise ConfigError(f"data.source={data.source} needs data.path.")
     if data.source in ("mini", "hitom") and (data.eval_path or (data.source == "mini" and data.path)):
         raise ConfigError(f"data.source={data.source} holds its own stories out: leave data.eval_path out.")
@@ -166,7 +171,9 @@ def split(
 
 
 def _in_order(questions: Sequence[Question], seed: int) -> list[str]:
-    return sorted({question.group for question in questions}, key=lambda group: (stable_hash("story", seed, group), group))
+    return sorted(
+        {question.group for question in questions}, key=lambda group: (stable_hash("story", seed, group), group)
+    )
 
 
 def _refuse_shared(questions: Sequence[Question], held_out: Sequence[Question]) -> None:

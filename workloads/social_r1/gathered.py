@@ -16,7 +16,7 @@ from orchestrator.config.schema import Role, ServedConfig, group, setting
 from orchestrator.data import SPLITS
 from orchestrator.data.tables import Row, read_rows
 from orchestrator.errors import ConfigError, DataError, RunError
-from orchestrator.values import Answer, Call, stable_hash
+from orchestrator.values import Answer, Call, Task, stable_hash
 from workloads import social_r1, writers
 from workloads.social_r1.data import SocialDataConfig, reference_of
 from workloads.social_r1.questions import Question, same_story
@@ -37,9 +37,14 @@ class LabelledDataConfig(SocialDataConfig):
         None,
         "Labels that are there already, a .jsonl, .csv or .parquet file such as the labels.jsonl of a run of this workload; then nobody "
         "writes and nobody is asked. A row has story, question, perhaps split, and (judge) reasoning and score, (content) better and "
-        "worse.",
+        "worse. Of real text with data.source=table, and then data.path is not needed.",
         file=True,
     )
+
+    @property
+    def needs_path(self) -> bool:
+        """Not where there are labels."""
+        return super().needs_path and self.labels is None
 
 
 @dataclass
@@ -63,7 +68,9 @@ class RaterRunConfig(social_r1.Config):
     rater: ClassVar[str] = ""
 
     steps: int = setting(0, "There is no policy: 0.", low=0)
-    data: LabelledDataConfig = group(LabelledDataConfig, "Where questions come from, and labels that are there already.")
+    data: LabelledDataConfig = group(
+        LabelledDataConfig, "Where questions come from, and labels that are there already."
+    )
     answers: AnswersConfig = group(AnswersConfig, "Whose reasonings are labelled.")
     teacher: TeacherConfig = group(TeacherConfig, "Who labels them.")
 
@@ -99,6 +106,8 @@ class RaterWorkload(social_r1.Workload):
     """A workload whose run teaches one rater."""
 
     config: RaterRunConfig
+    fields: ClassVar[Mapping[str, type]] = {}
+    """What a row of labels has besides story and question."""
 
     def __init__(self, config: RaterRunConfig) -> None:
         super().__init__(config)
@@ -110,7 +119,21 @@ class RaterWorkload(social_r1.Workload):
             )
         if config.data.labels is None:
             self._check_writers()
-        self.rows: list[Row] | None = None
+        self._rows: Sequence[Mapping[str, Any]] | None = None
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """Those of the data, or the questions of the file of labels. Nobody answers them in this run."""
+        if self.mini or not self.config.data.labels:
+            return super().tasks(split)
+        asked = {(row["story"], row["question"]): row for row in self.read_labels() if row["split"] == split}
+        return [
+            Task(f"{stable_hash(*key):016x}", self.wording.content(row, "")[:1], {"story": row["story"]})
+            for key, row in asked.items()
+        ]
+
+    def read_labels(self) -> list[dict[str, Any]]:
+        """The rows of data.labels."""
+        return read_labels(str(self.config.data.labels), self.fields, self.config.data.seed)
 
     def _check_writers(self) -> None:
         config, names = self.config, self.config.writers
@@ -154,19 +177,23 @@ class RaterWorkload(social_r1.Workload):
 
     def use(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Make the lesson of these rows."""
-        self.rows = [Row(f"label {number}", row) for number, row in enumerate(rows)]
+        self._rows = rows
 
-    def gathered(self) -> list[Row]:
-        """The rows. Raises RunError where none were gathered yet."""
-        if self.rows is None:
+    def rows(self, split: str) -> list[Mapping[str, Any]]:
+        """The rows of a split. Raises RunError where none were gathered yet, ConfigError where the split has none."""
+        if self._rows is None:
             raise RunError(f"{self.config.workload}: nothing was gathered yet.")
-        return self.rows
+        found = [row for row in self._rows if row["split"] == split]
+        if not found:
+            raise ConfigError(f"there is no label about a story of {split}: label some, or move the split.")
+        return found
 
     def tokenizer_texts(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Those of the file of labels, where one is read."""
-        if not self.config.data.labels:
+        """Those of the file of labels, where real text is read from one."""
+        if self.mini or not self.config.data.labels:
             return super().tokenizer_texts()
-        return (), [text for row in self.gathered() for text in row.values.values() if isinstance(text, str)]
+        names = ("story", "question", *(name for name, kind in self.fields.items() if kind is str))
+        return (), [row[name] for row in self.read_labels() if row["split"] == "train" for name in names]
 
 
 def read_labels(path: str, fields: Mapping[str, type], seed: int) -> list[dict[str, Any]]:
@@ -180,7 +207,8 @@ def read_labels(path: str, fields: Mapping[str, type], seed: int) -> list[dict[s
         split = str(row.values.get("split", "")).strip().lower()
         if split and split not in SPLITS:
             raise row.error(f"field 'split' is {split!r:.40}: it must be one of {', '.join(SPLITS)}.")
-        found.append({**values, "split": SPLITS.get(split) or split_of(values["story"], seed)})
+        kept = {name: row.values[name] for name in ("task", "group", "options", "writer") if row.values.get(name)}
+        found.append({**values, **kept, "split": SPLITS.get(split) or split_of(values["story"], seed)})
     if {"train", "eval"} - {row["split"] for row in found}:
         raise DataError(f"{path}: leaves no row to learn from, or none to examine with: give more stories, or `split`.")
     return found
@@ -203,9 +231,18 @@ def _field(row: Row, name: str, kind: type) -> Any:
     return value.strip()
 
 
-def row_of(one: Written | tuple[str, Question], **further: Any) -> dict[str, Any]:
+def row_of(split: str, question: Question, **further: Any) -> dict[str, Any]:
     """A row of a file of labels."""
-    split, question = (one.split, one.question) if isinstance(one, Written) else one
     reference = reference_of(question)
     kept = {name: reference[name] for name in ("story", "question", "options", "group")}
     return {"split": split, "task": question.id, **kept, **further}
+
+
+def reference_in(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Story, question and options of a row."""
+    return {"story": row["story"], "question": row["question"], "options": list(row.get("options", ()))}
+
+
+def group_in(row: Mapping[str, Any]) -> str:
+    """What a row is held out together with."""
+    return str(row.get("group") or same_story(row["story"]))

@@ -14,7 +14,17 @@ from orchestrator.data.tables import Row, read_text
 from orchestrator.errors import DataError
 from workloads.social_r1.questions import Question, same_story
 
-FIELDS = ("prompting_type", "deception", "story_length", "question_order", "sample_id", "story", "question", "choices", "answer")
+FIELDS = (
+    "prompting_type",
+    "deception",
+    "story_length",
+    "question_order",
+    "sample_id",
+    "story",
+    "question",
+    "choices",
+    "answer",
+)
 KIND = "CoTP"
 _CHOICE = re.compile(r"[A-Z]\.\s*(.*?)\s*(?=,\s*[A-Z]\.|$)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from orchestrator.values import Message
 from workloads.social_r1 import reasoning, world
@@ -38,13 +39,14 @@ def question_of(item: world.Item) -> Question:
 
 
 def thinking(item: world.Item, rng: random.Random) -> str:
-    """A reasoning of any quality: half as the policy's warm-up has them, half of qualities that it never reaches or has left behind;
-    one without any tags where the answer has none."""
-    text = reasoning.warmup(item, rng) if rng.random() < 0.5 else reasoning.answer(item, rng, reasoning.any_quality(rng))
-    return said(text).thinking.strip() or text
+    """A reasoning of any quality: half as the policy's warm-up has them, half of qualities that it never shows. Its answer's format
+    holds, as that of any reasoning that a rater is asked about; it may be empty."""
+    quality = (reasoning.warmup_quality if rng.random() < 0.5 else reasoning.any_quality)(rng)
+    text = reasoning.answer(item, rng, replace(quality, flaws=quality.flaws - {"tags"}))
+    return said(text).thinking.strip()
 
 
-def pieces(text: str) -> tuple[str, ...]:
+def _pieces(text: str) -> tuple[str, ...]:
     """What is compared of a reasoning: its stages, and the whole of it, which is what the reward asks about."""
     return (text, *reasoning.segments(text))
 
@@ -71,5 +73,7 @@ def _mention(text: str, reference: Reference) -> float | None:
     return reasoning.first_option_mention(text)
 
 
-WORDING = Wording(_policy, _structure, _content, lambda score: f"<Score> {score:.1f} </Score>", NEUTRAL, _mention)
+WORDING = Wording(
+    _policy, _structure, _content, lambda score: f"<Score> {score:.1f} </Score>", NEUTRAL, _mention, _pieces
+)
 """Of the generated world. The structure judge is not shown the story: what it looks for stands in the reasoning."""

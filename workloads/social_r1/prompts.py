@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from string import ascii_uppercase
 from typing import Any
 
@@ -71,7 +72,8 @@ COMPARISON = (
 @dataclass(frozen=True, slots=True)
 class Wording:
     """How everything is said. policy: the task's message. structure, content: what the raters are asked about a reasoning. score: how
-    the structure judge writes one. neutral: the reasoning that a control question is about. mention: where options come up."""
+    the structure judge writes one. neutral: the reasoning that a control question is about. mention: where options come up. pieces: the
+    whole of a reasoning, which is what the reward asks about, and then its segments, in order."""
 
     policy: Callable[[Reference], str]
     structure: Callable[[Reference, str], tuple[Message, ...]]
@@ -79,6 +81,7 @@ class Wording:
     score: Callable[[float], str]
     neutral: str
     mention: Mention
+    pieces: Callable[[str], tuple[str, ...]]
 
 
 def lettered(reference: Reference) -> str:
@@ -101,7 +104,12 @@ def _content(reference: Reference, thinking: str) -> tuple[Message, ...]:
     return ({"role": "user", "content": asked}, {"role": "assistant", "content": f"[Reasoning]\n{thinking.strip()}"})
 
 
-_NAMED = re.compile(r"\b(?:option|choice|answer)s?\s+\(?[A-Z]\b|\([A-Z]\)|\b[A-Z][.):](?=\s|$)|\b[B-HJ-Z]\b", re.IGNORECASE)
+SEGMENTS = 10
+"""Segments of a reasoning: the paper's 4,200 reasonings made about 42,000."""
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\n+")
+_NAMED = re.compile(
+    r"\b(?:option|choice|answer)s?\s+\(?[A-Z]\b|\([A-Z]\)|\b[A-Z][.):](?=\s|$)|\b[B-HJ-Z]\b", re.IGNORECASE
+)
 """A letter as an option's name: after such a word, in brackets, before a dot; alone where it is no word of English."""
 
 
@@ -113,5 +121,13 @@ def mention(thinking: str, reference: Reference) -> float | None:
     return min(found) / len(thinking) if found else None
 
 
-REAL = Wording(_policy, _structure, _content, lambda score: f"<Score>{score:.1f}</Score>", NEUTRAL, mention)
+def pieces(thinking: str) -> tuple[str, ...]:
+    """The whole and its segments: at most `SEGMENTS` runs of whole sentences, of about as many sentences each."""
+    sentences = [part.strip() for part in _SENTENCE_END.split(thinking) if part.strip()]
+    count = min(SEGMENTS, len(sentences))
+    cuts = [round(len(sentences) * number / count) for number in range(count + 1)] if count else []
+    return (thinking.strip(), *(" ".join(sentences[start:end]) for start, end in pairwise(cuts)))
+
+
+REAL = Wording(_policy, _structure, _content, lambda score: f"<Score>{score:.1f}</Score>", NEUTRAL, mention, pieces)
 """Of real text."""

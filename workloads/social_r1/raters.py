@@ -15,7 +15,20 @@ from types import MappingProxyType
 from typing import Any
 
 from orchestrator.config.schema import JudgeConfig
-from orchestrator.values import JUDGE, POLICY, Answer, Call, Episode, Fault, Group, Scored, Task, Turn, Unscored, Verdict
+from orchestrator.values import (
+    JUDGE,
+    POLICY,
+    Answer,
+    Call,
+    Episode,
+    Fault,
+    Group,
+    Scored,
+    Task,
+    Turn,
+    Unscored,
+    Verdict,
+)
 from workloads.base import Branch, Example, Preference
 from workloads.exams import Report, ordering, shares
 from workloads.lessons import chat, gate_of
@@ -75,7 +88,8 @@ class StructureLesson:
     @property
     def grading(self) -> str:
         """The true scores, and what else the report holds."""
-        return repr((REPORT_FORMAT, self.asked, dict(self.notes)))
+        truth = [(one.group, one.task, one.score) for one in self.asked]
+        return repr((REPORT_FORMAT, truth, dict(self.notes)))
 
     def examples(self) -> Sequence[Example]:
         """One a reasoning."""
@@ -199,7 +213,5 @@ def candidates(pieces: Sequence[Sequence[str]], rng: random.Random) -> list[tupl
     for place in range(max(map(len, pieces), default=0)):
         there = [mine[place] for mine in pieces if place < len(mine) and mine[place].strip()]
         rng.shuffle(there)
-        found += [
-            (first, second) for first, second in zip(there[::2], there[1::2], strict=False) if first != second
-        ]
+        found += [(first, second) for first, second in zip(there[::2], there[1::2], strict=False) if first != second]
     return found
