@@ -28,7 +28,7 @@ class TeacherConfig(ServedConfig):
     )
     max_tokens: int = setting(
         0,
-        "0 asks for the probabilities of the words that a verdict may be, as the next word. More lets the teacher write so many tokens, "
+        "0 asks for the probabilities of the words that a verdict may be, as the next word. More lets the teacher write so many, "
         "for one that reasons first or tells no probabilities: its verdict is the one of those words that stands in its last line.",
         low=0,
     )

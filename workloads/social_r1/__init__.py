@@ -117,7 +117,7 @@ class Workload(BaseWorkload):
         """Of all answers: accuracy, also by ability, by order and on originals and twins; pair_accuracy, the share of pairs of which
         both are answered rightly; format; of those whose format holds thinking_characters and early_option, the share that
         mentions an option before `EARLY`. judge_NAME: means of the reward's components; in the miniature the oracle's too."""
-        episodes = [episode for group in groups for episode in group.episodes]
+        episodes = [episode for one in groups for episode in one.episodes]
         if not episodes:
             return {}
         found: dict[str, list[float]] = defaultdict(list)
@@ -147,8 +147,8 @@ class Workload(BaseWorkload):
         """structure_error: mean distance of the judge's score from the oracle's. structure_order and content_order: share of pairs of
         answers to one question that the rater orders as the oracle does."""
         scores: dict[str, dict[str, list[tuple[float, float]]]] = {STRUCTURE: {}, CONTENT: {}}
-        for group in groups:
-            for episode, verdict in zip(group.episodes, group.verdicts, strict=True):
+        for one in groups:
+            for episode, verdict in zip(one.episodes, one.verdicts, strict=True):
                 for name, value in verdict.judgements.items() if isinstance(verdict, Scored) else ():
                     truth = self.gold_verdicts(episode)[name]
                     scores[name].setdefault(episode.task.id, []).append((truth, value))

@@ -120,11 +120,7 @@ def content(item: Item, thinking: str) -> float:
     said: dict[str, list[str]] = {name: [] for name in MARKERS}
     for stage in parse(thinking):
         said.setdefault(stage.name, []).extend(stage.sentences)
-    parts = {
-        "cues": (said["cue"], item.cues),
-        "minds": (said["mind"], item.minds),
-        "goal": (said["goal"], (item.goal,)),
-    }
+    parts = {"cues": (said["cue"], item.cues), "minds": (said["mind"], item.minds), "goal": (said["goal"], (item.goal,))}
     return sum(weight * _f1(*parts[name]) for name, weight in _WEIGHTS.items())
 
 
@@ -182,9 +178,7 @@ def _parasitic(stages: Sequence[Stage]) -> bool:
     """Whether an option is mentioned before the first "mind"; without one, before the "so"."""
     names = [stage.name for stage in stages]
     inference = next((names.index(name) for name in ("mind", "so") if name in names), len(names))
-    return any(
-        first_option_mention(sentence) is not None for stage in stages[:inference] for sentence in stage.sentences
-    )
+    return any(first_option_mention(sentence) is not None for stage in stages[:inference] for sentence in stage.sentences)
 
 
 def _f1(said: Sequence[str], needed: Sequence[str]) -> float:

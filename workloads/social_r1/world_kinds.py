@@ -38,9 +38,7 @@ class Topic:
 
 
 PLACE = Topic("ACTOR puts the THING in the VALUE .", "the THING is in the VALUE", "inside the VALUE", CONTAINERS, TOYS)
-CONTENT = Topic(
-    "ACTOR fills the THING with the VALUE .", "the THING holds the VALUE", "just the VALUE", TOYS, CONTAINERS
-)
+CONTENT = Topic("ACTOR fills the THING with the VALUE .", "the THING holds the VALUE", "just the VALUE", TOYS, CONTAINERS)
 WISH = Topic("ACTOR now wants the VALUE .", "THING wants the VALUE", "just the VALUE", TOYS, PEOPLE)
 FEELING = Topic("", "", "feels quite VALUE", FEELINGS, ())
 MEANING = Topic("", "", "just a VALUE", MEANINGS, ())
@@ -227,9 +225,7 @@ def draw(kind: Kind, rng: random.Random) -> Draft:
     if kind.ability == "information":
         speaker = rng.choice([agent for agent in leavers if agent not in chain] or chain)
         others = [agent for agent in cast if agent not in (speaker, *chain)]
-        timeline.append(
-            (rng.choice((rng.uniform(2, 5), 5.0)), Event("tells", speaker, to=rng.choice((ALL, rng.choice(others)))))
-        )
+        timeline.append((rng.choice((rng.uniform(2, 5), 5.0)), Event("tells", speaker, to=rng.choice((ALL, rng.choice(others))))))
     timeline.sort(key=lambda moment: moment[0])
     events = [*_facts(kind, cast, chain, steady, values, rng), *(event for _, event in timeline)]
     if kind.ability == "emotion":
@@ -241,18 +237,11 @@ def draw(kind: Kind, rng: random.Random) -> Draft:
 
 
 def _facts(
-    kind: Kind,
-    cast: Sequence[str],
-    chain: Sequence[str],
-    steady: Sequence[str],
-    values: Sequence[str],
-    rng: random.Random,
+    kind: Kind, cast: Sequence[str], chain: Sequence[str], steady: Sequence[str], values: Sequence[str], rng: random.Random
 ) -> list[Event]:
     """The room, what two of them want (the protagonist is one), and whom two trust or what one hopes."""
     other = rng.choice([agent for agent in cast if agent != chain[0]])
-    wants = [
-        Event("motive", agent, verb) for agent, verb in zip((chain[0], other), rng.sample(MOTIVES, 2), strict=True)
-    ]
+    wants = [Event("motive", agent, verb) for agent, verb in zip((chain[0], other), rng.sample(MOTIVES, 2), strict=True)]
     rng.shuffle(wants)
     facts = [Event("scene", value=rng.choice(ROOMS)), *wants]
     if kind.ability == "deception":
@@ -263,7 +252,9 @@ def _facts(
     return facts
 
 
-def _changes(kind: Kind, values: Sequence[str], steady: Sequence[str], rng: random.Random) -> list[tuple[float, Event]]:
+def _changes(
+    kind: Kind, values: Sequence[str], steady: Sequence[str], rng: random.Random
+) -> list[tuple[float, Event]]:
     """The four events that name the values, at the times 1 to 4. The first is seen by all."""
     kinds, manners, actors = ["puts"] * 4, [""] * 4, [rng.choice(steady) for _ in values]
     if kind.topic is WISH:
@@ -328,9 +319,7 @@ def targets_of(kind: Kind) -> tuple[tuple[int, int], ...]:
     return tuple(combinations(range(4), 2))
 
 
-def draw_pair(
-    kind: Kind, target: tuple[int, int], rng: random.Random
-) -> tuple[tuple[Draft, Solution], tuple[Draft, Solution]]:
+def draw_pair(kind: Kind, target: tuple[int, int], rng: random.Random) -> tuple[tuple[Draft, Solution], tuple[Draft, Solution]]:
     """Two stories that differ in one fact, with their answers, of the two values of `target`; which is first is drawn."""
     while True:
         draft = draw(kind, rng)

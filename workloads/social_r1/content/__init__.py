@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -49,7 +49,7 @@ class Workload(RaterWorkload):
     """Implements `workloads.base.Workload` and `Gatherer`."""
 
     config: Config
-    fields = {"better": str, "worse": str}
+    fields: ClassVar[Mapping[str, type]] = {"better": str, "worse": str}
 
     def gather(self) -> Gathering:
         """Have reasonings written and their pieces compared, or read pairs. Raises RunError where the teacher left too much open."""

@@ -5,7 +5,7 @@ The paper asks GPT-4o, untaught; a judge that is smaller learns from what a larg
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ class Workload(RaterWorkload):
     """Implements `workloads.base.Workload` and `Gatherer`."""
 
     config: Config
-    fields = {"reasoning": str, "score": float}
+    fields: ClassVar[Mapping[str, type]] = {"reasoning": str, "score": float}
 
     def gather(self) -> Gathering:
         """Have reasonings written and scored, or read both. Raises RunError where the teacher left too much open."""
