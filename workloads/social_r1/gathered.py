@@ -226,7 +226,8 @@ def _field(row: Row, name: str, kind: type) -> Any:
             return float(str(value))
         except ValueError:
             raise row.error(f"field {name!r} is {value!r:.60}: it must be a number.") from None
-    if not isinstance(value, str) or not value.strip():
+    # Nothing thought is a reasoning too.
+    if not isinstance(value, str) or not (value.strip() or name == "reasoning"):
         raise row.error(f"field {name!r} is {value!r:.60}: it must be a text that is not empty.")
     return value.strip()
 

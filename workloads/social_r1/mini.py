@@ -47,8 +47,9 @@ def thinking(item: world.Item, rng: random.Random) -> str:
 
 
 def _pieces(text: str) -> tuple[str, ...]:
-    """What is compared of a reasoning: its stages, and the whole of it, which is what the reward asks about."""
-    return (text, *reasoning.segments(text))
+    """The whole, and what each stage says wherever it stands: so that stages are compared with their like. "" where one is missing."""
+    stages = reasoning.parse(text)
+    return (text, *(" ".join(part.text for part in stages if part.name == marker) for marker in world.MARKERS))
 
 
 def _policy(reference: Reference) -> str:
