@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from workloads.social_r1.world import FILLERS, LETTERS, MARKERS, MOTIVES, PEOPLE, TAGS, Item, option_texts
-from workloads.social_r1.world_kinds import CONTAINERS, TOYS
+from workloads.social_r1.world import FILLERS, LETTERS, MARKERS, TAGS, Item, option_texts
+from workloads.social_r1.world_words import CONTAINERS, MOTIVES, PEOPLE, TOYS
 
 MAX_WORDS = 80
 """Longest answer: a word is a token."""
@@ -22,7 +22,9 @@ FLAWS = ("skip", "shuffle", "options", "backward", "loop", "pad", "bare", "tags"
 stages return; nothing new is said; there is no thinking; a tag is missing or something stands before the first.
 """
 _WEIGHTS = {"cues": 0.4, "minds": 0.4, "goal": 0.2}
-_OPTIONS = tuple(tuple(text.split()) for text in option_texts())
+OPTIONS = option_texts()
+CONCISE_CUES = 4
+"""As many cues as an item needs at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,15 @@ def segments(thinking: str) -> tuple[str, ...]:
     return tuple(stage.text for stage in parse(thinking))
 
 
-def first_option_mention(text: str) -> float | None:
-    """Where the first option letter or whole option stands in the text: 0 at its first word, near 1 at its last; None for nowhere."""
+def first_option_mention(text: str, options: Sequence[str] = OPTIONS) -> float | None:
+    """Where the first option letter or whole option stands in the text: 0 at its first word, near 1 at its last; None for nowhere.
+
+    options: of which the text may hold one; every one of the world unless given.
+    """
     words = text.split()
+    wholes = [tuple(option.split()) for option in options]
     for index, word in enumerate(words):
-        if word in LETTERS or tuple(words[index : index + 3]) in _OPTIONS:
+        if word in LETTERS or any(tuple(words[index : index + len(whole)]) == whole for whole in wholes):
             return index / len(words)
     return None
 
@@ -79,12 +85,13 @@ def first_option_mention(text: str) -> float | None:
 def structure(item: Item, thinking: str) -> float:
     """The structure judge's score, by rule: flow alone, right or wrong. The first rule that applies decides.
 
-    Failed (0–0.3): 0.0 nothing is thought; 0.1 no stage is marked; 0.2 the conclusion comes first (backward justification); 0.3 an option's
-    letter or whole text stands before the first "mind" (option parasitism).
-    Skips (0.4–0.6): 0.6, 0.5 or 0.4 for one, two or three stages that are missing or empty, 0.1 less if the rest is out of order (0.4 at
-    least); 0.5 if all are there but out of order.
-    Solid (0.7–0.8): 0.7 a stage returns (looping); 0.8 words before the first stage, a sentence twice, a filler, or three or more cues too many.
-    Concise (0.9–1.0): 0.9 one or two cues more than the item needs; else 1.0.
+    Failed (0–0.3): 0.0 nothing is thought; 0.1 no stage is marked; 0.2 the conclusion comes first (backward justification);
+    0.3 an option's letter or whole text stands before the first "mind" (option parasitism).
+    Skips (0.4–0.6): 0.6, 0.5 or 0.4 for one, two or three stages that are missing or empty, 0.1 less if the rest is out of order,
+    0.4 at least; 0.5 if all are there but out of order.
+    Solid (0.7–0.8): 0.7 a stage returns (looping); 0.8 words before the first stage, a sentence twice, a filler, or seven cues or more.
+    Concise (0.9–1.0): 0.9 five or six cues, more than any item needs; else 1.0.
+    The bands are those of the published rubric ("Social Reasoning Logic Auditor"); the steps within them are this world's.
     """
     stages = parse(thinking)
     names = [stage.name for stage in stages if stage.name and stage.sentences]
@@ -94,7 +101,7 @@ def structure(item: Item, thinking: str) -> float:
         return 0.1
     if names[:1] == ["so"]:
         return 0.2
-    if _parasitic(stages):
+    if _parasitic(stages, item.options):
         return 0.3
     firsts = list(dict.fromkeys(names))
     missing, ordered = len(MARKERS) - len(firsts), firsts == sorted(firsts, key=MARKERS.index)
@@ -105,7 +112,7 @@ def structure(item: Item, thinking: str) -> float:
     if len(names) > len(firsts):
         return 0.7
     said = [sentence for stage in stages for sentence in stage.sentences]
-    extra = sum(len(stage.sentences) for stage in stages if stage.name == "cue") - len(item.cues)
+    extra = sum(len(stage.sentences) for stage in stages if stage.name == "cue") - CONCISE_CUES
     if not stages[0].name or len(set(said)) < len(said) or set(FILLERS).intersection(said) or extra > 2:
         return 0.8
     return 0.9 if extra > 0 else 1.0
@@ -120,7 +127,11 @@ def content(item: Item, thinking: str) -> float:
     said: dict[str, list[str]] = {name: [] for name in MARKERS}
     for stage in parse(thinking):
         said.setdefault(stage.name, []).extend(stage.sentences)
-    parts = {"cues": (said["cue"], item.cues), "minds": (said["mind"], item.minds), "goal": (said["goal"], (item.goal,))}
+    parts = {
+        "cues": (said["cue"], item.cues),
+        "minds": (said["mind"], item.minds),
+        "goal": (said["goal"], (item.goal,)),
+    }
     return sum(weight * _f1(*parts[name]) for name, weight in _WEIGHTS.items())
 
 
@@ -174,11 +185,12 @@ def _sentences(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(" ".join(words[start:end]) for start, end in cuts)
 
 
-def _parasitic(stages: Sequence[Stage]) -> bool:
-    """Whether an option is mentioned before the first "mind"; without one, before the "so"."""
+def _parasitic(stages: Sequence[Stage], options: Sequence[str]) -> bool:
+    """Whether one of the options is mentioned before the first "mind"; without one, before the "so"."""
     names = [stage.name for stage in stages]
     inference = next((names.index(name) for name in ("mind", "so") if name in names), len(names))
-    return any(first_option_mention(sentence) is not None for stage in stages[:inference] for sentence in stage.sentences)
+    before = [sentence for stage in stages[:inference] for sentence in stage.sentences]
+    return any(first_option_mention(sentence, options) is not None for sentence in before)
 
 
 def _f1(said: Sequence[str], needed: Sequence[str]) -> float:
@@ -188,7 +200,7 @@ def _f1(said: Sequence[str], needed: Sequence[str]) -> float:
 def _wrong_cues(item: Item, rng: random.Random) -> tuple[str, ...]:
     """One or all of the deciding sentences replaced: by others of the story, or by one that is not in it."""
     cues = list(item.cues)
-    idle = [sentence for sentence in item.sentences[1:] if sentence not in cues]
+    idle = [sentence for sentence in item.sentences[1:] if sentence not in (*cues, item.goal)]
     for index in rng.sample(range(len(cues)), rng.choice((1, len(cues)))):
         words = cues[index].split()
         strangers = [name for name in PEOPLE if name not in item.story.split()]
@@ -202,12 +214,13 @@ def _wrong_minds(item: Item, rng: random.Random) -> tuple[str, ...]:
     minds = list(item.minds)
     index = rng.randrange(len(minds))
     words = minds[index].split()
-    if rng.random() < 0.8:
+    others = [name for name in item.sentences[0].split() if name in PEOPLE and name not in words]
+    if others and rng.random() < 0.2:
+        words[0] = rng.choice(others)
+    else:
         kind = CONTAINERS if words[-2] in CONTAINERS else TOYS
         named = [word for word in dict.fromkeys(" ".join(item.sentences[1:]).split()) if word in kind]
         words[-2] = rng.choice([word for word in named if word != words[-2]])
-    else:
-        words[0] = rng.choice([name for name in item.sentences[0].split() if name in PEOPLE and name not in words])
     minds[index] = " ".join(words)
     return tuple(minds)
 
@@ -230,7 +243,8 @@ def _flawed(item: Item, stages: list[Stage], choice: int, flaws: frozenset[str],
     if "pad" in flaws:
         spot = rng.randrange(3)
         fillers = tuple(rng.sample(FILLERS, rng.choice((2, 3))))
-        idle = tuple(rng.sample([s for s in item.sentences[1:] if s not in item.cues], 3))
+        others = [sentence for sentence in item.sentences[1:] if sentence not in item.cues]
+        idle = tuple(rng.sample(others, CONCISE_CUES + 3 - len(item.cues)))
         stages[spot] = Stage(stages[spot].name, (*stages[spot].sentences, *(idle if spot == 0 else fillers)))
     if "options" in flaws:
         hint = rng.choice((LETTERS[choice], item.options[choice], " ".join(LETTERS)))

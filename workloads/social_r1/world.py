@@ -1,8 +1,8 @@
 """The miniature world of hard social stories: generated items with exact answers, and an adversarial twin of each.
 
-Four people are in a room; things are put somewhere, people come and go, look away, whisper, lie. The answer is found by playing the
-events (`world_minds`). Every item has a twin: one fact of the story is changed, and another of the same options is right. Options are of equal
-length, and named equally often and in the same words, so that only the order of events tells (`world_kinds`).
+Four people are in a room; things are put somewhere, people come and go, look away, whisper, lie. The answer is found by
+playing the events (`world_minds`). Every item has a twin: one fact of the story is changed, and another of the same options is
+right. Options are of equal length, and named equally often and in the same words: only the order of events tells (`world_kinds`).
 
 Words stand apart by blanks: a word is a token. Kinds are drawn in turn: belief of orders 0 to 4, perceptual access, asymmetric
 information, unobserved change, deception, desire, intention, emotion, non-literal speech.
@@ -11,17 +11,19 @@ information, unobserved change, deception, desire, intention, emotion, non-liter
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from orchestrator.errors import ConfigError
 from orchestrator.values import stable_hash
-from workloads.social_r1.world_kinds import (
-    ABILITIES,
+from workloads.social_r1.world_kinds import ABILITIES, KINDS, Draft, Solution, draw_pair, targets_of
+from workloads.social_r1.world_minds import SECRETLY
+from workloads.social_r1.world_words import (
     CONTAINERS,
     CONTENT,
     FEELING,
     FEELINGS,
-    KINDS,
     MEANING,
     MEANINGS,
     MOTIVES,
@@ -32,20 +34,14 @@ from workloads.social_r1.world_kinds import (
     SENTENCES,
     TOYS,
     WISH,
-    Draft,
-    Solution,
-    draw_pair,
-    targets_of,
 )
-from workloads.social_r1.world_minds import SECRETLY
 
+Card = TypeVar("Card")
 LETTERS = "ABCD"
 MARKERS = ("cue", "mind", "goal", "so")
 """The stages of social information processing, in their order: cues, their interpretation, goals, response."""
 FILLERS = ("let us see .", "this is not easy .", "let us think on .")
 TAGS = ("<think>", "</think>", "<Answer>", "</Answer>")
-MOST_PAIRS = 200_000
-"""Most pairs of one run."""
 _ASKED = "where when what how does was is will think thinks feel then tell bring to please left opens mean means take the : ? ."
 _GLUE = "and are in the"
 
@@ -102,20 +98,30 @@ def prompt(item: Item) -> str:
 def make_items(
     counts: Mapping[str, int], seed: int, abilities: Sequence[str] = ABILITIES
 ) -> dict[str, tuple[Item, ...]]:
-    """Items by split, twins side by side, all of different stories. counts: pairs by split, of "eval", "train", "test". The first n pairs
-    of a split do not depend on how many are asked for, and no split on those that come later in this order. abilities: of which alone
-    items are made.
+    """Items by split, twins side by side, all of different stories.
+
+    counts: pairs by split, of "eval", "train", "test". The first n pairs of a split do not depend on how many are asked for, and no
+    split on those that come later in this order. abilities: of which alone items are made. Raises ConfigError where there is
+    none of them.
     """
     kinds = [kind for kind in KINDS if kind.ability in abilities]
+    if not kinds:
+        raise ConfigError(f"no abilities of the world among {list(abilities)}: name some of {', '.join(ABILITIES)}.")
     seen: set[str] = set()
     splits: dict[str, tuple[Item, ...]] = {}
     for split, count in ((name, counts.get(name, 0)) for name in ("eval", "train", "test")):
         rng = random.Random(stable_hash("social stories", split, seed))
+        targets = {kind: _dealt(targets_of(kind), rng) for kind in kinds}
+        places = {kind: _dealt(range(len(LETTERS)), rng) for kind in kinds}
         items: list[Item] = []
         while len(items) < 2 * count:
             number = len(items) // 2
             kind = kinds[number % len(kinds)]
-            pair = _pair(f"{split}-{number}", draw_pair(kind, rng.choice(targets_of(kind)), rng), rng)
+            drafts = draw_pair(kind, next(targets[kind]), rng)
+            pair = [
+                _item(f"{split}-{number}", side, draft, solution, next(places[kind]), rng)
+                for side, (draft, solution) in zip("ab", drafts, strict=True)
+            ]
             if not seen.intersection(item.story for item in pair):
                 seen.update(item.story for item in pair)
                 items += pair
@@ -123,24 +129,25 @@ def make_items(
     return splits
 
 
-def _pair(identifier: str, drafts: Sequence[tuple[Draft, Solution]], rng: random.Random) -> list[Item]:
-    return [
-        _item(f"{identifier}-{side}", identifier, draft, solution, rng)
-        for side, (draft, solution) in zip("ab", drafts, strict=True)
-    ]
+def _dealt(cards: Sequence[Card], rng: random.Random) -> Iterator[Card]:
+    """The cards in random order, again and again: each as often as the others."""
+    while True:
+        yield from rng.sample(cards, len(cards))
 
 
-def _item(identifier: str, pair: str, draft: Draft, solution: Solution, rng: random.Random) -> Item:
+def _item(pair: str, side: str, draft: Draft, solution: Solution, place: int, rng: random.Random) -> Item:
+    """place: of the right option."""
     sentences = tuple(draft.sentence(event) for event in draft.events)
-    values = rng.sample(draft.values, len(draft.values))
+    values = rng.sample([value for value in draft.values if value != solution.answer], len(LETTERS) - 1)
+    values.insert(place, solution.answer)
     wants = next(e for e in draft.events if e.kind == "motive" and e.actor == draft.chain[0])
     return Item(
-        id=identifier,
+        id=f"{pair}-{side}",
         pair=pair,
         sentences=sentences,
         question=draft.question,
         options=tuple(draft.kind.options.option.replace("VALUE", value) for value in values),
-        answer=values.index(solution.answer),
+        answer=place,
         ability=draft.kind.ability,
         order=draft.kind.order,
         cues=tuple(sentences[index] for index in solution.cues),

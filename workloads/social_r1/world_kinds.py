@@ -13,52 +13,21 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from workloads.social_r1.world_minds import ALL, SECRETLY, Belief, Event, believed, truth, watch
+from workloads.social_r1.world_words import (
+    CONTENT,
+    FEELING,
+    FEELINGS,
+    MEANING,
+    MOTIVES,
+    OPENLY,
+    PEOPLE,
+    PLACE,
+    ROOMS,
+    SENTENCES,
+    WISH,
+    Topic,
+)
 
-PEOPLE = ("anna", "ben", "clara", "david", "emma", "felix", "grace", "henry")
-ROOMS = ("kitchen", "garden", "attic", "cellar")
-CONTAINERS = ("box", "bag", "drawer", "chest", "basket", "jar", "trunk", "crate")
-TOYS = ("ball", "kite", "doll", "drum", "ring", "book", "cup", "hat")
-MOTIVES = ("play", "help", "tidy", "trade", "boast", "rest")
-FEELINGS = ("glad", "relieved", "sad", "upset")
-"""By appraisal: what was hoped for and expected, hoped for and not expected, not hoped for and expected, neither."""
-MEANINGS = ("truth", "mistake", "lie", "joke")
-"""Of what is said: the speaker is right; is wrong; knows better and thinks that the listener does not; knows that both know."""
-OPENLY = "openly"
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """What the agents have beliefs about. puts: the sentence that changes it. state: how it is. values: what it can be."""
-
-    puts: str
-    state: str
-    option: str
-    values: tuple[str, ...]
-    things: tuple[str, ...]
-
-
-PLACE = Topic("ACTOR puts the THING in the VALUE .", "the THING is in the VALUE", "inside the VALUE", CONTAINERS, TOYS)
-CONTENT = Topic("ACTOR fills the THING with the VALUE .", "the THING holds the VALUE", "just the VALUE", TOYS, CONTAINERS)
-WISH = Topic("ACTOR now wants the VALUE .", "THING wants the VALUE", "just the VALUE", TOYS, PEOPLE)
-FEELING = Topic("", "", "feels quite VALUE", FEELINGS, ())
-MEANING = Topic("", "", "just a VALUE", MEANINGS, ())
-SENTENCES = {
-    "motive": "ACTOR wants to VALUE .",
-    "trusts": "ACTOR trusts TO .",
-    "doubts": "ACTOR doubts TO .",
-    "hopes": "ACTOR hopes the THING is in the VALUE .",
-    "leaves": "ACTOR leaves .",
-    "returns": "ACTOR returns .",
-    "away": "ACTOR looks away .",
-    "back": "ACTOR looks back .",
-    "out": "the lamp goes out .",
-    "on": "the lamp goes on .",
-    "says": "ACTOR says the THING is now in the VALUE .",
-    "tells": "ACTOR tells all where the THING is .",
-    "whispers": "ACTOR whispers to TO where the THING is .",
-    "claims": "ACTOR tells TO that the THING is in the VALUE .",
-    "finds": "ACTOR finds the THING .",
-}
 _MOVES = ("leaves", "returns", "away", "back", "out", "on")
 
 
@@ -225,7 +194,9 @@ def draw(kind: Kind, rng: random.Random) -> Draft:
     if kind.ability == "information":
         speaker = rng.choice([agent for agent in leavers if agent not in chain] or chain)
         others = [agent for agent in cast if agent not in (speaker, *chain)]
-        timeline.append((rng.choice((rng.uniform(2, 5), 5.0)), Event("tells", speaker, to=rng.choice((ALL, rng.choice(others))))))
+        timeline.append(
+            (rng.choice((rng.uniform(2, 5), 5.0)), Event("tells", speaker, to=rng.choice((ALL, rng.choice(others)))))
+        )
     timeline.sort(key=lambda moment: moment[0])
     events = [*_facts(kind, cast, chain, steady, values, rng), *(event for _, event in timeline)]
     if kind.ability == "emotion":
@@ -237,11 +208,18 @@ def draw(kind: Kind, rng: random.Random) -> Draft:
 
 
 def _facts(
-    kind: Kind, cast: Sequence[str], chain: Sequence[str], steady: Sequence[str], values: Sequence[str], rng: random.Random
+    kind: Kind,
+    cast: Sequence[str],
+    chain: Sequence[str],
+    steady: Sequence[str],
+    values: Sequence[str],
+    rng: random.Random,
 ) -> list[Event]:
     """The room, what two of them want (the protagonist is one), and whom two trust or what one hopes."""
     other = rng.choice([agent for agent in cast if agent != chain[0]])
-    wants = [Event("motive", agent, verb) for agent, verb in zip((chain[0], other), rng.sample(MOTIVES, 2), strict=True)]
+    wants = [
+        Event("motive", agent, verb) for agent, verb in zip((chain[0], other), rng.sample(MOTIVES, 2), strict=True)
+    ]
     rng.shuffle(wants)
     facts = [Event("scene", value=rng.choice(ROOMS)), *wants]
     if kind.ability == "deception":
@@ -252,9 +230,7 @@ def _facts(
     return facts
 
 
-def _changes(
-    kind: Kind, values: Sequence[str], steady: Sequence[str], rng: random.Random
-) -> list[tuple[float, Event]]:
+def _changes(kind: Kind, values: Sequence[str], steady: Sequence[str], rng: random.Random) -> list[tuple[float, Event]]:
     """The four events that name the values, at the times 1 to 4. The first is seen by all."""
     kinds, manners, actors = ["puts"] * 4, [""] * 4, [rng.choice(steady) for _ in values]
     if kind.topic is WISH:
@@ -319,7 +295,9 @@ def targets_of(kind: Kind) -> tuple[tuple[int, int], ...]:
     return tuple(combinations(range(4), 2))
 
 
-def draw_pair(kind: Kind, target: tuple[int, int], rng: random.Random) -> tuple[tuple[Draft, Solution], tuple[Draft, Solution]]:
+def draw_pair(
+    kind: Kind, target: tuple[int, int], rng: random.Random
+) -> tuple[tuple[Draft, Solution], tuple[Draft, Solution]]:
     """Two stories that differ in one fact, with their answers, of the two values of `target`; which is first is drawn."""
     while True:
         draft = draw(kind, rng)

@@ -129,7 +129,11 @@ def believed(events: Sequence[Event], views: Mapping[int, Missed], chain: Sequen
 
 def _taken_in(events: Sequence[Event], speaker: str, chain: Sequence[str]) -> tuple[int | None, tuple[int, ...]]:
     """(None, the trust that is stated) where somebody of the chain believes the speaker, else (the doubt that is stated, ())."""
-    stated = {event.actor: (i, event.kind) for i, event in enumerate(events) if event.kind in ("trusts", "doubts") and event.to == speaker}
+    stated = {
+        event.actor: (i, event.kind)
+        for i, event in enumerate(events)
+        if event.kind in ("trusts", "doubts") and event.to == speaker
+    }
     listeners = [agent for agent in chain if agent != speaker]
     for agent in listeners:
         index, kind = stated.get(agent, (None, "trusts"))
