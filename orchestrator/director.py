@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.cluster.plan import make_plan
@@ -19,7 +20,7 @@ from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Answerer, Fleet, start_servers
 from orchestrator.fleets.pool_manager import PoolSpec
 from orchestrator.fleets.pooled import PooledFleet
-from orchestrator.fleets.remote import RemoteFleet
+from orchestrator.fleets.remote import remote_fleets
 from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.weights import publish
 from orchestrator.learning.batch import Batch, Selection, make_batch, select
@@ -52,8 +53,8 @@ KEEP_WEIGHTS, DROP_WEIGHTS = 1, 2
 
 
 class Director:
-    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. judge_key: for a judge's URL. pool: of
-    a shared judge. began: when the run took its resources, in seconds since the epoch; by default now."""
+    """Lives on rank 0. servers: the actor handles of each role's fleet, created by the driver. keys: for the roles that URLs answer
+    for. pools: of the shared roles. began: when the run took its resources, in seconds since the epoch; by default now."""
 
     def __init__(
         self,
@@ -61,8 +62,8 @@ class Director:
         workload: Any,
         folder: Path,
         servers: Mapping[str, Sequence[Any]],
-        judge_key: str | None = None,
-        pool: PoolSpec | None = None,
+        keys: Mapping[str, str | None] = MappingProxyType({}),
+        pools: Sequence[PoolSpec] = (),
         began: float | None = None,
     ) -> None:
         self.config, self.workload, self.folder = config, workload, RunFolder(folder)
@@ -70,10 +71,9 @@ class Director:
         self.ledger = Ledger(self.folder.ledger_log, make_plan(config), began, on_phase=self.events.phase)
         self._log = MetricsLog(self.folder.metrics_log)
         self.fleets: dict[str, Answerer] = {role: self._fleet(role, handles) for role, handles in servers.items()}
-        role = config.roles().get(JUDGE)
-        if role and role.elsewhere:
-            self.fleets[JUDGE] = RemoteFleet.of(config.judge, judge_key)
-        self._pooled = self._join(pool) if pool else None
+        self.fleets |= remote_fleets(config, keys)
+        self._pooled = {pool.role: self._join(pool) for pool in pools}
+        self.fleets |= self._pooled
         self._scoring, self._environment = Scoring(config, workload, self.events.announce), workload.environment()
         self._sampling = Sampling(config.rollout.max_completion_tokens, config.rollout.temperature)
         self._tasks = {split: list(workload.tasks(split)) for split in config.splits()}
@@ -93,18 +93,16 @@ class Director:
 
     def _join(self, pool: PoolSpec) -> PooledFleet:
         notice_s = self.config.limits.exposed_wait_notice_s
-        pooled = PooledFleet(pool, f"the learner of {self.folder.name}", notice_s, self.events.announce)
-        self.fleets[pool.role] = pooled
-        return pooled
+        return PooledFleet(pool, f"the learner of {self.folder.name}", notice_s, self.events.announce)
 
     def wait_for_fleets(self) -> None:
         """Block until every server answers."""
         for role, fleet in self.served.items():
             self.events.announce(f"waiting for the {role} fleet ({len(fleet.servers)} vLLM server(s))")
             fleet.wait_ready()
-        if self._pooled:
-            self.events.announce("waiting for the pool of judges")
-            self._pooled.wait_ready()
+        for role, pooled in self._pooled.items():
+            self.events.announce(f"waiting for the {role} pool")
+            pooled.wait_ready()
 
     def seat_fleets(self, specs: Mapping[str, Sequence[ServerSpec]]) -> None:
         """Start servers on the GPUs of the learner's ranks, and put them to sleep. One fleet after the other: vLLM measures
@@ -232,8 +230,8 @@ class Director:
         if self._ahead:
             self._ahead.close()
         self._scoring.close()
-        if self._pooled:
-            self._pooled.close()
+        for pooled in self._pooled.values():
+            pooled.close()
 
     def batch(self, step: int, logits: Sequence[LogitAnswer]) -> Batch | Refill | None:
         """Verdicts, advantages and tensors of the step that was played; None where no group can be learned from.

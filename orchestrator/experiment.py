@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
 from orchestrator.fleets.pool import is_running, lease, pool_of
 from orchestrator.fleets.pool_manager import PoolSpec
-from orchestrator.fleets.remote import RemoteFleet
+from orchestrator.fleets.remote import keys_of, remote_fleets
 from orchestrator.fleets.specs import specs_of
 from orchestrator.following import follow_through
 from orchestrator.gathering import gather, write_rows
@@ -78,14 +77,13 @@ def run(
         workload = source.workload(config)
         gathered = gather(config, workload, display.announce)
         models = starting_models(config, workload, Path(config.storage))
-        if any(role.elsewhere for role in config.roles().values()):
-            # The ranks, who ask it later, would find out in a minute or two.
-            RemoteFleet.of(config.judge, os.environ.get(config.judge.api_key_env))
+        # The ranks, who ask them later, would find out in a minute or two.
+        remote_fleets(config, keys_of(config))
         display.announce("starting Ray")
         stack.enter_context(connected(config.cluster))
         # This machine may show more than Ray was given: CUDA_VISIBLE_DEVICES, a container's share of CPUs.
         check_fit(plan, nodes_of_cluster())
-        there = [*(servers or ()), *(plan.shared if pool_is_there(config, models) else ())]
+        there = [*(servers or ()), *pools_there(config, models)]
         wait_for_room(plan.without(there), config.cluster.placement_deadline_s, display.announce)
         folder = folder or RunFolder.create(
             config.storage, source.name, name, to_values(config) | {"files": files_of(config)}
@@ -139,8 +137,8 @@ def execute(
     began, status, reason, ours = time.time(), "failed", None, {}
     try:
         ours = {} if servers else start_fleets(config, models)
-        with holding_pool(config, models, f"the driver of {folder.name}") as pool:
-            payload = payload_of(config, folder, models, servers or ours, checkpoint, began, pool)
+        with holding_pools(config, models, f"the driver of {folder.name}") as pools:
+            payload = payload_of(config, folder, models, servers or ours, checkpoint, began, pools)
             display.announce(
                 f"starting {config.learner.ranks} learner rank(s); on two cores their imports take a minute or two"
             )
@@ -230,28 +228,24 @@ def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str
     """The servers of every role, by role. Colocated ones are started by the learner, whose GPUs they share: none here."""
     if config.placement.name == "colocated":
         return {}
-    return {
-        model.role: start_servers(specs_of(config, model)) for model in models if model.served
-    }
+    return {model.role: start_servers(specs_of(config, model)) for model in models if model.served}
 
 
-def holding_pool(
-    config: RunConfig, models: Sequence[StartingModel], holder: str
-) -> AbstractContextManager[PoolSpec | None]:
-    """A lease of the shared judge's pool, so that a learner that is started again finds it alive; None where nothing is shared."""
-    model = shared_model(config, models)
-    return lease(config, model, holder) if model else nullcontext()
+@contextmanager
+def holding_pools(config: RunConfig, models: Sequence[StartingModel], holder: str) -> Iterator[tuple[PoolSpec, ...]]:
+    """A lease of each shared role's pool, so that a learner that is started again finds it alive."""
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(lease(config, model, holder)) for model in shared_models(config, models))
 
 
-def pool_is_there(config: RunConfig, models: Sequence[StartingModel]) -> bool:
-    """Whether the cluster has the shared judge's pool already."""
-    model = shared_model(config, models)
-    return model is not None and is_running(pool_of(config, model))
+def pools_there(config: RunConfig, models: Sequence[StartingModel]) -> list[str]:
+    """The shared roles whose pools the cluster has already."""
+    return [model.role for model in shared_models(config, models) if is_running(pool_of(config, model))]
 
 
-def shared_model(config: RunConfig, models: Sequence[StartingModel]) -> StartingModel | None:
-    """The model of the role that a pool answers; None where nothing is shared."""
-    return next((model for model in models if config.roles()[model.role].shared), None)
+def shared_models(config: RunConfig, models: Sequence[StartingModel]) -> list[StartingModel]:
+    """The models of the roles that pools answer."""
+    return [model for model in models if config.roles()[model.role].shared]
 
 
 def payload_of(
@@ -261,9 +255,9 @@ def payload_of(
     servers: Mapping[str, Sequence[Any]],
     checkpoint: Path | None,
     began: float,
-    pool: PoolSpec | None = None,
+    pools: Sequence[PoolSpec] = (),
 ) -> dict[str, Any]:
-    """What the learner's ranks are given: plain data and actor handles. The judge's key travels here and nowhere else.
+    """What the learner's ranks are given: plain data and actor handles. The raters' keys travel here and nowhere else.
 
     began: when the run took its resources, in seconds since the epoch.
     """
@@ -272,10 +266,10 @@ def payload_of(
         "folder": str(folder.path.resolve()),
         "models": [asdict(model) for model in models],
         "servers": dict(servers),
-        "judge_key": os.environ.get(config.judge.api_key_env),
+        "keys": keys_of(config),
         "checkpoint": str(checkpoint.resolve()) if checkpoint else None,
         "began": began,
-        "pool": pool,
+        "pools": tuple(pools),
     }
 
 

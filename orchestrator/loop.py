@@ -61,7 +61,7 @@ def train(payload: Mapping[str, Any]) -> None:
     recall(workload, RunFolder(folder))
     leads = dist.get_rank() == 0
     director = (
-        Director(config, workload, folder, payload["servers"], payload["judge_key"], payload["pool"], payload["began"])
+        Director(config, workload, folder, payload["servers"], payload["keys"], payload["pools"], payload["began"])
         if leads
         else None
     )

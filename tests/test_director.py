@@ -262,7 +262,7 @@ def test_a_shared_judge_is_waited_for_asked_for_each_purpose_and_left(
     monkeypatch.setattr("orchestrator.director.PooledFleet", Pooled)
     spec = PoolSpec("k", "m", (ServerSpec(JUDGE, 0, "folder", True, ModelConfig(), FleetConfig()),), "verdicts")
     made = make()
-    director = Director(made.config, TinyWorkload(), made.folder.path, {}, pool=spec)
+    director = Director(made.config, TinyWorkload(), made.folder.path, {}, pools=[spec])
     pooled: Any = director.fleets[JUDGE]
     director.fleets["policy"] = FakeAnswerer(spoken)
     with director:
@@ -291,7 +291,7 @@ def test_a_judge_behind_a_url_is_asked_with_the_key_that_was_handed_over(tmp_pat
     with serving(OpenAIServer(lambda body, number: (200, completion("yes", {"yes": 0.0})))) as server:
         config = RunConfig(workload="tiny", judge=JudgeConfig(name=server.url))
         folder = RunFolder.create(tmp_path, "tiny", "run", config)
-        director = Director(config, TinyWorkload(), folder.path, {}, "sesame")
+        director = Director(config, TinyWorkload(), folder.path, {}, {"judge": "sesame"})
         director.fleets["judge"].complete([Call("k", "judge", (), choices=("yes",))])
         director.close_step(0, {})
     assert server.keys == ["Bearer sesame"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.rated import RatedConfig
 from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
@@ -239,7 +240,7 @@ def test_a_lost_rank_is_followed_by_another_attempt_from_the_newest_checkpoint(
     assert len(attempts) == 1
 
 
-def test_the_driver_holds_the_pool_of_a_shared_judge_and_none_of_a_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_holds_the_pools_of_shared_roles_and_none_of_a_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     leased: list[Any] = []
 
     def lease(config: RunConfig, model: StartingModel, holder: str) -> AbstractContextManager[str]:
@@ -247,11 +248,11 @@ def test_the_driver_holds_the_pool_of_a_shared_judge_and_none_of_a_runs_own(monk
         return nullcontext("the pool")
 
     monkeypatch.setattr(experiment, "lease", lease)
-    config = RunConfig()
-    models = [StartingModel(role, "folder", True, None, False) for role in ("policy", "judge")]
-    with experiment.holding_pool(config, models, "a test") as pool:
-        assert pool is None
-    config.judge.shared = True
-    with experiment.holding_pool(config, models, "a test") as pool:
-        assert pool == "the pool"
-    assert leased == [("judge", "a test")]
+    config = RatedConfig()
+    models = [StartingModel(role, "folder", True, None, False) for role in ("policy", "judge", "content")]
+    with experiment.holding_pools(config, models, "a test") as pools:
+        assert pools == ()
+    config.judge.shared = config.content.shared = True
+    with experiment.holding_pools(config, models, "a test") as pools:
+        assert pools == ("the pool", "the pool")
+    assert leased == [("judge", "a test"), ("content", "a test")]

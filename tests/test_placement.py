@@ -16,6 +16,7 @@ from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Fleet
 from orchestrator.learning.starting import StartingModel
 from orchestrator.loop import Rank
+from orchestrator.records.folder import write_json
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
@@ -113,6 +114,24 @@ def test_rollouts_run_ahead_only_when_every_fleet_has_its_weights_and_every_exam
     notes.clear()
     rank.train_step(learner, 3)
     assert notes == ["play", "learn", "send 3", "ahead of 3"]
+
+
+def test_a_reward_model_gets_its_weights_and_its_held_out_report_is_its_exam(
+    stage: tuple[Rank, Any, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The numbers of the report are those of the run's row; a missed gate names the setting that lifts it."""
+    rank, _, notes = stage
+    lesson = SimpleNamespace(role="content", kind="preference", gate={"accuracy": 0.75})
+    rank.lessons = {"content": lesson}  # type: ignore[dict-item]
+    monkeypatch.setattr(Director, "push", lambda self, role, version, buckets: notes.append(f"push {role} {version}"))
+    write_json(tmp_path / "held_out.json", {"accuracy": 0.75, "reward_mean": 1.5})
+    content = StartingModel("content", str(tmp_path), has_weights=True, taught=str(tmp_path), to_teach=False)
+    found = examining.examine_taught(rank, {"content": content}, frozenset({"content"}))
+    assert notes == ["push content 1"]
+    assert found == {"content/accuracy": 0.75, "content/reward_mean": 1.5}
+    lesson.gate = {"accuracy": 0.8}
+    with pytest.raises(RunError, match=r"the content failed its exam.*accuracy is 0.750.*content\.gate_accuracy=0"):
+        examining.examine_taught(rank, {"content": content}, frozenset())
 
 
 def test_split_servers_are_left_alone(stage: tuple[Rank, Any, list[str]]) -> None:

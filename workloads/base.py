@@ -6,7 +6,8 @@ calls and queries as values and is given the answers, so that it can be tested w
 
 How the kinds of reward fit:
 - a rubric judge: `calls` returns one `Call(role="judge", choices=("yes", "no"))` a criterion;
-- process rewards from a served judge or reward model: `calls` returns one `Call` a fleet, text or choices;
+- process rewards from served judges and reward models: `calls` returns one `Call` a role, for text, choices or a reward model's
+  scalar (`Call.scalar`, answered by a `Score`);
 - a reward that needs the policy's own logits: `queries` returns spans, answered in one sharded forward of the learner;
 - an environment of several agents: `play` yields a `Call` whenever some role is to speak and is sent that role's `Turn`;
 - a function of text alone, or a verifier that takes seconds (code that is run, proofs that are checked): no `Reward` at all but
@@ -20,12 +21,16 @@ How the kinds of reward fit:
   worth (0 to 1). Functions are used in place of the `reward`, `proxy` and `gold` of the `Workload`. A workload that has one in
   a file of its package names it in `functions`.
 
-A workload whose own `Reward` asks no judge says so in its Config, so that none is started; one with other fleets overrides
-`RunConfig.roles`. A setting that names a file is declared with `file=True`:
+A workload whose own `Reward` asks no judge says so in its Config, so that none is started; one that asks others than the judge
+names them in `raters`, each by a group of settings of the same name. A setting that names a file is declared with `file=True`:
 
       @dataclass
       class Config(RunConfig):
           asks_judge = False
+          content: RewardModelConfig = group(RewardModelConfig, "The reward model.")
+
+          def raters(self) -> dict[str, RaterConfig]:
+              return super().raters() | {"content": self.content}
 
 `orchestrate new NAME` writes a small workload to start from, `--kind environment` one of several turns.
 """
@@ -204,10 +209,12 @@ class Lesson(Protocol):
 
 
 class SequenceLesson(Lesson, Protocol):
-    """A lesson whose model scores whole texts: it is saved as a sequence classifier, which no fleet of the run serves.
+    """A lesson whose model scores whole texts: it is saved as a sequence classifier. A reward model that `Config.raters` names is
+    served and asked in the run; others are only taught.
 
     kind: "preference" (a reward model, from `Preference`s) or "classification" (from `Labelled` texts). The learner itself
-    scores the `held_out` examples right after; the report has `accuracy`, which `gate` may bound. `exam` asks nothing.
+    scores the `held_out` examples right after; the report has `accuracy`, which `gate` may bound, and of a reward model the mean and
+    spread of their answers' scores, by which `Score.value` is told. `exam` asks nothing.
     """
 
     @property

@@ -154,7 +154,9 @@ def _lack(plan: Plan, nodes: Sequence[Node]) -> str:
     for bundle in plan.bundles:
         if not any(node.gpus >= bundle.gpus and node.cpus >= bundle.cpus for node in nodes):
             need = f"{bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs"
-            return f"no node has the {need} that one {bundle.role} needs. Lower {' or '.join(keys_for(bundle.role)[1:])}."
+            return (
+                f"no node has the {need} that one {bundle.role} needs. Lower {' or '.join(keys_for(bundle.role)[1:])}."
+            )
     if plan.gpus > gpus:
         takers = [bundle for bundle in plan.bundles if bundle.gpus]
         return f"it asks for {plan.gpus:g} GPUs and there are {gpus:g}. {_remedy(takers, 2)}"

@@ -265,9 +265,7 @@ class RunConfig:
         if self.reward.name is None:
             for name, rater in self.raters().items():
                 # Runs differ by seed in the policy, not in what judges it.
-                roles[name] = Role(
-                    rater.name, rater.model, rater.fleet, rater.training, 0, rater.shared, rater.scores
-                )
+                roles[name] = Role(rater.name, rater.model, rater.fleet, rater.training, 0, rater.shared, rater.scores)
         return roles
 
     def retries(self) -> dict[str, int]:

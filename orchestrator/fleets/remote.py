@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from orchestrator.config.schema import ServedConfig
+from orchestrator.config.schema import RunConfig, ServedConfig
 from orchestrator.errors import RunError
-from orchestrator.values import Answer, Call, Choice, Fault, Turn
+from orchestrator.values import Answer, Call, Choice, Fault, Score, Turn
 
 log = logging.getLogger("orchestrator")
 
@@ -22,7 +23,8 @@ REFUSALS = (400, 413, 422)
 
 
 class RemoteFleet:
-    """Chat completions of one served model. Log-probabilities are asked for where a call names choices.
+    """Chat completions of one served model. Log-probabilities are asked for where a call names choices, the score of a reward model
+    where it wants a scalar.
 
     Each call is tried once; whoever asks tries again (`orchestrator.rollouts.judging`), after `retry_delay_s`.
     api_key: None where the server wants none. deadline_s: longest wait for one call. thinking: whether a chat template that
@@ -90,6 +92,8 @@ class RemoteFleet:
         import openai
 
         try:
+            if call.scalar:
+                return self._score(call)
             if call.choices:
                 return self._choose(call)
             return self._generate(call)
@@ -137,6 +141,17 @@ class RemoteFleet:
                 masses[word] += math.exp(candidate.logprob)
         return Choice(masses)
 
+    def _score(self, call: Call) -> Answer:
+        """By the route that `orchestrate serve` gives a reward model; there is no common one."""
+        *asked, answer = (dict(message) for message in call.messages)
+        body = {"model": self._model, "messages": asked, "response": answer["content"]}
+        reply: Any = self._client.post("/judge", body=body, cast_to=object)
+        try:
+            (result,) = reply["results"]
+            return Score(float(result["value"]), float(result["score"]))
+        except (TypeError, KeyError, ValueError):
+            raise UnreadableReplyError(f"not a reward model's score: {str(reply)[:200]!r}") from None
+
     def _generate(self, call: Call) -> Answer:
         assert call.sampling is not None, f"call {call.key} asks for neither a completion nor choices"
         reply = self._create(
@@ -162,8 +177,24 @@ class RemoteFleet:
         )
 
 
+def remote_fleets(config: RunConfig, keys: Mapping[str, str | None]) -> dict[str, RemoteFleet]:
+    """Of the roles that URLs answer for, with the keys of `keys_of`. Raises RunError where one does not answer."""
+    raters = config.raters()
+    return {
+        name: RemoteFleet.of(raters[name], keys.get(name), name)
+        for name, role in config.roles().items()
+        if role.elsewhere
+    }
+
+
+def keys_of(config: RunConfig) -> dict[str, str | None]:
+    """The keys of the roles that URLs answer for, from this process' environment; None where a variable is not set."""
+    raters = config.raters()
+    return {name: os.environ.get(raters[name].api_key_env) for name, role in config.roles().items() if role.elsewhere}
+
+
 class UnreadableReplyError(Exception):
-    """A reply with status 200 that is not a chat completion (a proxy's page, another interface)."""
+    """A reply with status 200 that is not what was asked for (a proxy's page, another interface)."""
 
 
 def _only_choice(reply: Any) -> Any:

@@ -23,7 +23,7 @@ Criterion = Callable[[Any, torch.Tensor], torch.Tensor]
 Right = Callable[[Any, torch.Tensor], torch.Tensor]
 """(scores, targets) -> how right each example is, 0 to 1."""
 
-Told = Callable[[Any], Mapping[str, float]]
+Told = Callable[[Any], dict[str, float]]
 """(scores of held-out examples) -> further numbers of the report, which config.json is to say too."""
 
 
@@ -143,7 +143,8 @@ def held_out(
         "accuracy_high": interval.high,
         "accuracy_n": len(shares),
         "groups": interval.n,
-    } | (told(scores) if told else {})
+        **(told(scores) if told else {}),
+    }
 
 
 def in_words(report: Mapping[str, float]) -> str:

@@ -91,7 +91,9 @@ def rendered(tokenizer: Any, messages: tuple[Message, ...], thinking: bool) -> t
     return tuple(encoding["input_ids"])
 
 
-def read_to_the_end(tokenizer: Any, messages: tuple[Message, ...], thinking: bool, ends: bool = True) -> tuple[int, ...]:
+def read_to_the_end(
+    tokenizer: Any, messages: tuple[Message, ...], thinking: bool, ends: bool = True
+) -> tuple[int, ...]:
     """What a reward model reads, as its lesson had it: a prompt as servers render it, the answer (the last message) as it is, and the
     end of the text if the lesson taught ends."""
     answer = tokenizer(messages[-1]["content"], add_special_tokens=False)["input_ids"]

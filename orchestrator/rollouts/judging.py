@@ -62,7 +62,8 @@ def insist(
 ) -> tuple[list[Answer], int]:
     """Answers, after asking again where a fault may pass; and how many calls were asked again.
 
-    retries: how often, by role; a role that is not named is asked once. A fleet that needs a moment (`retry_delay_s`) is given it before each new attempt, twice as long every time.
+    retries: how often, by role; a role that is not named is asked once. A fleet that needs a moment (`retry_delay_s`) is given it
+    before each new attempt, twice as long every time.
     """
     answers = _complete(calls, fleets)
     retried = 0

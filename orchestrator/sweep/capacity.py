@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from orchestrator.cluster.plan import Bundle, Plan
@@ -26,10 +26,10 @@ def at_once(plan: Plan, nodes: Sequence[Node], most: int | None = None) -> int:
     return fits
 
 
-def largest(plans: Sequence[Plan], shared: bool = True) -> Plan:
+def largest(plans: Sequence[Plan], apart: Collection[str] = ()) -> Plan:
     """A plan that has room for any of these: of each role the most processes, and the most CPUs and GPUs of one.
 
-    So any k of them fit where k copies of it fit. shared: what every plan shares is the same for all of them.
+    So any k of them fit where k copies of it fit. apart: shared roles whose pools are not the same for all of them.
     """
     bundles: dict[str, Bundle] = {}
     for bundle in (bundle for plan in plans for bundle in plan.bundles):
@@ -40,7 +40,7 @@ def largest(plans: Sequence[Plan], shared: bool = True) -> Plan:
             cpus=max(other.cpus, bundle.cpus),
             gpus=max(other.gpus, bundle.gpus),
             colocated=other.colocated and bundle.colocated,
-            shared=shared and other.shared and bundle.shared,
+            shared=bundle.role not in apart and other.shared and bundle.shared,
         )
     return Plan(tuple(bundles.values()), plans[0].facts)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ray.tune import Tuner
@@ -35,7 +35,6 @@ from orchestrator.sweep.spec import Done, Sweep
 from orchestrator.sweep.standing import to_mend
 from orchestrator.sweep.trial import Body, release
 from orchestrator.sweep.tuning import tuner_of
-from orchestrator.values import JUDGE
 
 log = logging.getLogger("orchestrator")
 STOPPED, FAILED = 130, 1
@@ -96,26 +95,30 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
 
 
 @contextmanager
-def _holding_pool(course: Course) -> Iterator[None]:
-    """A lease of the judges' pool that the stage's runs share, so that it lives on between them. The journal has what it took."""
+def _holding_pools(course: Course) -> Iterator[None]:
+    """A lease of the pools that the stage's runs share, so that they live on between them. The journal has what they took."""
     config = course.example()
-    role = config.roles().get(JUDGE)
-    if role is None or not role.shared:
+    shared = {name: role for name, role in config.roles().items() if role.shared}
+    if not shared:
         yield
         return
     workload = find_workload(config.workload).workload(config)
-    model = starting_model(JUDGE, role, config.learner, workload, (), course.folder.storage)
     began = time.monotonic()
-    with lease(config, model, f"sweep {course.sweep.name}"):
+    with ExitStack() as stack:
+        for name, role in shared.items():
+            model = starting_model(name, role, config.learner, workload, (), course.folder.storage)
+            stack.enter_context(lease(config, model, f"sweep {course.sweep.name}"))
         try:
             yield
         finally:
-            course.journal.pool(course.stage.name, pool_took(role.fleet, time.monotonic() - began))
+            fleets = [role.fleet for role in shared.values()]
+            course.journal.pool(course.stage.name, pools_took(fleets, time.monotonic() - began))
 
 
-def pool_took(fleet: FleetConfig, seconds: float) -> dict[str, float]:
-    """What the servers of a pool held in this time, by the names of `journal.SPENT`."""
-    cpus, gpus = fleet.servers * fleet.cpus_per_server, fleet.servers * fleet.gpus_per_server
+def pools_took(fleets: Sequence[FleetConfig], seconds: float) -> dict[str, float]:
+    """What the servers of pools held in this time, by the names of `journal.SPENT`."""
+    cpus = sum(fleet.servers * fleet.cpus_per_server for fleet in fleets)
+    gpus = sum(fleet.servers * fleet.gpus_per_server for fleet in fleets)
     return {"seconds": seconds, "cpu_seconds": seconds * cpus, "gpu_seconds": seconds * gpus}
 
 
@@ -124,7 +127,7 @@ def _follow(course: Course, body: Body) -> None:
     tuner = tuner_of(course, body)
     if tuner is None:
         return
-    with _holding_pool(course):
+    with _holding_pools(course):
         _fit(tuner)
     if course.is_population and not course.folder.stop.exists():
         for run_name in {name for one in course.journal.of(course.stage.name) for name in one.runs}:

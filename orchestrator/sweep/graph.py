@@ -7,6 +7,7 @@ of its search, or its only one.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -101,19 +102,21 @@ def trial_of(sweep: Sweep, stage: Stage, point: Mapping[str, Any], done: Sequenc
 
 
 def plan_of(sweep: Sweep, stage: Stage, storage: Path) -> Plan:
-    """What the most demanding run of a stage places. A judge is shared where all runs of the stage ask the same one."""
-    node, plans, judges = stage.node, [], set()
+    """What the most demanding run of a stage places. A rater is shared where all runs of the stage ask the same one."""
+    node, plans = stage.node, []
+    asked: defaultdict[str, set[tuple[str, Any]]] = defaultdict(set)
     nodes = {other.name: other for other in sweep.nodes}
     seeds = node.seeds if stage.arm is None or node.tuning is None else (node.tuning.seed,)
     for arm in node.arms if stage.arm is None else (stage.arm,):
         configured = Configured(sweep, node, arm, storage)
-        judge = node_named(configured.settings.get("judge.name"))
-        sources = {source_run(nodes[judge], arm, seed, node.name) for seed in seeds} if judge else {None}
         for point in [{}, *single_points(node.search, configured.settings)]:
             config = configured(seeds[0], point)
             plans.append(make_plan(config))
-            judges |= {(repr(config.judge), source) for source in sources}
-    return largest(plans, shared=len(judges) == 1)
+            for name, rater in config.raters().items():
+                of = node_named(configured.settings.get(f"{name}.name"))
+                sources = {source_run(nodes[of], arm, seed, node.name) for seed in seeds} if of else {None}
+                asked[name] |= {(repr(rater), source) for source in sources}
+    return largest(plans, apart=[name for name, models in asked.items() if len(models) > 1])
 
 
 def single_points(ranges: Sequence[Range], settings: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,10 +8,20 @@ import pytest
 
 from orchestrator.cluster import preflight
 from orchestrator.cluster.plan import Bundle, Plan, make_plan, plan_rows
-from orchestrator.cluster.preflight import CPUS_PER_GPU, KEYS, Node, PreflightError, check_fit, inventory, local_node
+from orchestrator.cluster.preflight import (
+    CPUS_PER_GPU,
+    KEYS,
+    Node,
+    PreflightError,
+    check_fit,
+    inventory,
+    keys_for,
+    local_node,
+)
 from orchestrator.config.keys import keys_of
 from orchestrator.config.schema import FleetConfig, LearnerConfig, RunConfig
 from orchestrator.errors import ConfigError
+from orchestrator.values import JUDGE
 
 
 def test_mini_needs_two_cpus() -> None:
@@ -111,7 +121,7 @@ def test_too_much_names_what_is_short_and_what_to_lower() -> None:
 
 def test_keys_in_messages_exist() -> None:
     keys = keys_of(RunConfig)
-    assert all(key in keys for names in KEYS.values() for key in names)
+    assert all(key in keys for role in (*KEYS, JUDGE) for key in keys_for(role))
 
 
 def test_inventory() -> None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.values import Answer, Call
+from orchestrator.values import Answer, Call, Score
+
+
+def scalars(raw_of: Callable[[str], float], mean: float = 0.0, spread: float = 1.0) -> Callable[[Call, int], Answer]:
+    """Answers of a reward model that gives the last message's text this raw score; mean and spread are of its reference answers."""
+
+    def answer(call: Call, attempt: int) -> Answer:
+        assert call.scalar, f"call {call.key} asks a reward model for words"
+        raw = raw_of(call.messages[-1]["content"])
+        return Score((raw - mean) / spread, raw)
+
+    return answer
 
 
 @dataclass

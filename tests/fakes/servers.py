@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.config.schema import FleetConfig, ModelConfig
 from orchestrator.fleets.server import Acknowledgement, MissedBatchesError, StaleWeightsError
 from orchestrator.fleets.specs import ServerSpec
-from orchestrator.values import Answer, Call, Choice, Turn, stable_hash
+from orchestrator.values import Answer, Call, Choice, Score, Turn, stable_hash
 
 TROUBLES = "troubles.json"
 HANG_S = 600.0
@@ -58,6 +58,9 @@ def answer_to(call: Call, version: int) -> Answer:
     """A function of the call's key and seed and of the weights, as a real server's answer is."""
     if call.choices:
         return Choice({word: stable_hash(call.key, word) % 1000 / 2000 for word in call.choices})
+    if call.scalar:
+        raw = stable_hash(call.key) % 1000 / 100
+        return Score(raw, raw)
     assert call.sampling is not None
     ids = tuple(stable_hash(call.key, call.seed, version, position) % 50 for position in range(4))
     text = " ".join(str(token) for token in ids)

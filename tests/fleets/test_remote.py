@@ -14,7 +14,7 @@ from orchestrator.errors import RunError
 from orchestrator.fleets.remote import RemoteFleet
 from orchestrator.rollouts.judging import insist
 from orchestrator.rollouts.rubrics import Criterion, Rubric, RubricReward
-from orchestrator.values import Answer, Call, Choice, Episode, Fault, Message, Sampling, Task, Turn, Unscored
+from orchestrator.values import Answer, Call, Choice, Episode, Fault, Message, Sampling, Score, Task, Turn, Unscored
 
 QUESTION: tuple[Message, ...] = ({"role": "user", "content": "is harm named?"},)
 VERDICT = Call("1/t/0/a", "judge", QUESTION, choices=("yes", "no"))
@@ -171,7 +171,7 @@ def test_a_refusal_for_the_moment_is_tried_again_by_who_asks() -> None:
         fleet = fleet_of(server)
         assert fleet.retry_delay_s > 0
         fleet.retry_delay_s = 0.0
-        (answer,), retried = insist([WORDS], {"judge": fleet}, 2)
+        (answer,), retried = insist([WORDS], {"judge": fleet}, {"judge": 2})
     assert isinstance(answer, Turn)
     assert retried == 1
     assert len(server.requests) == 2
@@ -214,3 +214,32 @@ def test_a_strange_list_of_models_is_a_run_error(models: Reply, message: str) ->
         pytest.raises(RunError, match=message),
     ):
         fleet_of(server)
+
+
+SCALAR = Call("1/t/0/s", "content", (*QUESTION, {"role": "assistant", "content": "it is"}), scalar=True)
+
+
+def test_a_reward_model_behind_a_url_is_asked_for_its_score() -> None:
+    def scored(body: dict[str, Any], number: int) -> Reply:
+        return 200, {"model": "content", "results": [{"score": 1.5, "value": -0.25}]}
+
+    with serving(OpenAIServer(scored)) as server:
+        assert fleet_of(server, api_key=KEY).complete([SCALAR]) == [Score(-0.25, 1.5)]
+    assert server.requests == [{"model": "judge", "messages": [dict(QUESTION[0])], "response": "it is"}]
+    assert server.keys == [f"Bearer {KEY}"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "lasting"),
+    [
+        ((200, {"results": [{"score": 1.5}]}), False),
+        ((200, {"results": []}), False),
+        ((200, "<html>"), False),
+        ((400, {"error": {"message": "too long"}}), True),
+        ((503, {"error": {"message": "starting"}}), False),
+    ],
+)
+def test_a_score_that_cannot_be_had_is_a_fault(reply: Reply, lasting: bool) -> None:
+    answer = answered(reply, SCALAR)
+    assert isinstance(answer, Fault)
+    assert answer.lasting == lasting

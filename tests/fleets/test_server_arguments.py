@@ -5,16 +5,24 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fakes.rated import RatedConfig
 
 from orchestrator.config.schema import FleetConfig, LearnerConfig, ModelConfig, RunConfig, SyncConfig
 from orchestrator.fleets.specs import ServerSpec, engine_arguments, specs_of
 from orchestrator.fleets.weights import FINGERPRINTED_BYTES, Fingerprint, to_array, to_tensor
+from orchestrator.learning.starting import StartingModel
+from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
 
 CPU = ServerSpec("policy", 2, "models/x", True, ModelConfig(context_tokens=512, dtype="bfloat16"), FleetConfig())
+
+
+def named(role: str) -> StartingModel:
+    return StartingModel(role, "models/x", True, None, False)
 
 
 def on_gpus(count: int) -> dict[str, Any]:
@@ -52,7 +60,7 @@ def test_a_server_of_adapters_has_room_for_their_rank_and_leaves_the_embedding_a
     config = RunConfig(
         learner=LearnerConfig(lora_rank=12, lora_targets="q_proj, v_proj"), sync=SyncConfig(lora="adapter")
     )
-    policy, judge = (engine_arguments(specs_of(config, name, "models/x", True)[0]) for name in ("policy", "judge"))
+    policy, judge = (engine_arguments(specs_of(config, named(name))[0]) for name in ("policy", "judge"))
     assert (policy["enable_lora"], policy["max_lora_rank"]) == (True, 16)
     assert policy["lora_target_modules"] == ["q_proj", "v_proj"]
     assert "enable_lora" not in judge
@@ -160,6 +168,25 @@ def test_only_the_policy_waits_for_the_learners_transport(transport: str) -> Non
     """A judge that is taught gets its weights once, through the object store. The policy starts with placeholders: a server that
     was restarted must not answer with the weights of its folder."""
     config = RunConfig(sync=SyncConfig(transport=transport))
-    policy, judge = (specs_of(config, name, "models/x", True)[0] for name in ("policy", "judge"))
+    policy, judge = (specs_of(config, named(name))[0] for name in ("policy", "judge"))
     assert (policy.transport, policy.trained) == (transport, False)
     assert (judge.transport, judge.trained) == ("object_store", True)
+    (taught,) = specs_of(config, StartingModel("judge", "models/x", True, "models/y", True))
+    assert (taught.trained, taught.folder, taught.taught) == (False, "models/x", "models/y")
+
+
+def test_a_reward_model_has_a_head_before_it_is_taught(tmp_path: Path) -> None:
+    """Placeholders in the shape of what the lesson will write; a named model's folder says its shape itself."""
+    build_tokenizer(["we"], [], 512, None, tmp_path / "tokenizer")
+    shape = ModelConfig(hidden_size=16, layers=1, heads=2, kv_heads=1)
+    build_model_folder(shape, tmp_path / "tokenizer", tmp_path / "built")
+    built = StartingModel("content", str(tmp_path / "built"), False, "models/y", True)
+    (spec,) = specs_of(RatedConfig(), built)
+    assert (spec.scores, spec.taught) == (True, "models/y")
+    arguments = engine_arguments(spec)
+    assert (arguments["runner"], arguments["load_format"]) == ("pooling", "dummy")
+    assert arguments["hf_overrides"]["architectures"] == ["Qwen3ForSequenceClassification"]
+    assert arguments["hf_overrides"]["num_labels"] == 1
+    ready = engine_arguments(specs_of(RatedConfig(), named("content"))[0])
+    assert (ready["runner"], ready["load_format"], "hf_overrides" in ready) == ("pooling", "auto", False)
+    assert "runner" not in engine_arguments(specs_of(RatedConfig(), named("judge"))[0])

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from orchestrator.config.schema import FleetConfig, ModelConfig
 from orchestrator.fleets.choices import ChoiceTokens
 from orchestrator.fleets.fleet import server_of, slowest
 from orchestrator.fleets.server import MissedBatchesError, StaleWeightsError, VllmServer
 from orchestrator.fleets.specs import ServerSpec
+from orchestrator.learning.calibration import Calibration
 from orchestrator.learning.tokenizer import build_tokenizer
-from orchestrator.values import Call, Choice, Fault, Sampling, Turn
+from orchestrator.values import Call, Choice, Fault, Sampling, Score, Turn
 
 CONTEXT = 10
 
 
 class Engine:
-    """Generates token 7 for everyone, with probability 1."""
+    """Generates token 7 for everyone, with probability 1; whoever asks for a class gets the length of the prompt."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.waiting: dict[str, list[int]] = {}
+        self.pooled = False
 
     def reset_prefix_cache(self) -> None:
         self.notes.append("reset")
@@ -34,6 +38,7 @@ class Engine:
     def add_request(self, name: str, prompt: dict[str, list[int]], parameters: Any, lora_request: Any) -> None:
         self.notes.append(f"add {name}: {len(prompt['prompt_token_ids'])}")
         self.waiting[name] = prompt["prompt_token_ids"]
+        self.pooled = self.pooled or "task" in parameters
 
     def has_unfinished_requests(self) -> bool:
         return bool(self.waiting)
@@ -41,6 +46,16 @@ class Engine:
     def step(self) -> list[Any]:
         done, self.waiting = self.waiting, {}
         row = dict.fromkeys(range(64), SimpleNamespace(logprob=0.0))
+        if self.pooled:
+            return [
+                SimpleNamespace(
+                    request_id=f"{name}-x",
+                    finished=True,
+                    outputs=SimpleNamespace(data=torch.tensor([float(len(ids))])),
+                    num_cached_tokens=1,
+                )
+                for name, ids in done.items()
+            ]
         completion = SimpleNamespace(token_ids=[7], logprobs=[row], finish_reason="stop")
         return [
             SimpleNamespace(request_id=f"{name}-x", finished=True, outputs=[completion], num_cached_tokens=0)
@@ -54,6 +69,11 @@ class Words:
     def apply_chat_template(self, messages: list[Any], **options: Any) -> dict[str, list[int]]:
         return {"input_ids": [1] * len(messages[-1]["content"].split())}
 
+    eos_token_id = 9
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": [2] * len(text.split())}
+
     def encode(self, word: str, add_special_tokens: bool) -> list[int]:
         return [3] if word.strip().lower() in ("yes", "no") else [4, 5]
 
@@ -65,7 +85,7 @@ class Words:
 def server(monkeypatch: pytest.MonkeyPatch) -> VllmServer:
     """A server that needs no vLLM: weights of version 4, a context of 10 tokens."""
     for name, content in (
-        ("vllm", {"SamplingParams": dict}),
+        ("vllm", {"SamplingParams": dict, "PoolingParams": dict}),
         ("vllm.sampling_params", {"RequestOutputKind": SimpleNamespace(FINAL_ONLY=0)}),
     ):
         module = ModuleType(name)
@@ -82,6 +102,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> VllmServer:
         "batches": 0,
         "choices": ChoiceTokens(Words(), "models/x"),
         "asleep": set(),
+        "calibration": Calibration(1.0, 0.5, 10),
     }
     made.__dict__.update({f"_{name}": value for name, value in state.items()})
     return made
@@ -137,6 +158,35 @@ def test_a_prompt_without_room_is_a_lasting_fault_and_the_others_are_answered(se
     assert len(answers[2].prompt_ids) == 2
     assert notes(server) == ["reset", "add 1: 9", "add 2: 2"]
     assert statistics["prompt_tokens"] == 11
+
+
+def scalar(words: int) -> Call:
+    messages = ({"role": "user", "content": "word word"}, {"role": "assistant", "content": "good " * words})
+    return Call(f"of {words}", "judge", messages, scalar=True)
+
+
+def test_a_reward_model_reads_prompt_answer_and_end(server: VllmServer) -> None:
+    """Two words of a prompt, three of an answer, the end: raw 6, which is (6 - 1) / 0.5 = 10 spreads above the mean. Seven words
+    fill the context of 10, and eight are too many.
+    """
+    server._spec = replace(server._spec, scores=True)
+    assert server._render(scalar(3)) == [1, 1, 2, 2, 2, 9]
+    answers, statistics = server.complete([scalar(3), scalar(8), scalar(7)], 4, 0)
+    assert answers[0] == Score(10.0, 6.0)
+    assert isinstance(answers[1], Fault)
+    assert answers[1].lasting
+    assert answers[2] == Score(18.0, 10.0)
+    counted = {name: statistics[name] for name in ("prompt_tokens", "cached_tokens", "generated_tokens")}
+    assert counted == {"prompt_tokens": 16, "cached_tokens": 2, "generated_tokens": 0}
+
+
+def test_words_and_scalars_are_not_mixed_up(server: VllmServer) -> None:
+    with pytest.raises(ValueError, match="judge-0 writes, and call of 3 asks it for a scalar"):
+        server.complete([scalar(3)], 4, 0)
+    server._spec = replace(server._spec, scores=True)
+    with pytest.raises(ValueError, match="judge-0 scores answers, and call of 3 asks it for words"):
+        server.complete([asked(3)], 4, 0)
+    assert notes(server) == ["reset", "reset"]
 
 
 def test_a_call_that_cannot_be_asked_leaves_nothing_behind_in_the_engine(server: VllmServer) -> None:

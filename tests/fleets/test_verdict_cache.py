@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.fleets import verdict_cache
 from orchestrator.fleets.verdict_cache import VerdictCache
-from orchestrator.values import Call, Choice, Fault, Sampling, Turn
+from orchestrator.values import Call, Choice, Fault, Sampling, Score, Turn
 
 CALL = Call("1/task/0/c0", "judge", ({"role": "user", "content": "is it so ?"},), choices=("yes", "no"), seed=3)
 SAMPLED = replace(CALL, choices=(), sampling=Sampling(8, 0.5))
@@ -31,10 +31,11 @@ def test_answers_are_found_again_by_another_process_to_the_last_bit(tmp_path: Pa
     third = Choice({"yes": 1 / 3})
     other = replace(CALL, messages=({"role": "user", "content": "é\ud800 ?"},))
     first = Opened(tmp_path)
-    first.keep("train", [CALL, SAMPLED, other], [YES, TURN, third])
+    scalar, score = replace(CALL, choices=(), scalar=True), Score(1 / 3, -2 / 3)
+    first.keep("train", [CALL, SAMPLED, other, scalar], [YES, TURN, third, score])
     first.close()
     second = Opened(tmp_path)
-    assert second.find("train", [other, CALL, SAMPLED]) == [third, YES, TURN]
+    assert second.find("train", [other, CALL, SAMPLED, scalar]) == [third, YES, TURN, score]
     assert (first.told, second.told) == ([], [])
 
 

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer
 from orchestrator.config.schema import FleetConfig, LearnerConfig, ModelConfig, Role, SftConfig
 from orchestrator.errors import ConfigError
 from orchestrator.learning import classifier, reward_model
+from orchestrator.learning.calibration import CALIBRATION, calibration_of
 from orchestrator.learning.head import HeadScorer, sequence_scorer
 from orchestrator.learning.lessons import KINDS
 from orchestrator.learning.rows import Row, pack
@@ -220,6 +221,19 @@ def test_more_of_a_word_is_preferred(taught: dict[str, Any]) -> None:
     assert report["accuracy"] > 0.9
     assert report["accuracy_low"] <= report["accuracy"] <= report["accuracy_high"]
     assert report["loss"] < 0.3
+
+
+@pytest.mark.long
+def test_a_reward_model_is_told_what_its_reference_answers_score(taught: dict[str, Any]) -> None:
+    """Those of its held-out pairs, both sides, as transformers scores them from the folder."""
+    folder, again = taught["stages"]["folders"]["reward"], taught["reward"]["scores"].double()
+    found = calibration_of(folder)
+    assert found.n == len(again) == 2 * lessons_rank.HELD_OUT_PAIRS
+    assert found.mean == pytest.approx(float(again.mean()), abs=1e-5)
+    assert found.spread == pytest.approx(float(again.std(correction=0)), abs=1e-5)
+    report = json.loads((Path(folder) / HELD_OUT).read_text())
+    assert {name: report[name] for name in CALIBRATION} == found.settings
+    assert "reward_mean" not in json.loads((Path(taught["stages"]["folders"]["sorter"]) / "config.json").read_text())
 
 
 @pytest.mark.long

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.config.schema import FleetConfig, LearnerConfig, ModelConfig, Role, SftConfig
 from orchestrator.errors import ConfigError
 from orchestrator.learning.starting import WEIGHTS, StartingModel, content_of, starting_model
-from workloads.base import Branch, Example
+from workloads.base import Branch, Example, Preference
 
 
 class TinyLesson:
@@ -140,3 +140,53 @@ def test_a_shared_judge_is_not_served_by_the_run_and_must_be_taught_before(find:
     assert before is not None
     model_folder(Path(before))
     assert find(taught) == StartingModel("judge", before, True, before, False, served=False)
+
+
+class PairLesson(TinyLesson):
+    kind = "preference"
+    end_token = True
+
+    def examples(self) -> Sequence[Any]:
+        better, worse = (Branch(({"role": "user", "content": "we"},), word) for word in ("yes", "no"))
+        return [Preference("d", better, worse)]
+
+    def held_out(self) -> Sequence[Any]:
+        return self.examples()
+
+
+def test_a_reward_model_that_the_reward_asks_is_served_and_others_are_only_taught(find: Find) -> None:
+    scoring = replace(judge(), scores=True)
+    assert [find(role, lesson=PairLesson()).served for role in (judge(), scoring)] == [False, True]
+    first = find(scoring, lesson=PairLesson())
+    assert first.taught is not None
+    model_folder(Path(first.taught))
+    assert find(scoring, lesson=PairLesson()) == StartingModel("judge", first.taught, True, first.taught, False)
+
+
+def test_a_reward_model_is_taught_by_pairs_up_to_their_end(find: Find) -> None:
+    scoring, endless = replace(judge(), scores=True), PairLesson()
+    endless.end_token = False
+    with pytest.raises(ConfigError, match=r"the lesson of the judge is of kind sft, without end_token: a reward model"):
+        find(scoring, lesson=TinyLesson())
+    with pytest.raises(ConfigError, match=r"of kind preference, without end_token"):
+        find(scoring, lesson=endless)
+
+
+def test_a_named_reward_model_scores(find: Find, tmp_path: Path) -> None:
+    """One output: a model that writes is none, and neither is a classifier."""
+    from transformers import Qwen3Config
+
+    def role(name: str, architecture: str, outputs: int) -> Role:
+        folder = model_folder(tmp_path / name)
+        Qwen3Config(hidden_size=8, architectures=[architecture], num_labels=outputs).save_pretrained(folder)
+        return replace(judge(f"path:{folder}", steps=0), scores=True)
+
+    assert find(role("good", "Qwen3ForSequenceClassification", 1)).served
+    for name, architecture, outputs in (
+        ("writes", "Qwen3ForCausalLM", 1),
+        ("sorts", "Qwen3ForSequenceClassification", 3),
+    ):
+        with pytest.raises(
+            ConfigError, match=rf"judge\.name=path:.*{architecture} with {outputs} outputs is no reward model"
+        ):
+            find(role(name, architecture, outputs))

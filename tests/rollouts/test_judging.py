@@ -30,7 +30,7 @@ def judged(
     reward, judge = RubricReward(question, "paper", False, 0.5), FakeAnswerer(answer)
     turn = Turn("policy", (1,), (2,), (-0.1,), "an answer", "stop", 1.0, 0, 0)
     played = [Episode(Task(f"t{n}", (), {"rubric": RUBRIC.to_json()}), 1, 0, (turn,)) for n in range(episodes)]
-    answers, retried = ask(played, reward, {"judge": judge}, retries)
+    answers, retried = ask(played, reward, {"judge": judge}, {"judge": retries})
     return [reward.verdict(episode, mine) for episode, mine in zip(played, answers, strict=True)], retried, judge
 
 
@@ -137,9 +137,17 @@ def test_a_fleet_that_needs_a_moment_is_given_it_twice_as_long_each_time(monkeyp
     call = Call("k", "judge", (), choices=("yes", "no"))
     for answer, expected in ((GONE, [0.5, 1.0]), (YES, []), (TOO_LONG, [])):
         judge = FakeAnswerer(lambda call, attempt, answer=answer: answer, retry_delay_s=0.5)
-        assert insist([call], {"judge": judge}, 2) == ([answer], len(expected))
+        assert insist([call], {"judge": judge}, {"judge": 2}) == ([answer], len(expected))
         assert waits == expected
         waits.clear()
+
+
+def test_each_role_is_asked_again_as_often_as_its_own_settings_say() -> None:
+    """Once and twice; a role that is not named is not asked again."""
+    fleets = {role: FakeAnswerer(lambda call, attempt: GONE) for role in ("judge", "content", "policy")}
+    calls = [Call(role, role, (), choices=("yes",)) for role in fleets]
+    assert insist(calls, fleets, {"judge": 1, "content": 2}) == ([GONE] * 3, 3)
+    assert [len(fleet.asked) for fleet in fleets.values()] == [2, 3, 1]
 
 
 @pytest.mark.parametrize("fault", [GONE, NOTHING, TOO_LONG])
@@ -152,7 +160,7 @@ def test_a_reward_that_calls_a_role_without_a_fleet_is_told_so() -> None:
     turn = Turn("policy", (1,), (2,), (-0.1,), "an answer", "stop", 1.0, 0, 0)
     episode = Episode(Task("t", (), {"rubric": RUBRIC.to_json()}), 1, 0, (turn,))
     with pytest.raises(RunError, match=r"role 'judge'.*only for policy"):
-        ask([episode], RubricReward(question, "paper", False, 0.5), {"policy": FakeAnswerer(lambda call, n: YES)}, 0)
+        ask([episode], RubricReward(question, "paper", False, 0.5), {"policy": FakeAnswerer(lambda call, n: YES)}, {})
 
 
 def test_a_reward_that_asks_nothing_needs_no_fleet() -> None:
@@ -160,4 +168,4 @@ def test_a_reward_that_asks_nothing_needs_no_fleet() -> None:
         def calls(self, episode: Episode) -> tuple[Call, ...]:
             return ()
 
-    assert ask([Episode(Task("t", ()), 1, 0, ())], Silent(), {}, 2) == ([[]], 0)
+    assert ask([Episode(Task("t", ()), 1, 0, ())], Silent(), {}, {"judge": 2}) == ([[]], 0)

@@ -67,7 +67,7 @@ def test_the_largest_of_several_plans_has_room_for_any_of_them() -> None:
         ("judge", 1, 0, False),
     ]
     assert largest([wide, wide]).bundles[3].shared
-    assert not largest([wide, wide], shared=False).bundles[3].shared
+    assert not largest([wide, wide], apart=["judge"]).bundles[3].shared
 
 
 def test_a_thousand_runs_on_64_nodes_are_planned_in_seconds(tmp_path: Path) -> None:

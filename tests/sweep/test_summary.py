@@ -92,7 +92,7 @@ def test_a_shared_judge_is_told_of_a_stage(tmp_path: Path) -> None:
     sweep, folder, journal = begun(tmp_path, SEEDS)
     assert summarise(sweep, folder, journal, {})["shared_judges"] == []
     # Two servers of 1.5 CPUs and half a GPU for 100 s.
-    took = driver.pool_took(FleetConfig(servers=2, cpus_per_server=1.5, gpus_per_server=0.5), 100.0)
+    took = driver.pools_took([FleetConfig(servers=2, cpus_per_server=1.5, gpus_per_server=0.5)], 100.0)
     journal.pool("policy", took)
     (judge,) = summarise(sweep, folder, journal, {})["shared_judges"]
     assert judge == {"stage": "policy", "seconds": 100.0, "cpu_seconds": 300.0, "gpu_seconds": 100.0}
@@ -145,7 +145,7 @@ def test_the_lease_of_a_pool_is_booked(tmp_path: Path, monkeypatch: pytest.Monke
         example=lambda: config, folder=folder, journal=journal, sweep=SimpleNamespace(name="s"),
         stage=SimpleNamespace(name="policy"),
     )  # fmt: skip
-    with driver._holding_pool(course):
+    with driver._holding_pools(course):
         assert journal.pool_of("policy") == {}
     # A minute of one server with one GPU.
     assert journal.pool_of("policy")["gpu_seconds"] == 60.0

@@ -64,7 +64,7 @@ def test_the_longest_trial_ends_by_itself(ranges: tuple[Range, ...], most: int) 
 def test_the_pool_is_opened_only_where_something_is_left_to_do(monkeypatch: pytest.MonkeyPatch, tuner: Any) -> None:
     opened = []
     monkeypatch.setattr(driver, "tuner_of", lambda course, body: tuner)
-    monkeypatch.setattr(driver, "_holding_pool", lambda course: opened.append(course) or nullcontext())
+    monkeypatch.setattr(driver, "_holding_pools", lambda course: opened.append(course) or nullcontext())
     going = course(Tuning())
     driver._follow(going, lambda: 0)
     assert opened == ([going] if tuner else [])

@@ -165,7 +165,7 @@ def test_verdicts_by_hand(folder: Path) -> None:
     says = {"reason": Choice({"yes": 0.6, "no": 0.2}), "rude": Choice({"yes": 0.3, "no": 0.7})}
     judge = FakeAnswerer(lambda call, attempt: says[call.key.rpartition("/")[2]])
     episode, reward = episode_of(found, "because"), found.reward()
-    answers, _ = ask([episode], reward, {"judge": judge}, 0)
+    answers, _ = ask([episode], reward, {"judge": judge}, {})
     verdict = reward.score([episode], answers, [()])[0]
     assert isinstance(verdict, Scored)
     assert verdict.reward == pytest.approx(1.0)

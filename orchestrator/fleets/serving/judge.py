@@ -18,6 +18,7 @@ from orchestrator.data.tables import Row
 from orchestrator.errors import DataError
 from orchestrator.fleets.fleet import Answerer
 from orchestrator.fleets.serving.errors import Refused
+from orchestrator.learning.calibration import Calibration
 from orchestrator.rollouts.judge_file import Judgement, answered, judged
 from orchestrator.rollouts.rubrics import FORMULAS, Rubric, RubricError, RubricReward, mass_of, rubric_of
 from orchestrator.values import Message, Scored, Task
@@ -101,16 +102,20 @@ class RewardModelJudging:
     """A sequence classifier that scores whole conversations; it reads no rubric.
 
     score: conversations -> of each a number a class, as the engine gives them: of one class the reward, of several their
-    probabilities. classes: the names, in that order.
+    probabilities. classes: the names, in that order. calibration: of a reward model.
     """
 
     def __init__(
-        self, score: Callable[[list[Conversation]], Awaitable[list[list[float]]]], classes: Sequence[str]
+        self,
+        score: Callable[[list[Conversation]], Awaitable[list[list[float]]]],
+        classes: Sequence[str],
+        calibration: Calibration,
     ) -> None:
-        self._score, self._classes = score, tuple(classes)
+        self._score, self._classes, self._calibration = score, tuple(classes), calibration
 
     async def judge(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """{"model", "results": [{"score"}, …]}, a result a response. Raises Refused (400).
+        """{"model", "results": [{"score", "value"}, …]}, a result a response: the head's output, and the same as training reads it
+        (`learning.calibration`). Raises Refused (400).
 
         With several classes a result is {"score", "class", "classes"}: the likeliest class's probability and name, and all.
         """
@@ -130,7 +135,8 @@ class RewardModelJudging:
     def _result(self, scores: Sequence[float]) -> dict[str, Any]:
         by_class = dict(zip(self._classes, scores, strict=True))
         if len(by_class) == 1:
-            return {"score": scores[0]}
+            found = self._calibration.score(scores[0])
+            return {"score": found.raw, "value": found.value}
         likeliest = max(by_class, key=lambda name: by_class[name])
         return {"score": by_class[likeliest], "class": likeliest, "classes": by_class}
 

@@ -37,6 +37,7 @@ from orchestrator.fleets.serving.parity import (
     owed_canary,
 )
 from orchestrator.fleets.serving.release import REWARD_MODEL, Release
+from orchestrator.learning.calibration import calibration_of
 from orchestrator.records.canary import CANARY, Canary, read_canary, read_to_the_end
 from orchestrator.values import JUDGE
 
@@ -204,7 +205,8 @@ class ModelServer(LLMServer):
             asked = [read_to_the_end(self._tokenizer, tuple(one), thinking, self._ends) for one in conversations]
             return await asyncio.gather(*(self.scores(ids, raw=len(labels) == 1) for ids in asked))
 
-        return RewardModelJudging(score, [labels[number] for number in sorted(labels)]).judge
+        calibration = calibration_of(self._release.folder)
+        return RewardModelJudging(score, [labels[number] for number in sorted(labels)], calibration).judge
 
     async def scores(self, ids: Sequence[int], raw: bool) -> list[float]:
         """The outputs of a sequence classifier's head at the last token. Raises Refused for what is too long."""

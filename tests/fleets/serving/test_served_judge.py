@@ -11,6 +11,7 @@ from fakes.answerers import FakeAnswerer
 
 from orchestrator.fleets.serving.errors import Refused
 from orchestrator.fleets.serving.judge import MOST_RESPONSES, Judging, RewardModelJudging
+from orchestrator.learning.calibration import Calibration
 from orchestrator.rollouts.rubric_files import plain_question
 from orchestrator.rollouts.rubrics import CONTROL, RubricReward
 from orchestrator.values import Answer, Call, Choice, Fault
@@ -199,12 +200,13 @@ def rewarded(scores: Sequence[Sequence[float]], classes: Sequence[str], body: di
         asked.append(conversations)
         return scores
 
-    return asyncio.run(RewardModelJudging(score, classes).judge(body)), asked
+    return asyncio.run(RewardModelJudging(score, classes, Calibration(0.5, 0.25, 9)).judge(body)), asked
 
 
 def test_a_reward_model_scores_whole_conversations() -> None:
+    """Values by the mean 0.5 and the spread 0.25 of its reference answers: 4 and -10."""
     reply, asked = rewarded([[1.5], [-2.0]], ["reward"], {"prompt": "May I?", "responses": ["Yes.", "No."]})
-    assert reply == {"model": None, "results": [{"score": 1.5}, {"score": -2.0}]}
+    assert reply == {"model": None, "results": [{"score": 1.5, "value": 4.0}, {"score": -2.0, "value": -10.0}]}
     assert asked == [
         [[{"role": "user", "content": "May I?"}, {"role": "assistant", "content": text}] for text in ("Yes.", "No.")]
     ]
