@@ -1,7 +1,7 @@
 """Tokenizers and model folders for models that are built on the spot.
 
 Every tokenizer starts from the 256 bytes, so that any text can be read and written. A closed vocabulary makes each of
-its words one token (" nurse"), tags included ("<think>"); real text trains a byte-level BPE. " yes" and " no" are one token each, so that a
+its words one token (" nurse", "<think>"); real text trains a byte-level BPE. " yes" and " no" are one token each, so that a
 verdict is.
 """
 
@@ -36,7 +36,8 @@ def build_tokenizer(
 ) -> None:
     """Write a transformers fast-tokenizer folder.
 
-    words: a closed vocabulary; each word is one token at the start of a text and after a blank (before a tag the blank is lost). texts: what a BPE of
+    words: a closed vocabulary; each word is one token at the start of a text and after a blank (which is
+    lost before a tag). texts: what a BPE of
     `bpe_tokens` tokens (special ones included) is trained on. One of the two is empty. chat_template: Jinja, default
     `CHAT_TEMPLATE`.
     Raises ValueError where both or neither are given, or a word would not be one token (it holds blanks, or letters

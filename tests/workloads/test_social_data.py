@@ -30,7 +30,7 @@ def row(**values: Any) -> Row:
     "values",
     [
         PLAIN,
-        {"STORY": "Ann left.", "QUESTION": "Where is Ann?", "OPTION-A": "A. out", "OPTION-B": "B. in", "OPTION-C": "nan", "ANSWER": "A. "},
+        {"STORY": "Ann left.", "QUESTION": "Where is Ann?", "OPTION-A": "A. out", "OPTION-B": "B. in", "OPTION-C": "nan", "ANSWER": "A."},
         {"context": "Ann left.", "question": "Where is Ann?", "choices": {"text": ["out", "in"]}, "label": "(A)"},
         {"Story": "Ann left.", "Question": "Where is Ann?", "options": {"B": "in", "A": "out"}, "gold": "Out"},
         {"scenario": "Ann left.", "question": "Where is Ann?", "options": '["A. out", "B. in"]', "answer": "[[A]]"},
@@ -91,7 +91,7 @@ def rows_of(stories: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", ["q.jsonl", "q.csv", "q.parquet"])
 def test_stories_are_held_out_whole(tmp_path: Path, name: str) -> None:
-    """Of eight stories two for evaluation (a quarter is the most, whatever is asked for), one for the test, at most four to learn from."""
+    """Of eight stories two for evaluation (a quarter is the most), one for the test, at most four to learn from."""
     data = SocialDataConfig(
         source="table", path=written(tmp_path / name, rows_of(8)), train_groups=4, eval_groups=48, test_groups=1
     )

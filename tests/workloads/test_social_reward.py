@@ -1,7 +1,7 @@
 """Social-R1's reward against trajectories worked out by hand, and what its raters' answers make of an episode.
 
-Throughout: 2^1.2 = 2.29739671, the worth of a content scalar c = 0; sigma(1) = 0.73105858. A thinking of 1,700 characters is in the middle
-of the window, 26 steepnesses from both ends: 1 - 1e-11.
+Throughout: 2^1.2 = 2.29739671, the worth of a content scalar c = 0; sigma(1) = 0.73105858. A thinking of 1,700 characters is in the middle of
+the window, 26 steepnesses from both ends: 1 - 1e-11.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def test_an_answer_in_its_parts() -> None:
     whole = said(" <think> a\nb </think> so\n<Answer> C. the box </Answer>\n")
     assert (whole.format, whole.thinking, whole.letter) == (1.0, " a\nb ", "C")
     assert said("<think></think><Answer>b</Answer>").letter is None
-    assert is_right(whole, {"answer": "c."}) and not is_right(said("none"), {"answer": "A"})
+    assert is_right(whole, {"answer": "c."})
+    assert not is_right(said("none"), {"answer": "A"})
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,8 @@ def test_a_score_is_read(text: str, score: float) -> None:
 )
 def test_no_score_is_told_with_its_reason(text: str, reason: str) -> None:
     found = read_score(text)
-    assert isinstance(found, Unscored) and reason in found.reason
+    assert isinstance(found, Unscored)
+    assert reason in found.reason
 
 
 REFERENCE: dict[str, Any] = {
@@ -258,7 +260,8 @@ def test_the_verdict_holds_what_the_raters_said() -> None:
 )
 def test_a_rater_that_fails_makes_no_number(answers: list[Answer], reason: str) -> None:
     (verdict,) = social().score([episode(text_of(plain(MIDDLE)))], [answers])
-    assert isinstance(verdict, Unscored) and verdict.reason.startswith(reason)
+    assert isinstance(verdict, Unscored)
+    assert verdict.reason.startswith(reason)
 
 
 def test_an_answer_of_another_kind_is_a_mistake_of_the_program() -> None:
@@ -292,7 +295,8 @@ def test_a_reasoning_beyond_the_raters_room_pays_for_it() -> None:
     tiny = room(10)
     answers, _ = ask([long], social(), {"judge": tiny, "content": tiny}, {"judge": 0, "content": 0})
     (verdict,) = social().score([long], answers)
-    assert isinstance(verdict, Unscored) and "failed the control question too" in verdict.reason
+    assert isinstance(verdict, Unscored)
+    assert "failed the control question too" in verdict.reason
 
 
 def test_only_what_a_call_itself_caused_needs_a_control() -> None:

@@ -112,7 +112,7 @@ def test_metrics_tell_twins_from_originals(made: social_r1.Workload) -> None:
     assert (metrics["format"], metrics["oracle_structure"], metrics["oracle_content"]) == (1.0, 1.0, pytest.approx(1.0))
     assert {f"accuracy_order_{order}" for order in range(5)} <= metrics.keys()
     assert metrics["thinking_characters"] > 100
-    texts |= {task: "B" for task in list(texts)[:9]}
+    texts |= dict.fromkeys(list(texts)[:9], "B")
     assert made.metrics(played(made, texts))["format"] == 0.5
     assert made.metrics(()) == {}
 
@@ -265,8 +265,8 @@ def test_models_write_and_the_oracle_scores(model: str) -> None:
         gathered(judging(f"answers.writers={model}", "rollout.temperature=0.5"), lambda *_: turn("B"))
 
 
-# The teacher says A of goals, whatever stands there, nothing of minds, and else prefers the longer one: pairs of goals and minds are left
-# out, and of the others the better is what it said both times.
+# The teacher says A of goals, whatever stands there, nothing of minds, and else prefers the longer one: pairs of goals and minds are
+# left out, and of the others the better is what it said both times.
 def test_a_teacher_is_asked_in_both_orders(model: str) -> None:
     def said_by(call: Call, attempt: int) -> Answer:
         text = call.messages[0]["content"]
@@ -281,7 +281,8 @@ def test_a_teacher_is_asked_in_both_orders(model: str) -> None:
     found, fleet = gathered(comparing(*words), said_by)
     assert all((len(row["better"]), row["better"]) > (len(row["worse"]), row["worse"]) for row in found.rows)
     assert not any(row["better"].startswith(("goal", "mind")) and "so :" not in row["better"] for row in found.rows)
-    assert "that it orders by place" in found.told and "P(A)+P(B) is 0.20, less than teacher.min_mass=0.5" in found.told
+    assert "that it orders by place" in found.told
+    assert "P(A)+P(B) is 0.20, less than teacher.min_mass=0.5" in found.told
     assert sum(key.endswith("/1") for key in fleet.asked) > 0
     with pytest.raises(RunError, match=r"more than judge\.max_unscored_share=0\.01: look at the teacher"):
         gathered(comparing(f"teacher={model}", "teacher.retries=0", "judge.max_unscored_share=0.01"), said_by)
@@ -332,7 +333,11 @@ def test_a_row_of_labels_that_will_not_do_is_named(change: dict[str, Any], messa
             ["data.source=table", "data.path=q.jsonl", "answers.writers=hf:a/b"],
             "nobody knows the truth",
         ),
-        ("social_r1", ["data.source=tombench", "data.path=q.jsonl"], "is ToMBench, a benchmark that models are compared on"),
+        (
+            "social_r1",
+            ["data.source=tombench", "data.path=q.jsonl"],
+            "is ToMBench, a benchmark that models are compared on",
+        ),
         ("social_r1.judge", ["steps=5"], "has no policy"),
     ],
 )
