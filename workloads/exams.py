@@ -171,25 +171,33 @@ def _ece(sums: Any) -> Any:
 
 
 def order(graded: Sequence[Graded]) -> Report:
-    """Whether answers to one prompt are ordered as by their labels, which is what RL uses.
+    """Whether answers to one prompt are ordered as by their labels, which is what RL uses: `ordering` of their rewards."""
+    scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for item in graded:
+        scores[item.response.group].append(item.rewards)
+    return ordering(scores)
 
-    pair_order: share of pairs whose true rewards differ that the judge orders alike, a tie counting half. rank_correlation: mean
-    over prompts with two different true rewards of Kendall's tau-b (0 where the judge gives all answers the same).
+
+def ordering(scores: Mapping[str, Sequence[tuple[float, float]]]) -> Report:
+    """How far judged scores order as true ones do. scores: by group, (true, judged) of each of its answers.
+
+    pair_order: share of pairs of a group whose true scores differ that are judged in that order, a tie counting half.
+    rank_correlation: mean over groups with two different true scores of Kendall's tau-b (0 where all are judged the same).
     """
     from scipy import stats  # which planning does without
 
-    scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for item in graded:
-        true, judged = item.rewards
-        # Sums of the same weights in another order would break a tie.
-        scores[item.response.group].append((round(true / EQUAL) * EQUAL, round(judged / EQUAL) * EQUAL))
+    # Sums of the same weights in another order would break a tie.
+    rounded = {
+        group: [(round(true / EQUAL) * EQUAL, round(judged / EQUAL) * EQUAL) for true, judged in pairs]
+        for group, pairs in scores.items()
+    }
     taus = []
-    for group, pairs in scores.items():
+    for group, pairs in rounded.items():
         true_ones, judged_ones = zip(*pairs, strict=True)
         if len(set(true_ones)) > 1:
             varies = len(set(judged_ones)) > 1
             taus.append((group, float(stats.kendalltau(true_ones, judged_ones).statistic) if varies else 0.0))
-    alike = [(group, value) for group, pairs in scores.items() for value in ordered_alike(pairs)]
+    alike = [(group, value) for group, pairs in rounded.items() for value in ordered_alike(pairs)]
     return shares({"pair_order": alike, "rank_correlation": taus})
 
 

@@ -15,13 +15,14 @@ from typing import Any
 from orchestrator.config.schema import Role, ServedConfig, group, setting
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.rollouts.rubrics import Rubric
-from orchestrator.values import JUDGE, Answer, Call, Fault, Gathered, Sampling, Task, Turn, stable_hash
-from workloads import rlvr
+from orchestrator.values import JUDGE, Answer, Call, Gathered, Task, stable_hash
+from workloads import rlvr, writers
 from workloads.base import Gathering, Lesson
 from workloads.lessons import Judged
 from workloads.rlvr import EXTRA_CRITERIA, answers, morebench, world
 from workloads.rlvr.judge.labels import LabelledAnswer, judged_of, read_labels
-from workloads.rlvr.judge.teacher import ORACLE, TEACHER, TeacherConfig, ask
+from workloads.rlvr.judge.teacher import ask
+from workloads.teachers import ORACLE, TEACHER, TeacherConfig
 
 GRAMMAR, SITE = "grammar", "site"
 """Writers that are no models: the miniature's generated answers, and the judged responses of the site's file."""
@@ -70,17 +71,13 @@ class Config(rlvr.Config):
         """The writers that are models, and the teacher."""
         if self.data.labels:
             return {}
-        writers: dict[str, ServedConfig] = {
-            f"writer-{number}": ServedConfig(name, self.model, self.rollout.fleet, retries=self.teacher.retries)
-            for number, name in enumerate(self.writers)
-            if name not in (GRAMMAR, SITE)
-        }
-        return writers | ({} if self.teacher.name == ORACLE else {TEACHER: self.teacher})
+        served = writers.served(self.writers, (GRAMMAR, SITE), self, self.teacher.retries)
+        return served | ({} if self.teacher.name == ORACLE else {TEACHER: self.teacher})
 
     @property
     def writers(self) -> list[str]:
         """Each writer's name."""
-        return [name.strip() for name in self.answers.writers.split(",")]
+        return writers.named(self.answers.writers)
 
 
 class Workload(rlvr.Workload):
@@ -97,16 +94,16 @@ class Workload(rlvr.Workload):
         self._rows: list[LabelledAnswer] | None = None
 
     def _check_writers(self) -> None:
-        source, writers = self.config.data.source, self.config.writers
+        source, names = self.config.data.source, self.config.writers
         for name, needed in ((GRAMMAR, "mini"), (SITE, "morebench_site")):
-            if name in writers and source != needed:
+            if name in names and source != needed:
                 raise ConfigError(
                     f"answers.writers={self.config.answers.writers}: {name} is there with data.source={needed} alone, and it is "
                     f"{source}. Name models, such as hf:ID."
                 )
-        if len(set(writers)) < len(writers):
+        if len(set(names)) < len(names):
             raise ConfigError(f"answers.writers={self.config.answers.writers}: each writer once.")
-        if self.config.teacher.name == ORACLE and source != "mini" and writers != [SITE]:
+        if self.config.teacher.name == ORACLE and source != "mini" and names != [SITE]:
             raise ConfigError(
                 f"teacher={ORACLE}: nobody knows the truth about models' answers to data.source={source}. Name a teacher: teacher=URL, "
                 "teacher=hf:ID, or labels that are there already: data.labels=FILE."
@@ -163,9 +160,9 @@ class Workload(rlvr.Workload):
 
     def _told(self, rows: Sequence[LabelledAnswer]) -> str:
         labels, unscored = sum(len(row.labels) for row in rows), [why for row in rows for why in row.unscored.values()]
-        writers = len({row.model for row in rows})
+        count = len({row.model for row in rows})
         first = f" (the first: {unscored[0]})" if unscored else ""
-        return f"{len(rows):,} answers of {writers} writer(s), {labels:,} labels, {len(unscored):,} questions without a verdict{first}"
+        return f"{len(rows):,} answers of {count} writer(s), {labels:,} labels, {len(unscored):,} questions without a verdict{first}"
 
     # --- who writes ---
 
@@ -180,31 +177,11 @@ class Workload(rlvr.Workload):
                 for split in ("train", "eval")
                 for response in self._responses[split]
             ]
-        written = yield from self._by_model(f"writer-{number}", name)
-        return [self._by_oracle(row) for row in written] if self._mini else written
-
-    def _by_model(self, role: str, name: str) -> Generator[Sequence[Call], Sequence[Answer], list[LabelledAnswer]]:
-        rollout, seed = self.config.rollout, self.config.data.seed
-        sampling = Sampling(rollout.max_completion_tokens, rollout.temperature)
-        tasks = [
-            task
-            for split, task in self.known.values()
-            if split != "test"
-            for _ in range(self.config.answers.per_dilemma)
-        ]
-        keys = [f"write/{task.id}/{number % self.config.answers.per_dilemma}" for number, task in enumerate(tasks)]
-        said = yield [
-            Call(key, role, task.messages, sampling, seed=stable_hash(seed, key), route=task.id)
-            for key, task in zip(keys, tasks, strict=True)
-        ]
-        for answer in said:
-            if isinstance(answer, Fault):
-                raise RunError(f"answers.writers: {name} could not answer: {answer.reason}")
-        return [
-            LabelledAnswer(task.id, name, answer.text, {})
-            for task, answer in zip(tasks, said, strict=True)
-            if isinstance(answer, Turn)
-        ]
+        tasks = [task for split, task in self.known.values() if split != "test"]
+        each, data = self.config.answers.per_dilemma, self.config.data
+        said = yield from writers.written(number, name, tasks, each, self.config.rollout, data.seed)
+        rows = [LabelledAnswer(task.id, name, text, {}) for task, text in said]
+        return [self._by_oracle(row) for row in rows] if self._mini else rows
 
     # --- who labels ---
 
