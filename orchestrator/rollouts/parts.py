@@ -76,7 +76,7 @@ def _row(part: Mapping[str, Any]) -> tuple[str, ...]:
 
 def view_rows(evaluation: Mapping[str, Any], view: str | None) -> list[tuple[str, ...]]:
     """Scores by view, and the extras, under `VIEW_HEADERS`. view: one alone; None: all."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for part in evaluation["parts"]:
         for name, values in part["views"].items():
             if view in (None, name):

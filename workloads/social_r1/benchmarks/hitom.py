@@ -70,7 +70,9 @@ class HiToM(Benchmark):
             "story length": str(row.values.get("story_length", "")),
         }
         asked = (Asked(text(row, "question"), options, frozenset([gold])),)
-        return Item(str(number), " ".join(story.split()), story, asked, views)
+        # Three stories have a stray sign in some of their questions' copies.
+        unit = "".join(char for char in story if char.isalnum())
+        return Item(str(number), unit, story, asked, views)
 
     def messages(self, item: Item, shown: Sequence[Asked], form: Form) -> tuple[Message, ...]:
         """Story, question, choices, and the rules of the world."""
@@ -89,9 +91,14 @@ class HiToM(Benchmark):
         if begins and LETTERS.index(begins[1]) < len(options):
             return [(LETTERS.index(begins[1]),)]
         told = said.lower().replace(" ", "_")
-        places = {option: told.rfind(option.lower().replace(" ", "_")) for option in options}
-        last = max(options, key=lambda option: (places[option], len(option)))
-        return [(options.index(last),) if places[last] >= 0 else None]
+        # Where each is named last, by its end: the longer of two of which one ends the other.
+        ends = {
+            option: told.rfind(name) + len(name)
+            for option in options
+            if (name := option.lower().replace(" ", "_")) in told
+        }
+        last = max(ends, key=lambda option: (ends[option], len(option)), default=None)
+        return [None if last is None else (options.index(last),)]
 
     def components(self, counted: Sequence[Counted]) -> dict[str, dict[str, float]]:
         """`joint`: whether all questions about the story up to the item's order are right; of stories that have all of these."""
