@@ -33,6 +33,12 @@ URL = "http://localhost:1/v1"
 
 
 @pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No page and no pictures, which take longest."""
+    monkeypatch.setattr(evaluating, "show", lambda folder: None)
+
+
+@pytest.fixture
 def hitom(tmp_path: Path) -> Path:
     """Two stories of two questions, the right choice B."""
     rows = [
@@ -95,7 +101,7 @@ def test_an_evaluation_is_a_run_like_any_other(tmp_path: Path, hitom: Path) -> N
 
 
 def test_what_is_finished_is_found_and_what_stopped_goes_on(
-    tmp_path: Path, hitom: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hitom: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluating, "AT_ONCE", 1)
     stopping = RunFolder(tmp_path / "runs" / "social_r1.benchmarks" / named(config_of(tmp_path, hitom))[0])
@@ -128,7 +134,9 @@ def test_a_name_of_ones_own_goes_on_only_with_the_same_settings(tmp_path: Path, 
     assert named(config_of(tmp_path, hitom, "name=mine", "limit=2")) == ("mine", None)
 
 
-def test_a_fault_that_passes_is_asked_again_and_one_that_lasts_ends_the_run(tmp_path: Path, hitom: Path) -> None:
+def test_a_fault_that_passes_is_asked_again_and_one_that_lasts_ends_the_run(
+    tmp_path: Path, hitom: Path, quiet: None
+) -> None:
     def shaky(call: Call, attempt: int) -> Answer:
         return answer(call, attempt) if attempt else Fault("busy")
 
@@ -141,8 +149,8 @@ def test_a_fault_that_passes_is_asked_again_and_one_that_lasts_ends_the_run(tmp_
     assert "too long" in failed["reason"]
 
 
-def test_prompts_of_a_url_are_cut_where_its_context_is_said(tmp_path: Path, hitom: Path) -> None:
-    config = config_of(tmp_path, hitom, "model.context_tokens=250", "rollout.max_completion_tokens=16")
+def test_prompts_of_a_url_are_cut_where_its_context_is_said(tmp_path: Path, hitom: Path, quiet: None) -> None:
+    config = config_of(tmp_path, hitom, "model.context_tokens=215", "rollout.max_completion_tokens=16")
     assert evaluate(config, opened=opened(FakeAnswerer(answer))) == 0
     folder = RunFolder(tmp_path / "runs" / "social_r1.benchmarks" / str(config.name))
     (part,) = read_json(folder.summary)["evaluation"]["parts"]
@@ -191,7 +199,7 @@ def test_a_run_is_read_as_it_was_trained(tmp_path: Path, hitom: Path) -> None:
 
 
 def test_a_benchmark_that_training_touched_has_no_score(
-    tmp_path: Path, hitom: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hitom: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows of Hi-ToM that a run was trained on; its evaluation on them, and on others."""
     tasks = BENCHMARKS["hitom"].items(str(hitom), ["en"])
