@@ -78,7 +78,9 @@ def _print_memory(config: RunConfig, gpu_memory_gb: float | None) -> None:
     else:
         cost = cost_of(config, gpu_memory_gb)
         typer.echo(
-            "Cost, estimated" if cost else "Cost: not estimated where a shape is unknown or a process is on the CPU"
+            "Cost, estimated"
+            if cost
+            else "Cost: not estimated where a shape is unknown, a process is on the CPU, or a run only evaluates"
         )
         for sentence in cost.sentences if cost else ():
             typer.echo(f"  {sentence}")

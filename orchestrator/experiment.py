@@ -30,6 +30,7 @@ from orchestrator.cluster.preflight import (
 from orchestrator.cluster.session import connected, joins
 from orchestrator.cluster.upload import keep
 from orchestrator.config.compose import compose, to_values
+from orchestrator.config.evaluation import EvaluationConfig
 from orchestrator.config.functions import files_of
 from orchestrator.config.own_code import own_code
 from orchestrator.config.schema import RunConfig
@@ -43,7 +44,7 @@ from orchestrator.fleets.specs import specs_of
 from orchestrator.following import follow_through
 from orchestrator.gathering import gather, write_rows
 from orchestrator.learning.starting import StartingModel, check_tasks, starting_model
-from orchestrator.records import ledger, metrics
+from orchestrator.records import ledger, metrics, trained_on
 from orchestrator.records.display import Display
 from orchestrator.records.folder import RunFolder, check_storage, step_name, step_of, write_json
 from orchestrator.records.mirror import Mirror, check_mirror
@@ -65,6 +66,10 @@ def run(
     """
     config = keep(config)
     check_mirror(config.mirror)
+    if isinstance(config, EvaluationConfig):
+        from orchestrator.evaluating import evaluate  # which writes its records as this module does
+
+        return evaluate(config, folder)
     source = find_workload(config.workload)
     name = config.name or f"{config.preset}-seed{config.seed}-{time.strftime('%m%d-%H%M%S')}"
     with Display(f"{source.name}/{folder.name if folder else name}", config.steps) as display, ExitStack() as stack:
@@ -91,6 +96,7 @@ def run(
         folder.begin()
         if gathered:
             write_rows(folder, gathered)
+        trained_on.keep(folder, config, workload, checkpoint.parents[1] if checkpoint else None)
         mirror = Mirror(config.mirror, folder)
         try:
             status = execute(config, folder, models, servers, checkpoint, display)
@@ -273,13 +279,16 @@ def payload_of(
     }
 
 
-def record(folder: RunFolder, status: str, reason: str | None) -> None:
-    """Compact the logs and write the summary; of a run that failed after its first row the page and the pictures too."""
+def record(folder: RunFolder, status: str, reason: str | None, also: Mapping[str, Any] | None = None) -> None:
+    """Compact the logs and write the summary; of a run that failed after its first row the page and the pictures too.
+
+    also: further entries of the summary.
+    """
     from orchestrator.records.report import summarise  # with its libraries seconds, which a run need not begin with
 
     metrics.compact(folder.metrics_log, folder.metrics_parquet)
     ledger.compact(folder.ledger_log, folder.ledger)
-    write_json(folder.summary, summarise(folder, status, reason))
+    write_json(folder.summary, summarise(folder, status, reason) | dict(also or {}))
     begun = reason is not None and metrics.read(folder.metrics_log)
     # Quiet: the error itself says on the terminal what failed.
     if begun and show(folder, Console(quiet=True)):

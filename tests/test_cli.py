@@ -46,6 +46,7 @@ OPTIONS = {
     "status": ["--storage"],
     "stop": ["--storage"],
     "logs": ["--follow", "--storage"],
+    "evaluate": ["--by", "--dry-run", "--storage"],
     "compare": ["--plot", "--samples", "--step", "--storage"],
     "rejudge": ["--judge", "--split", "--step", "--storage"],
     "map": [

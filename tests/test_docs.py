@@ -18,6 +18,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from orchestrator import cli
+from orchestrator.cli.evaluating import target_of
 from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import make_plan
 from orchestrator.config.algorithm import AlgorithmConfig
@@ -168,6 +169,8 @@ def _check(shown: str) -> None:
         _check_sweep(given, settings, words)
     elif name == "table":
         _check_table(given, settings, words)
+    elif name == "evaluate":
+        trace(target_of(given["workload"]), [*settings, f"model.name={given['model']}"], elsewhere=True)
     elif name == "config show":
         trace(given["target"], settings)
     elif name == "rejudge":
@@ -287,8 +290,8 @@ def test_a_page_is_short_and_says_where_to_go_next(path: Path) -> None:
     assert len(set(re.findall(r"\]\(([\w-]+\.md)\)", last)) - {path.name}) >= 2
 
 
-def test_there_are_fifteen_pages_and_each_is_linked_from_another() -> None:
-    assert len(DOCS) == 15
+def test_there_are_sixteen_pages_and_each_is_linked_from_another() -> None:
+    assert len(DOCS) == 16
     for page in DOCS:
         assert any(f"({page.name})" in other.read_text() for other in DOCS if other != page), page.name
 

@@ -32,6 +32,8 @@ names them in `raters`, each by a group of settings of the same name. A setting 
           def raters(self) -> dict[str, RaterConfig]:
               return super().raters() | {"content": self.content}
 
+A workload that only evaluates a model derives its Config from `config.evaluation.EvaluationConfig` (`orchestrate evaluate`).
+
 `orchestrate new NAME` writes a small workload to start from, `--kind environment` one of several turns.
 """
 
@@ -44,6 +46,7 @@ from typing import Any, Protocol
 
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
+from orchestrator.rollouts.parts import Result
 from orchestrator.values import (
     POLICY,
     Answer,
@@ -233,6 +236,18 @@ class Gatherer(Protocol):
     def gather(self) -> Gathering: ...
 
     def use(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+
+class Evaluator(Protocol):
+    """A workload whose runs only evaluate (a Config that is an `EvaluationConfig`): its tasks are of the split "test".
+
+    Their references name the part that each belongs to, the item that it is a try of, and the texts that training may have touched:
+    "benchmark", "item", "story", "question". The reward is given the episodes of all parts at once.
+    """
+
+    def results(self, groups: Sequence[Group]) -> Sequence[Result]:
+        """What each part comes to, from its scored episodes."""
+        ...
 
 
 class Workload(Protocol):

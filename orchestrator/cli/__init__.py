@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 # In the order in which --help lists their verbs.
-from orchestrator.cli import begin, judging, looking, mapping, sending, serving, sharing, tables
+from orchestrator.cli import begin, evaluating, judging, looking, mapping, sending, serving, sharing, tables
 from orchestrator.cli.app import app
 
-__all__ = ["app", "begin", "judging", "looking", "main", "mapping", "sending", "serving", "sharing", "tables"]
+__all__ = [
+    "app",
+    "begin",
+    "evaluating",
+    "judging",
+    "looking",
+    "main",
+    "mapping",
+    "sending",
+    "serving",
+    "sharing",
+    "tables",
+]
 
 
 def main() -> None:

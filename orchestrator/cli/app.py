@@ -42,6 +42,7 @@ app = typer.Typer(
       orchestrate list                               the runs that are there
       orchestrate compare A B                        two runs, on the same held-out tasks
       orchestrate rejudge RUN --judge URL            what another judge says of a run's answers
+      orchestrate evaluate run:NAME social_r1 data.hitom=FOLDER    a model on benchmarks, each by its protocol
       orchestrate map RUN --out map                  a run's best answers as a semantic map
       orchestrate serve RUN                          a checkpoint behind an OpenAI-compatible endpoint
       orchestrate sample RUN@40 "a prompt"           what a checkpoint answers

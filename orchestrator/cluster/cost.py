@@ -82,12 +82,13 @@ def device_of(gpu_memory_gb: float) -> Device:
 
 
 def cost_of(config: RunConfig, gpu_memory_gb: float) -> Cost | None:
-    """The cost of a run on GPUs of this memory; None where a model's shape is unknown or a process works on the CPU."""
+    """The cost of a run on GPUs of this memory; None where a model's shape is unknown, a process works on the CPU, or the run only
+    evaluates: the data decide how much."""
     roles = {name: role for name, role in config.roles().items() if not role.elsewhere}
     shapes = {name: shape_of(role.model, role.name, config.storage) for name, role in roles.items()}
     known = {name: shape for name, shape in shapes.items() if shape is not None}
     on_cpu = not config.learner.gpus_per_rank or any(not role.fleet.gpus_per_server for role in roles.values())
-    if len(known) < len(roles) or on_cpu:
+    if len(known) < len(roles) or on_cpu or config.evaluates:
         return None
     device = device_of(gpu_memory_gb)
     trained, evaluated = _episodes(config)

@@ -100,7 +100,7 @@ def needs_of(config: RunConfig, gpu_memory_gb: float | None) -> Needs:
     device = None if gpu_memory_gb is None else gpu_memory_gb * GB
     engines = _engines(config, roles, known, device)
     seated = _seated(config, roles, engines)
-    columns = _learner(config, roles, known, device, seated)
+    columns = [] if config.evaluates else _learner(config, roles, known, device, seated)
     columns += [_server(name, roles[name], engine, device) for name, engine in engines.items() if name not in seated]
     return Needs(
         tuple(columns), tuple(_facts(config, roles, known, engines)), tuple(unknown), tuple(_lacks(roles, engines))
@@ -217,7 +217,7 @@ def _facts(
             f"a {name} server's cache holds {engine.cache_tokens:,} tokens: {engine.cache_tokens // context:,} sequences of "
             f"{context:,} tokens ({servers} server(s))"
         )
-    if POLICY in shapes:
+    if POLICY in shapes and not config.evaluates:
         # Weights as they are served, and of what is trained master weights and both moments; the newest is written beside those kept.
         trained, weights = trained_parameters(shapes[POLICY], config.learner), shapes[POLICY].parameters
         size = DTYPE_BYTES[config.model.dtype] * weights + 12 * trained

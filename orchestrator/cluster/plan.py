@@ -71,14 +71,14 @@ class Plan:
 
 
 def make_plan(config: RunConfig) -> Plan:
-    """The processes of one run: driver, learner ranks, policy servers and those of the raters that are no URLs."""
+    """The processes of one run: driver, learner ranks, policy servers and those of the raters that are no URLs. One that only evaluates
+    has no learner."""
     learner = config.learner
     device = "GPU" if learner.gpus_per_rank else f"CPU, {learner.threads_per_rank} thread(s)"
     rank = f"DeepSpeed ZeRO-{learner.zero_stage} rank, {config.model.dtype}, {device}"
-    bundles = [
-        Bundle(DRIVER, 1, 0, 0, "starts and watches the others"),
-        Bundle(LEARNER, learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank),
-    ]
+    bundles = [Bundle(DRIVER, 1, 0, 0, "starts and watches the others")]
+    if not config.evaluates:
+        bundles.append(Bundle(LEARNER, learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank))
     colocated = config.placement.name == "colocated"
     for name, role in config.roles().items():
         if not role.elsewhere:
@@ -113,6 +113,9 @@ def _facts(config: RunConfig) -> tuple[str, ...]:
         + (" (a URL)" if served.elsewhere else f", by {served.fleet.servers} server(s) that then end")
         for name, served in config.gathers().items()
     ]
+    if config.evaluates:
+        where = ", which takes nothing from this cluster" if config.roles()[POLICY].elsewhere else ""
+        return (*facts, f"nothing is trained: {config.model.name}{where} is evaluated")
     if POLICY not in config.roles():
         return (*facts, f"no policy and no RL: the {' and the '.join(config.roles())} is taught, served and examined")
     facts += [

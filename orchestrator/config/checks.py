@@ -52,7 +52,11 @@ def check(config: RunConfig) -> list[str]:
 
     Touches no disk: `missing` does.
     """
+    if config.evaluates:
+        return [*_places(config), *_servers(config), *_reference("model.name", config.model.name)]
     return [
+        *_places(config),
+        *_servers(config),
         *_run(config),
         *_data(config),
         *_policy(config),
@@ -66,7 +70,8 @@ def check(config: RunConfig) -> list[str]:
     ]
 
 
-def _run(config: RunConfig) -> Iterator[str]:
+def _places(config: RunConfig) -> Iterator[str]:
+    """Where it runs, and where it is written."""
     if config.name is not None and not RUN_NAME.fullmatch(config.name):
         yield (
             f"name={config.name}: must be the name of one folder (letters, digits and . _ + = , -), for example "
@@ -79,6 +84,20 @@ def _run(config: RunConfig) -> Iterator[str]:
             f"storage={config.storage}: runs are written to a folder. Name one that every node sees, and mirror={config.storage} for a "
             "copy there."
         )
+    if config.cluster.address and config.cluster.address.startswith("ray://"):
+        yield (
+            f"cluster.address={config.cluster.address}: a Ray Client cannot follow the run's folder. Start the same command on the "
+            "cluster with `ray job submit`, or name HOST:PORT of the cluster's own address."
+        )
+
+
+def _servers(config: RunConfig) -> Iterator[str]:
+    for key, fleet in _fleets(config).items():
+        if fleet.gpus_per_server > 1 and fleet.gpus_per_server % 1:
+            yield f"{key}.gpus_per_server={fleet.gpus_per_server:g}: several GPUs must be a whole number of them."
+
+
+def _run(config: RunConfig) -> Iterator[str]:
     if POLICY not in config.roles() and config.steps:
         yield f"steps={config.steps}: {config.workload} has no policy, and so no step of RL. Set steps=0."
     if config.model.dtype == "bfloat16" and config.learner.zero_stage < 2:
@@ -87,14 +106,6 @@ def _run(config: RunConfig) -> Iterator[str]:
         yield (
             f"learner.zero_stage={config.learner.zero_stage} with model.dtype=bfloat16 loses precision in checkpoints or gradients. "
             "Set learner.zero_stage=2, on one rank too."
-        )
-    for key, fleet in _fleets(config).items():
-        if fleet.gpus_per_server > 1 and fleet.gpus_per_server % 1:
-            yield f"{key}.gpus_per_server={fleet.gpus_per_server:g}: several GPUs must be a whole number of them."
-    if config.cluster.address and config.cluster.address.startswith("ray://"):
-        yield (
-            f"cluster.address={config.cluster.address}: a Ray Client cannot follow the run's folder. Start the same command on the "
-            "cluster with `ray job submit`, or name HOST:PORT of the cluster's own address."
         )
     limits, defaults = config.limits, LimitsConfig()
     if config.model.dtype == "bfloat16" and (

@@ -194,10 +194,12 @@ class Role:
 class RunConfig:
     """One run. asks_judge: whether the workload's own reward asks a judge; false in the Config of one that asks none.
 
-    has_test: whether the workload has tasks of a split "test" (data.test_groups).
+    has_test: whether the workload has tasks of a split "test" (data.test_groups). evaluates: whether its runs train nothing and only
+    evaluate a model (`config.evaluation`).
     """
 
     asks_judge: ClassVar[bool] = True
+    evaluates: ClassVar[bool] = False
     has_test: ClassVar[bool] = False
 
     workload: str = setting("", "The workload: a name under workloads/.")
@@ -271,6 +273,11 @@ class RunConfig:
     def retries(self) -> dict[str, int]:
         """Further attempts at a question that failed, by role."""
         return {name: rater.retries for name, rater in self.raters().items()}
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is a policy that RL trains, whose evaluations a sweep goes by."""
+        return "policy" in self.roles() and not self.evaluates
 
     def gathers(self) -> dict[str, ServedConfig]:
         """The models that are asked one after another before anything is taught, by the role of the calls (`Workload.gather`)."""

@@ -118,14 +118,24 @@ def shape_of(model: ModelConfig, name: str, storage: str | Path = "runs") -> Mod
     reference = ModelReference.parse(name)
     if reference.kind == "mini":
         return _built(model)
-    if reference.kind == "hf":
-        return _known(reference.value) or _cached(reference.value)
-    if reference.kind in ("path", "run"):
-        try:
-            return _read(Path(resolve(reference, storage)) / "config.json")
-        except ConfigError:
-            return None
-    return None
+    known = _known(reference.value) if reference.kind == "hf" else None
+    values = None if known else config_json(reference, storage)
+    try:
+        return known or (_from_config(values) if values else None)
+    except (KeyError, TypeError):
+        return None
+
+
+def config_json(reference: ModelReference, storage: str | Path = "runs") -> Mapping[str, Any] | None:
+    """The config.json of a folder, a run, or a model of the hub that was downloaded before; None where there is none."""
+    try:
+        path = _cached(reference.value) if reference.kind == "hf" else None
+        if reference.kind in ("path", "run"):
+            path = Path(resolve(reference, storage)) / "config.json"
+        values = json.loads(path.read_text(encoding="utf-8")) if path else None
+    except (ConfigError, OSError, json.JSONDecodeError):
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def _built(model: ModelConfig) -> ModelShape:
@@ -143,8 +153,8 @@ def _known(hub_id: str) -> ModelShape | None:
     return KNOWN.get(_VARIANT.sub("", _VARIANT.sub("", name))) if owner in _OWNERS else None
 
 
-def _cached(hub_id: str) -> ModelShape | None:
-    """From the config.json that an earlier download left behind."""
+def _cached(hub_id: str) -> Path | None:
+    """The config.json that an earlier download left behind."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -152,15 +162,7 @@ def _cached(hub_id: str) -> ModelShape | None:
         path = try_to_load_from_cache(hub_id, "config.json")
     except HFValidationError:
         return None
-    return _read(Path(path)) if isinstance(path, str) else None
-
-
-def _read(path: Path) -> ModelShape | None:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return _from_config(values)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
-        return None
+    return Path(path) if isinstance(path, str) else None
 
 
 def _from_config(values: Mapping[str, Any]) -> ModelShape | None:

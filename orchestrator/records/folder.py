@@ -9,6 +9,8 @@ runs/<workload>/<name>/
     ledger.jsonl       seconds a phase;  ledger.parquet once it is compacted
     models.json        the model that each role began RL with: a folder (under the storage where it was taught) or a hub id
     labels.jsonl       what was gathered of other models before anything was taught, a row an answer
+    trained_on.json    fingerprints of what the run and those before it were trained on
+    answers.jsonl      what an evaluation was answered before it ended
     judge.json         how well the judge was taught
     summary.json       the numbers of the finished run
     report.html        the run as one page;  plots/  its pictures as PNG
@@ -201,6 +203,14 @@ class RunFolder:
     @property
     def labels(self) -> Path:
         return self.path / "labels.jsonl"
+
+    @property
+    def trained_on(self) -> Path:
+        return self.path / "trained_on.json"
+
+    @property
+    def answers(self) -> Path:
+        return self.path / "answers.jsonl"
 
     @property
     def judge(self) -> Path:

@@ -36,8 +36,10 @@ class Line:
 
 
 def headline(summary: Mapping[str, Any]) -> list[list[Line]]:
-    """Held-out scores, the judge's exam, everything else; what the summary does not hold is left out."""
-    sections = [_scores(summary), _judge(summary.get("judge", {})), _details(summary)]
+    """Held-out scores, or those of benchmarks, the judge's exam, everything else; what the summary does not hold is left out."""
+    sections = [
+        _scores(summary), _parts(summary.get("evaluation", {})), _judge(summary.get("judge", {})), _details(summary),
+    ]  # fmt: skip
     return [section for section in sections if section]
 
 
@@ -62,6 +64,19 @@ def _scores(summary: Mapping[str, Any]) -> list[Line]:
     for key, by in (("best_of_n", ""), ("best_of_n_judge", ", by the judge"), ("best_of_n_reward", ", by the reward")):
         if key in summary:
             lines.append(Line(f"best of {summary['best_of']:.0f} of the starting policy{by}", f"{summary[key]:.3f}"))
+    return lines
+
+
+def _parts(evaluation: Mapping[str, Any]) -> list[Line]:
+    """The scores of an evaluation, a line a benchmark; of one that training touched none."""
+    lines = []
+    for part in evaluation.get("parts", ()):
+        score, chance = part["score"], f"{part['part']} (chance {part['chance']:.3f})"
+        if score is None:
+            lines.append(Line(f"{part['part']}: touched by training ({part['touched']['run']})", ""))
+        else:
+            interval = _interval(score["low"], score["high"])
+            lines.append(Line(chance, f"{score['mean']:.3f}", interval, f"{score['n']}", main=True))
     return lines
 
 

@@ -160,7 +160,10 @@ def render(folder: RunFolder | Path, console: Console | None = None, unredacted:
     # A name alone is looked for in runs/.
     named = folder.name if folder.path == Path("runs", folder.workload, folder.name) else folder.path
     models = read_json(folder.models) if folder.models.is_file() else {}
-    for command in _next(folder, str(named), [role for role in models if POLICY not in models]):
+    taught = [role for role in models if POLICY not in models]
+    # The same questions to another model.
+    again = [f"orchestrate evaluate MODEL {folder.config} name=null"]
+    for command in again if "evaluation" in summary else _next(folder, str(named), taught):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 
 

@@ -24,7 +24,6 @@ from orchestrator.sweep.keys import is_finished
 from orchestrator.sweep.space import LISTED, active, draw, grid
 from orchestrator.sweep.spec import Done, Planned, Range, Stage, Sweep, Tuning
 from orchestrator.sweep.trial import Origin, Work, evaluations, spent
-from orchestrator.values import POLICY
 
 FACTORS = (0.8, 1.25)
 RESAMPLED = 0.25
@@ -189,7 +188,7 @@ class Course:
             return []
         outcome = FINISHED if finished else twin.outcome if twin else tried.outcome
         rows = evaluations(folder, self.sweep.metric)
-        if outcome not in LASTING or not (rows or (finished and POLICY not in self.config.roles())):
+        if outcome not in LASTING or not (rows or (finished and not self.config.learns)):
             return None
         if tried.outcome not in LASTING:
             for row in rows:

@@ -25,7 +25,6 @@ from orchestrator.errors import RunError
 from orchestrator.records import jsonl, ledger, metrics
 from orchestrator.records.folder import PINNED, RunFolder, give_back, step_name, step_of, take
 from orchestrator.sweep.journal import FINISHED, SPENT, STOPPED
-from orchestrator.values import POLICY
 
 POLL_S = 0.1
 STOP_DEADLINE_S = 540.0
@@ -126,7 +125,7 @@ class Trial(tune.Trainable):
         if self._failure is not None:
             raise RunError(str(self._failure)) from self._failure
         ended = not alive and len(self._rows) < 2
-        if not self._rows and self._status == 0 and self._has_policy:
+        if not self._rows and self._status == 0 and self._learns:
             raise RunError(f"{self._folder.path} was never evaluated with {self._metric}, which the sweep goes by.")
         result: dict[str, Any] = dict(self._rows.popleft()) if self._rows else {}
         self._step = int(result.get("step", self._step))
@@ -179,8 +178,8 @@ class Trial(tune.Trainable):
         folder = self._folder = RunFolder(work.run)
         config = from_values({**work.values, "name": folder.name})
         self._steps, self._every = config.steps, config.checkpoint.every_steps
-        # Without one a run provides models for others, and need not have the sweep's metric.
-        self._has_policy = POLICY in config.roles()
+        # A run without a policy provides models for others, or evaluates one: it need not have the sweep's metric.
+        self._learns = config.learns
         existing, checkpoint = folder.config.is_file(), folder.newest_checkpoint()
         if existing and checkpoint is None:
             clear(folder)

@@ -1,0 +1,108 @@
+"""What a run was trained on, and which items of an evaluation it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.compose import compose, to_values
+from orchestrator.records import trained_on
+from orchestrator.records.folder import RunFolder
+from orchestrator.records.trained_on import Touched, fingerprint, touched
+from orchestrator.values import Task
+from workloads.base import Branch, Example, PolicyLesson, Preference
+
+STORY = "1 Avery and Owen entered the living_room.\n2 The lettuce is in the green_drawer, where nobody looks."
+OTHER = "1 Ella and Noah entered the pantry.\n2 The melon is in the blue_box, which everybody has seen before."
+
+
+def task(story: str, item: str, question: str = "Where?", prompt: str = "") -> Task:
+    messages = (
+        {"role": "system", "content": "x" * 99},
+        {"role": "user", "content": prompt or f"{story}\n\n{question}"},
+    )
+    return Task(item, messages, {"story": story, "question": question, "item": item})
+
+
+class Trains:
+    """tasks: of the split train. taught: in the lesson."""
+
+    def __init__(self, tasks: Sequence[Task] = (), taught: Sequence[Any] = ()) -> None:
+        self._tasks, self._taught = tasks, taught
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        assert split == "train"
+        return self._tasks
+
+    def lessons(self) -> Sequence[Any]:
+        return [PolicyLesson(self._taught)]
+
+
+def run(
+    storage: Path, name: str, workload: Trains, model: str = "mini", begun_from: Path | None = None, keep: bool = True
+) -> Path:
+    config = compose("rlvr", [f"name={name}", f"storage={storage}"])
+    config.model.name = model
+    folder = RunFolder.create(storage, "rlvr", name, to_values(config))
+    if keep:
+        trained_on.keep(folder, config, workload, begun_from)
+    return folder.path
+
+
+def test_texts_count_by_letters_and_digits() -> None:
+    assert fingerprint("The  Ｐear, in\nBox 1!") == fingerprint("the pear in box 1")
+    assert fingerprint("the pear in box 2") != fingerprint("the pear in box 1")
+
+
+def test_training_tasks_touch_what_has_their_story(tmp_path: Path) -> None:
+    run(tmp_path, "a", Trains([task(STORY, "trained")]))
+    parts = {
+        "hitom": [task(STORY + "\n", "0", "Elsewhere?"), task(OTHER, "1")],
+        "tombench": [task("Another story. " * 9, "0")],
+    }
+    # Another question about the same story, with other blanks at its end: one of two items.
+    assert touched("run:a", tmp_path, parts) == {"hitom": Touched(1, 2, "rlvr/a")}
+    assert touched("hf:org/name", tmp_path, parts) is None
+    assert touched("http://localhost/v1", tmp_path, parts) is None
+
+
+def test_several_tries_of_an_item_are_one(tmp_path: Path) -> None:
+    run(tmp_path, "a", Trains([task(STORY, "trained")]))
+    assert touched("run:a", tmp_path, {"x": [task(STORY, "0"), task(STORY, "0"), task(OTHER, "1")]}) == {
+        "x": Touched(1, 2, "rlvr/a")
+    }
+
+
+def test_lessons_touch_what_stands_in_a_paragraph_of_theirs(tmp_path: Path) -> None:
+    asked = ({"role": "user", "content": f"Read this.\n\n{STORY}\n\nWhere?"},)
+    examples = [Example("g", (Branch(asked, "There."),))]
+    run(tmp_path, "a", Trains(taught=examples))
+    assert touched("run:a", tmp_path, {"x": [task(STORY, "0")]}) == {"x": Touched(1, 1, "rlvr/a")}
+    better, worse = Branch((), f"So:\n\n{OTHER}"), Branch((), "no")
+    run(tmp_path, "b", Trains(taught=[Preference("g", better, worse)]))
+    assert touched("run:b", tmp_path, {"x": [task(OTHER, "0")]}) == {"x": Touched(1, 1, "rlvr/b")}
+
+
+def test_short_stories_touch_with_their_question_alone(tmp_path: Path) -> None:
+    run(tmp_path, "a", Trains([task("Sam hid.", "trained", "Why?")]))
+    parts = {"x": [task("Sam hid.", "0", "Why?")], "y": [task("Sam hid.", "0", "Where?")]}
+    assert touched("run:a", tmp_path, parts) == {"x": Touched(1, 1, "rlvr/a")}
+
+
+def test_a_run_has_what_those_before_it_were_trained_on(tmp_path: Path) -> None:
+    first = run(tmp_path, "a", Trains([task(STORY, "trained")]))
+    run(tmp_path, "b", Trains([task(OTHER, "trained")]), model="run:a")
+    fork = run(tmp_path, "c", Trains(), begun_from=first)
+    assert touched("run:b", tmp_path, {"x": [task(STORY, "0"), task(OTHER, "1")]}) == {"x": Touched(2, 2, "rlvr/a")}
+    assert touched(f"run:{fork.name}", tmp_path, {"x": [task(STORY, "0")]}) == {"x": Touched(1, 1, "rlvr/a")}
+
+
+def test_where_nothing_was_recorded_it_is_not_known(tmp_path: Path) -> None:
+    run(tmp_path, "old", Trains(), keep=False)
+    run(tmp_path, "b", Trains([task(OTHER, "trained")]), model="run:old")
+    parts = {"x": [task(STORY, "0")]}
+    assert touched("run:old", tmp_path, parts) is None
+    assert touched("run:b", tmp_path, parts) is None
+    # What is known to be touched is told all the same.
+    assert touched("run:b", tmp_path, {"x": [task(OTHER, "0")]}) == {"x": Touched(1, 1, "rlvr/b")}

@@ -1,0 +1,113 @@
+"""Hi-ToM (Findings of EMNLP 2023): where does A think that B thinks that …, of orders 0 to 4, one of 15 places.
+
+Protocol: accuracy by order of the question; joint accuracy of an order k: all questions about a story up to that order are right. The
+two published prompts are the forms: VP, an answer at once, and CoTP, step by step. VP rows repeat the stories of CoTP with the
+instruction in front, so that one of the two is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from orchestrator.data.tables import Row
+from orchestrator.values import Message
+from workloads.social_r1.benchmarks.files import index, tables_of, text
+from workloads.social_r1.benchmarks.items import (
+    LETTERS,
+    Asked,
+    Benchmark,
+    Counted,
+    Form,
+    Given,
+    Item,
+    in_tags,
+    user,
+)
+
+VP, COTP = "VP", "CoTP"
+LINE = re.compile(r"^\d+ ")
+"""How a line of a story begins, unlike an instruction in front of it."""
+NOTE = (
+    "Note: someone in a room witnesses everything that happens there until leaving it. A can tell what B thinks only where A and B "
+    "have been in the same room, or have spoken with each other. People tend to lie. Whoever is told something trusts the one who left "
+    "the room later. What is told in private is heard by nobody else; a public claim is heard by everyone."
+)
+"""The rules of the world, which the published prompts end with, in other words."""
+ENDS = {
+    "direct": "Answer the multiple-choice question. Give the answer without an explanation.",
+    "cot": "Think step by step. Then give the answer as `Answer: ` and one of the choices.",
+}
+
+
+class HiToM(Benchmark):
+    """600 questions."""
+
+    name = source = "hitom"
+
+    def items(self, path: str, languages: Sequence[str]) -> list[Item]:
+        """From Hi-ToM_data.json, its folder, or a file of such rows."""
+        rows = [row for table in tables_of(path, (("default", "train"),), "*.json*") for row in table.rows]
+        kinds = {text(row, "prompting_type") for row in rows}
+        kept = COTP if COTP in kinds else VP
+        return [self._item(row) for row in rows if row.values["prompting_type"] == kept]
+
+    def _item(self, row: Row) -> Item:
+        lines = text(row, "story").split("\n")
+        first = next((number for number, line in enumerate(lines) if LINE.match(line)), 0)
+        story = "\n".join(lines[first:])
+        options = tuple(part.partition(". ")[2] for part in text(row, "choices").split(", "))
+        if len(options) < 2 or not all(options):
+            raise row.error("field 'choices' must be written as A. x, B. y and so on.")
+        gold = index(row, "answer", text(row, "answer"), options)
+        order, number = (row.values.get(name) for name in ("question_order", "sample_id"))
+        if not isinstance(order, int) or not isinstance(number, int):
+            raise row.error("fields 'question_order' and 'sample_id' must be whole numbers.")
+        views = {
+            "order": str(order),
+            "deception": "yes" if row.values.get("deception") else "no",
+            "story length": str(row.values.get("story_length", "")),
+        }
+        asked = (Asked(text(row, "question"), options, frozenset([gold])),)
+        # Three stories have a stray sign in some of their questions' copies.
+        unit = "".join(char for char in story if char.isalnum())
+        return Item(str(number), unit, story, asked, views)
+
+    def messages(self, item: Item, shown: Sequence[Asked], form: Form) -> tuple[Message, ...]:
+        """Story, question, choices, and the rules of the world."""
+        if form == "tagged":
+            *messages, last = in_tags(item, shown)
+            return (*messages, {**last, "content": f"{NOTE}\n\n{last['content']}"})
+        (one,) = shown
+        choices = ", ".join(f"{letter}. {option}" for letter, option in zip(LETTERS, one.options, strict=False))
+        return (user(f"Story:\n{item.story}", f"Question: {one.question}", f"Choices: {choices}", NOTE, ENDS[form]),)
+
+    def read(self, text: str, shown: Sequence[Asked], form: Form, kind: str) -> list[Given]:
+        """What follows the last "Answer:", where it is there: a letter at its beginning, else the choice that it names last."""
+        said = re.split(r"answer\s*:", text, flags=re.IGNORECASE)[-1].strip()
+        options = shown[0].options
+        begins = re.match(r"[\W_]*([A-O])(?:[.):\W]|$)", said)
+        if begins and LETTERS.index(begins[1]) < len(options):
+            return [(LETTERS.index(begins[1]),)]
+        told = said.lower().replace(" ", "_")
+        # Where each is named last, by its end: the longer of two of which one ends the other.
+        ends = {
+            option: told.rfind(name) + len(name)
+            for option in options
+            if (name := option.lower().replace(" ", "_")) in told
+        }
+        last = max(ends, key=lambda option: (ends[option], len(option)), default=None)
+        return [None if last is None else (options.index(last),)]
+
+    def components(self, counted: Sequence[Counted]) -> dict[str, dict[str, float]]:
+        """`joint`: whether all questions about the story up to the item's order are right; of stories that have all of these."""
+        stories: dict[str, dict[int, bool]] = defaultdict(dict)
+        for one in counted:
+            stories[one.item.unit][int(one.item.views["order"])] = one.score == 1.0
+        found = {}
+        for one in counted:
+            orders, upto = stories[one.item.unit], range(int(one.item.views["order"]) + 1)
+            if all(order in orders for order in upto):
+                found[one.item.id] = {"joint": float(all(orders[order] for order in upto))}
+        return found

@@ -1,0 +1,190 @@
+"""ToMBench (ACL 2024) and ToMBench-Hard: multiple choice by ability and task, in Chinese and English.
+
+Protocol of ToMBench: five tries an item with shuffled options, greedy, the letter in double square brackets; each try's letter is led
+back to the published option, and the option that most tries name counts. Two-option items have NaN in place of the others.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+
+from orchestrator.data.tables import Row
+from orchestrator.values import Message, stable_hash
+from workloads.social_r1.benchmarks.files import Table, fields_like, letter, tables_of, text, texts
+from workloads.social_r1.benchmarks.items import (
+    LETTERS,
+    Asked,
+    Benchmark,
+    Counted,
+    Form,
+    Given,
+    Item,
+    Order,
+    in_tags,
+    lettered,
+    position,
+    unlettered,
+    user,
+)
+
+SEED, TRIES = 42, 5
+"""Of the shuffles. The order is drawn for each item apart, so that a limit changes no order of another item."""
+TASKS = {
+    "unexpected outcome": "UOT", "scalar implicature": "SIT", "persuasion story": "PST", "false belief": "FBT",
+    "ambiguous story": "AST", "hinting": "HT", "strange story": "SST", "faux-pas recognition": "FRT",
+}  # fmt: skip
+"""How a file's name begins -> the task of the task view; the other files are in the ability view alone."""
+COLUMNS = {"en": ("STORY", "QUESTION", "OPTION-"), "zh": ("故事", "问题", "选项")}
+SYSTEM = {
+    (
+        "en",
+        "direct",
+    ): "You are given a short story, a question about it and possible answers. Choose the answer that is most likely "
+    "right. Write nothing but its letter in double square brackets, such as [[A]]. You must always choose one.",
+    (
+        "en",
+        "cot",
+    ): "You are given a short story, a question about it and possible answers. Choose the answer that is most likely "
+    "right. First reason step by step; end with its letter in double square brackets, such as [[A]]. You must always choose one.",
+    (
+        "zh",
+        "direct",
+    ): "下面给出一个短故事、一个相关问题和若干候选答案。请选出最可能正确的一项，只输出用双方括号括起的选项字母，"
+    "例如[[A]]，不要输出其他内容。你必须作出选择。",
+    (
+        "zh",
+        "cot",
+    ): "下面给出一个短故事、一个相关问题和若干候选答案。请选出最可能正确的一项。请先逐步推理，最后输出用双方括号括起的"
+    "选项字母，例如[[A]]。你必须作出选择。",
+}
+PARTS = {"en": ("[Story]", "[Question]", "[Candidate Answers]"), "zh": ("[故事]", "[问题]", "[候选答案]")}
+
+
+class ToMBench(Benchmark):
+    """The 2,860 published items."""
+
+    name = source = "tombench"
+    vote = True
+
+    def items(self, path: str, languages: Sequence[str]) -> list[Item]:
+        """From the folder of its .jsonl files, or one of them."""
+        found = []
+        for table in tables_of(path, (("default", "train"),)):
+            for number, row in enumerate(table.rows):
+                found += [self._item(row, table, number, language) for language in languages if language in COLUMNS]
+        return found
+
+    def _item(self, row: Row, table: Table, number: int, language: str) -> Item:
+        story_name, question_name, option_name = COLUMNS[language]
+        story, question = text(row, story_name), text(row, question_name)
+        options = tuple(unlettered(text(row, name)) for name in fields_like(row.values, option_name))
+        if len(options) < 2:
+            raise row.error(f"field '{option_name}A' and its neighbours hold {len(options)} options: two are needed.")
+        name = next((name for name in row.values if "ANSWER" in name), "答案\nANSWER")
+        gold = letter(row, name, text(row, name), options)
+        ability = ability_of(text(row, *[name for name in row.values if "ABILITY" in name], "能力\nABILITY"))
+        views = {"ability": ability.partition(":")[0], "kind of ability": ability, "language": language}
+        task = " ".join(table.name.replace("_", " ").lower().split())
+        views |= next(({"task": short} for words, short in TASKS.items() if task.startswith(words)), {})
+        asked = (Asked(question, options, frozenset([gold])),)
+        return Item(f"{table.name}-{number}-{language}".replace(" ", "_"), " ".join(story.split()), story, asked, views)
+
+    def orders(self, item: Item) -> list[tuple[Order, ...]]:
+        """Five shuffles."""
+        drawn = random.Random(stable_hash(SEED, item.id))
+        count = len(item.asked[0].options)
+        return [(tuple(drawn.sample(range(count), count)),) for _ in range(TRIES)]
+
+    def messages(self, item: Item, shown: Sequence[Asked], form: Form) -> tuple[Message, ...]:
+        """A system prompt, and the story, question and answers under their headings."""
+        if form == "tagged":
+            return in_tags(item, shown)
+        language = item.views["language"]
+        heads, (one,) = PARTS[language], shown
+        parts = (item.story, one.question, lettered(one.options))
+        asked = (f"{head}\n{part}" for head, part in zip(heads, parts, strict=True))
+        return ({"role": "system", "content": SYSTEM[language, form]}, user(*asked))
+
+    def read(self, text: str, shown: Sequence[Asked], form: Form, kind: str) -> list[Given]:
+        """The protocol's rule; where no letter is found the vote takes A."""
+        return [position(bracketed(text))]
+
+    def extras(self, counted: Sequence[Counted]) -> dict[str, float]:
+        """The published averages: plain means over abilities and over tasks."""
+        found = {}
+        for view in ("ability", "task"):
+            groups: dict[str, list[float]] = defaultdict(list)
+            for one in counted:
+                if view in one.item.views:
+                    groups[one.item.views[view]].append(one.score)
+            if groups:
+                found[f"mean of {view} scores"] = fmean(fmean(values) for values in groups.values())
+        return found
+
+
+class ToMBenchHard(Benchmark):
+    """800 adversarial items of up to six options: the letter's accuracy."""
+
+    name = source = "tombench_hard"
+    restricted = True
+
+    def items(self, path: str, languages: Sequence[str]) -> list[Item]:
+        """From a file with the columns of ToMBench in English, or with story, question, options (or A to F) and answer."""
+        tables = tables_of(path, (("default", "validation"),))
+        return [self._item(row, f"{table.name}-{number}") for table in tables for number, row in enumerate(table.rows)]
+
+    def _item(self, row: Row, name: str) -> Item:
+        plain = Row(row.where, {key.split("\n")[-1].strip().upper(): value for key, value in row.values.items()})
+        prefix = next(
+            (prefix for prefix in ("OPTION-", "OPTION_", "OPTION ", "OPTION", "") if f"{prefix}A" in plain.values), None
+        )
+        if prefix is None:
+            options = texts(plain, "OPTIONS", "CHOICES")
+        else:
+            options = tuple(unlettered(text(plain, name)) for name in fields_like(plain.values, prefix))
+        if len(options) < 2:
+            raise row.error(f"field '{prefix}A' and its neighbours hold {len(options)} options: two are needed.")
+        story, question = text(plain, "STORY", "CONTEXT"), text(plain, "QUESTION")
+        told = text(plain, "ANSWER", "LABEL", "GOLD")
+        gold = options.index(told) if told in options else letter(plain, "ANSWER", told, options)
+        said = next((str(plain.values[key]) for key in ("ABILITY", "CATEGORY", "DIMENSION") if key in plain.values), "")
+        views = {"ability": ability_of(said).partition(":")[0]} if said else {}
+        return Item(name, " ".join(story.split()), story, (Asked(question, options, frozenset([gold])),), views)
+
+    def messages(self, item: Item, shown: Sequence[Asked], form: Form) -> tuple[Message, ...]:
+        """As ToMBench, in English."""
+        if form == "tagged":
+            return in_tags(item, shown)
+        (one,) = shown
+        parts = (item.story, one.question, lettered(one.options))
+        asked = (f"{head}\n{part}" for head, part in zip(PARTS["en"], parts, strict=True))
+        return ({"role": "system", "content": SYSTEM["en", form]}, user(*asked))
+
+    def read(self, text: str, shown: Sequence[Asked], form: Form, kind: str) -> list[Given]:
+        """As ToMBench, of up to six letters; nothing found is nothing."""
+        return [position(bracketed(text, LETTERS[: len(shown[0].options)]))]
+
+
+def bracketed(text: str, letters: str = "ABCD") -> str | None:
+    """The letter by ToMBench's rule: [[A]] … [[D]], looked for in this order; else [A] … [D]; else the last of these capitals that
+    stands anywhere; else none."""
+    for form in ("[[{}]]", "[{}]"):
+        for sign in letters:
+            if form.format(sign) in text:
+                return sign
+    found = re.findall(f"[{letters}]", text)
+    return found[-1] if found else None
+
+
+def ability_of(label: str) -> str:
+    """A published label without the variants of its spelling: blanks at its end, capitals, a second label after the first."""
+    label = " ".join(label.split())
+    first, colon, rest = label.partition(":")
+    area = first.strip().capitalize()
+    for other in (f" {first}:", f" {first.lower()}:"):
+        rest = rest.replace(other, " +")
+    return f"{area}: {rest.strip()}" if colon else area
