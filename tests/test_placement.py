@@ -122,7 +122,7 @@ def test_a_reward_model_gets_its_weights_and_its_held_out_report_is_its_exam(
     """The numbers of the report are those of the run's row; a missed gate names the setting that lifts it."""
     rank, _, notes = stage
     lesson = SimpleNamespace(role="content", kind="preference", gate={"accuracy": 0.75})
-    rank.lessons = {"content": lesson}  # type: ignore[dict-item]
+    rank.lessons = {"content": lesson}
     monkeypatch.setattr(Director, "push", lambda self, role, version, buckets: notes.append(f"push {role} {version}"))
     write_json(tmp_path / "held_out.json", {"accuracy": 0.75, "reward_mean": 1.5})
     content = StartingModel("content", str(tmp_path), has_weights=True, taught=str(tmp_path), to_teach=False)
