@@ -30,7 +30,7 @@ def row(**values: Any) -> Row:
     "values",
     [
         PLAIN,
-        {"STORY": "Ann left.", "QUESTION": "Where is Ann?", "OPTION-A": "A. out", "OPTION-B": "B. in", "OPTION-C": "nan", "ANSWER": "A."},
+        {"STORY": "Ann left.", "QUESTION": "Where is Ann?", "OPTION-A": "A. out", "OPTION-B": "B. in", "OPTION-C": "", "ANSWER": "A."},
         {"context": "Ann left.", "question": "Where is Ann?", "choices": {"text": ["out", "in"]}, "label": "(A)"},
         {"Story": "Ann left.", "Question": "Where is Ann?", "options": {"B": "in", "A": "out"}, "gold": "Out"},
         {"scenario": "Ann left.", "question": "Where is Ann?", "options": '["A. out", "B. in"]', "answer": "[[A]]"},

@@ -1,7 +1,7 @@
 """Social-R1's reward against trajectories worked out by hand, and what its raters' answers make of an episode.
 
-Throughout: 2^1.2 = 2.29739671, the worth of a content scalar c = 0; sigma(1) = 0.73105858. A thinking of 1,700 characters is in the middle of
-the window, 26 steepnesses from both ends: 1 - 1e-11.
+Throughout: 2^1.2 = 2.29739671, the worth of a content scalar c = 0; sigma(1) = 0.73105858. A thinking of 1,700 characters is in the
+middle of the window, 26 steepnesses from both ends: 1 - 1e-11.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def test_what_is_said_twice_costs() -> None:
     assert repetition("ab" * 9 + plain(17), settings) == 1.0
 
 
-# The worst with a valid format: 0 + 0.2 (0 + max(0, -2.5 + 2)^1.2) = 0, lifted to 0.01. An empty thinking: 4.897 sigma(-8) = 0.0016 too.
+# The worst with a valid format: 0 + 0.2 (0 + max(0, -2.5 + 2)^1.2) = 0, lifted to 0.01. An empty thinking: 4.9 sigma(-8) = 0.0016 too.
 def test_the_floor() -> None:
     assert reward("full", right=False, structure=0.0, content=-2.5) == 0.01
     assert reward("full", characters=0) == 0.01
@@ -280,8 +280,8 @@ def room(characters: int) -> Any:
     return FakeAnswerer(answer)
 
 
-# Beyond the raters' room, which the neutral reasoning is not: structure 0 and content -2 count, and 1 + 0 + 0 of the letter stays. Raters
-# that have no room for the neutral one either are at fault.
+# Beyond the raters' room, which the neutral reasoning is not: structure 0 and content -2 count, and 1 + 0 + 0 of the letter stays.
+# Raters that have no room for the neutral one either are at fault.
 def test_a_reasoning_beyond_the_raters_room_pays_for_it() -> None:
     long = episode(text_of(plain(2500)))
     fleet = room(2600)
@@ -323,7 +323,8 @@ def test_where_an_option_is_first_mentioned(thinking: str, place: float | None) 
 
 def test_a_reasoning_in_pieces() -> None:
     """The whole, then each sentence; of more than ten sentences ten runs: 15 sentences make five runs of two and five of one."""
-    assert pieces("Ann left. Ben stayed.\nSo he knows") == ("Ann left. Ben stayed.\nSo he knows", "Ann left.", "Ben stayed.", "So he knows")  # fmt: skip
+    text = "Ann left. Ben stayed.\nSo he knows"
+    assert pieces(text) == (text, "Ann left.", "Ben stayed.", "So he knows")
     many = pieces(" ".join(f"n{number}." for number in range(15)))
     assert len(many) == 11
     assert sorted(len(piece.split()) for piece in many[1:]) == [1] * 5 + [2] * 5

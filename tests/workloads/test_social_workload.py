@@ -154,6 +154,7 @@ def reasoned(group: str, score: float) -> Reasoned:
 
 
 # Truth and judge: group a 0.2 and 0.3, 0.8 and 0.6; group b 1.0 and nothing. Within 0.1: one of three. Distance: (0.1 + 0.2) / 2.
+# Always 0.9 would be near two of the three.
 def test_the_judges_exam() -> None:
     asked = [reasoned("a", 0.2), reasoned("a", 0.8), reasoned("b", 1.0)]
     lesson = StructureLesson([reasoned("c", 0.7)], asked, REAL, SocialRewardConfig(), JudgeConfig())
@@ -168,6 +169,7 @@ def test_the_judges_exam() -> None:
         {"accuracy": 1 / 3, "error": 0.15, "unparsable": 1 / 3, "pair_order": 1.0, "rank_correlation": 1.0}
     )
     assert (report["stories"], report["accuracy_n"], report["error_n"]) == (2, 3, 2)
+    assert report["prior_accuracy"] == pytest.approx(2 / 3)
     assert set(lesson.gate) == {"accuracy", "pair_order", "rank_correlation"} <= report.keys()
     groups, gold, labels = lesson.episodes(answers)
     assert [len(group.episodes) for group in groups] == [2, 1]

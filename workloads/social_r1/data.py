@@ -93,7 +93,8 @@ def check_data(data: SocialDataConfig) -> None:
 def _refusal(where: str, name: str) -> ConfigError:
     return ConfigError(
         f"{where} is {EVALUATION_ONLY[name]}, a benchmark that models are compared on: what is trained on it cannot be "
-        "evaluated with it. Train on data.source=social_r1, hitom, table or mini. (Where these are other questions, give file and columns other names.)"
+        "evaluated with it. Train on data.source=social_r1, hitom, table or mini. (Where these are other questions, give file and "
+        "columns other names.)"
     )
 
 

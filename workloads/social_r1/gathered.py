@@ -36,8 +36,8 @@ class LabelledDataConfig(SocialDataConfig):
     labels: str | None = setting(
         None,
         "Labels that are there already, a .jsonl, .csv or .parquet file such as the labels.jsonl of a run of this workload; then "
-        "nobody writes and nobody is asked. A row has story, question, perhaps split, and (judge) reasoning and score, (content) better "
-        "and worse. Of real text with data.source=table, and then data.path is not needed.",
+        "nobody writes and nobody is asked. A row has story, question, perhaps split, and (judge) reasoning and score, (content) "
+        "better and worse. Of real text with data.source=table, and then data.path is not needed.",
         file=True,
     )
 

@@ -11,6 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
@@ -108,7 +109,7 @@ class StructureLesson:
     def report(self, answers: Sequence[Answer]) -> Report:
         """accuracy: share of scores within `NEAR` of the true one, an answer without a score counting as wrong; error: mean distance
         of those that were written; unparsable: share of answers without a score; pair_order and rank_correlation within a group
-        (`exams.ordering`). Intervals are over groups.
+        (`exams.ordering`). Intervals are over groups. prior_accuracy: of the best guess that is always the same score.
         """
         told = [(one, _score_of(answer)) for one, answer in zip(self.asked, answers, strict=True)]
         scored = [(one, score) for one, score in told if isinstance(score, float)]
@@ -117,12 +118,12 @@ class StructureLesson:
             ordered[one.group].append((one.score, score))
         return {
             "stories": len({one.group for one in self.asked}),
+            "prior_accuracy": max(fmean(_near(one.score, tenths / 10) for one in self.asked) for tenths in range(11)),
             **self.notes,
             **shares(
                 {
                     "accuracy": [
-                        (one.group, float(isinstance(score, float) and abs(score - one.score) <= NEAR + 1e-9))
-                        for one, score in told
+                        (one.group, float(isinstance(score, float) and _near(score, one.score))) for one, score in told
                     ],
                     "error": [(one.group, abs(score - one.score)) for one, score in scored],
                     "unparsable": [(one.group, float(isinstance(score, Unscored))) for one, score in told],
@@ -148,6 +149,10 @@ class StructureLesson:
             for together in members.values()
         ]
         return groups, gold, {name: {STRUCTURE: score} for name, score in gold.items()}
+
+
+def _near(score: float, true: float) -> bool:
+    return abs(score - true) <= NEAR + 1e-9
 
 
 def _score_of(answer: Answer) -> float | Unscored:
