@@ -17,7 +17,15 @@ from itertools import cycle, islice
 from statistics import fmean
 from typing import ClassVar
 
-from orchestrator.config.schema import JudgeConfig, RaterConfig, RewardModelConfig, RunConfig, SftConfig, group
+from orchestrator.config.schema import (
+    JudgeConfig,
+    RaterConfig,
+    RewardModelConfig,
+    RunConfig,
+    SftConfig,
+    group,
+    setting,
+)
 from orchestrator.rollouts.rubrics import judged_metrics
 from orchestrator.values import JUDGE, Episode, Group, Scored, Task, stable_hash
 from workloads.base import BaseWorkload, Lesson, PolicyLesson, Reward
@@ -44,6 +52,18 @@ EARLY = 0.5
 
 
 @dataclass
+class RecipeConfig:
+    """Published hyper-parameters, of which there are two sets that disagree."""
+
+    name: str = setting(
+        "own",
+        "`script` (the released run_socialR1_4B.sh), `card` (README and model card): steps, batch, group size, learning rate and KL of "
+        "presets/recipe; `own`: those of the preset.",
+        choices=("own", "script", "card"),
+    )
+
+
+@dataclass
 class Config(RunConfig):
     """A run of this workload."""
 
@@ -53,6 +73,7 @@ class Config(RunConfig):
     reward: SocialRewardConfig = group(SocialRewardConfig, "The reward's variant and constants.")
     judge: JudgeConfig = group(JudgeConfig, "The judge of a reasoning's structure.")
     content: RewardModelConfig = group(RewardModelConfig, "The reward model of a reasoning's content.")
+    recipe: RecipeConfig = group(RecipeConfig, "Whose hyper-parameters.")
 
     def raters(self) -> dict[str, RaterConfig]:
         """Those that the reward's variant asks."""
