@@ -129,8 +129,9 @@ def presets(source: WorkloadSource, keys: Mapping[str, Key], base: Layer, given:
         )
         preset = chosen("preset", layers) or keys["preset"].default
     layers.append(_preset(source, keys, str(preset)))
+    told = dict(layers[-1].values)
     name_of_hardware = chosen("hardware", [base, *layers, *given])
-    hardware = [_hardware(keys, str(name_of_hardware), layers[-1])] if name_of_hardware is not None else []
+    hardware = [_hardware(keys, str(name_of_hardware), told)] if name_of_hardware is not None else []
     choosing = [base, *layers, *hardware, *given]
     data_source = chosen("data.source", choosing)
     names = [str(data_source)] if data_source not in (None, keys["data.source"].default, preset) else []
@@ -141,8 +142,10 @@ def presets(source: WorkloadSource, keys: Mapping[str, Key], base: Layer, given:
     for name in filter(_NAME_OF_A_FILE.fullmatch, names):  # not for URLs, paths and references
         for folder in (CORE_PRESETS, source.presets):
             path = folder / f"{name}.yaml"
-            layers += [layer_of(read_yaml(path), keys, shown_path(path))] if path.is_file() else []
-    return layers + hardware
+            if path.is_file():
+                layers.append(layer_of(read_yaml(path), keys, shown_path(path)))
+                told |= layers[-1].values
+    return layers + ([_hardware(keys, str(name_of_hardware), told)] if hardware else [])
 
 
 def _preset_of_weights(source: WorkloadSource, model: Any, data: Any, hardware: Any) -> list[Layer]:
@@ -153,9 +156,9 @@ def _preset_of_weights(source: WorkloadSource, model: Any, data: Any, hardware: 
     return [Layer(f"model={model}", {"preset": SMALL})]
 
 
-def _hardware(keys: Mapping[str, Key], name: str, preset: Layer) -> Layer:
-    """Settings for a kind of machine, above the preset. Beside a preset that names its models only what is the machine's, and what
-    the preset leaves open; that alone, where the preset was made for this machine. Raises ConfigError where there is no such file.
+def _hardware(keys: Mapping[str, Key], name: str, told: Mapping[str, Any]) -> Layer:
+    """Settings for a kind of machine, above the presets. told: what these say. Where they name their models only what is the machine's,
+    and what they leave open; that alone, where they were made for this machine. Raises ConfigError where there is no such file.
     """
     folder = CORE_PRESETS / "hardware"
     path = folder / f"{name}.yaml"
@@ -167,12 +170,12 @@ def _hardware(keys: Mapping[str, Key], name: str, preset: Layer) -> Layer:
     layer = layer_of(read_yaml(path), keys, f"hardware={name}")
     if layer.values.keys() & {"hardware", "preset"}:
         layer.problems.append(f"{path}: settings for a machine choose neither hardware nor a preset.")
-    if "model.name" in preset.values:
-        made_for_it = preset.values.get("hardware") == name
+    if "model.name" in told:
+        made_for_it = told.get("hardware") == name
         layer.values = {
             key: value
             for key, value in layer.values.items()
-            if key not in preset.values or (_of_machine(key) and not made_for_it)
+            if key not in told or (_of_machine(key) and not made_for_it)
         }
     return layer
 
