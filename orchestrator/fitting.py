@@ -78,16 +78,17 @@ class Fitting:
         )
 
     def _most_kept(self, task: Task, text: str) -> int | None:
-        """The most characters of a text that may stay, by halving; None where the prompt does not fit without any of it."""
+        """About the most characters of a text that may stay, by how many make a token in it; None where the prompt does not fit
+        without any of it."""
         assert self.most is not None
-        low, high = 0, len(text)
-        if self.count(_shortened(task, text, low)) > self.most:
+        fixed = self.count(_shortened(task, text, 0))
+        if fixed > self.most:
             return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            fits = self.count(_shortened(task, text, middle)) <= self.most
-            low, high = (middle, high) if fits else (low, middle)
-        return low
+        each = max(self.count(task.messages) - fixed, 1) / len(text)
+        kept = min(int((self.most - fixed) / each), len(text))
+        while (count := self.count(_shortened(task, text, kept))) > self.most:
+            kept = max(0, kept - max(1, int((count - self.most) / each)))
+        return kept
 
 
 def _shortened(task: Task, text: str, kept: int) -> tuple[Message, ...]:

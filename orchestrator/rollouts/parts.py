@@ -38,10 +38,18 @@ class Result:
 
 
 def estimate(values: Sequence[float], units: Sequence[Hashable]) -> Estimate:
-    """Mean of the items' scores; the interval is over whole units."""
+    """Mean of the items' scores; the interval is over whole units.
+
+    Where all items are wrong, or all right, resampling says nothing of the rest: then it is the exact one for so many units (Clopper &
+    Pearson 1934), of which none or all succeed.
+    """
     from orchestrator.sweep.statistics import mean_interval  # which takes long to import
 
     found = mean_interval(values, units)
+    if set(values) in ({0.0}, {1.0}):
+        reach = 0.025 ** (1 / found.n)
+        low, high = (0.0, 1 - reach) if found.mean == 0 else (reach, 1.0)
+        return Estimate(found.mean, low, high, len(values), found.n)
     return Estimate(found.mean, found.low, found.high, len(values), found.n)
 
 
@@ -61,7 +69,7 @@ def _row(part: Mapping[str, Any]) -> tuple[str, ...]:
         told = f"touched by training: {touched['items']} of {touched['of']} items ({touched['run']})"
         return (part["part"], "", "", f"{touched['score']['n']:,}", f"{part['chance']:.3f}", told, *counts)
     score = part["score"]
-    # Of a single unit the interval is NaN, and holds nothing.
+    # Of a single unit the interval may be NaN, and holds nothing.
     verdict = "chance" if score["low"] <= part["chance"] <= score["high"] else ""
     return (
         part["part"],

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.config.compose import compose
 from orchestrator.errors import ConfigError
-from orchestrator.rollouts.parts import rows_of
+from orchestrator.rollouts.parts import estimate, rows_of
 from orchestrator.tables.declare import Measured
 from orchestrator.values import Episode, Group, Scored, Task, Turn
 from workloads.social_r1.benchmarks import Workload, choices, columns, limit, tombench
@@ -252,6 +252,13 @@ def test_a_table_says_what_holds_chance_and_has_no_score_of_what_training_touche
     assert at_chance == ("hitom", "0.300", "0.200 … 0.400", "10", "0.250", "chance", "1,000", "1", "2", "3")
     assert above[5] == ""
     assert blank[:6] == ("hitom", "", "", "10", "0.250", "touched by training: 2 of 10 items (social_r1/x)")
+
+
+def test_an_interval_of_nothing_right_is_not_a_point() -> None:
+    # None of 4 units: 1 - 0.025^(1/4) = 1 - 0.39764 = 0.60236, so that a chance of 1/15 is within; all of 4 the other way round.
+    none, every = estimate([0.0] * 8, [0, 0, 1, 1, 2, 2, 3, 3]), estimate([1.0] * 4, range(4))
+    assert (none.mean, none.low, none.high, none.n, none.units) == (0.0, 0.0, pytest.approx(0.60236, abs=1e-5), 8, 4)
+    assert (every.low, every.high) == (pytest.approx(0.39764, abs=1e-5), 1.0)
 
 
 def test_a_limit_keeps_whole_stories_and_the_order() -> None:
