@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.plan import make_plan
+from orchestrator.cluster.session import connected, joins
 from orchestrator.config.compose import to_values
 from orchestrator.config.evaluation import EvaluationConfig, weights_of
 from orchestrator.config.functions import files_of
@@ -25,7 +27,7 @@ from orchestrator.config.own_code import own_code
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.experiment import preflight, record, show
+from orchestrator.experiment import preflight, record, run, show
 from orchestrator.fitting import Fitting
 from orchestrator.fleets.alone import serving
 from orchestrator.fleets.fleet import Answerer
@@ -70,7 +72,7 @@ def run_named(config: RunConfig) -> tuple[int, RunFolder]:
     if there and is_finished(there):
         log.warning("%s did it already; name=NAME does it again", there.path)
         return 0, there
-    status = evaluate(config, there)
+    status = run(config, folder=there)
     return status, RunFolder(Path(config.storage) / find_workload(config.workload).name / config.name)
 
 
@@ -82,8 +84,8 @@ def named(config: EvaluationConfig) -> tuple[str, RunFolder | None]:
         return config.name, there if same else None
     key = key_of(config)
     found = find_by_key(config.storage, key)
-    told = "".join(char if char.isalnum() else "-" for char in config.model.name.rpartition(":")[2])
-    return (found.name if found else f"{told[-40:].strip('-')}-{key}"), found
+    told = re.sub(r"[^A-Za-z0-9]+", "-", config.model.name.rpartition(":")[2])[-40:].strip("-") or "model"
+    return (found.name if found else f"{told}-{key}"), found
 
 
 def evaluate(config: EvaluationConfig, folder: RunFolder | None = None, opened: Open | None = None) -> int:
@@ -94,7 +96,10 @@ def evaluate(config: EvaluationConfig, folder: RunFolder | None = None, opened: 
     check_storage(config.storage)
     source = find_workload(config.workload)
     config.name = config.name or named(config)[0]
-    with Display(f"{source.name}/{config.name}", 0) as display:
+    with Display(f"{source.name}/{config.name}", 0) as display, ExitStack() as stack:
+        if joins(config.cluster):
+            display.announce("connecting to Ray")
+            stack.enter_context(connected(config.cluster))
         display.announce("reading data")
         weights = weights_of(config)
         if not config.served.elsewhere and not Path(str(weights)).is_dir():
@@ -199,12 +204,13 @@ def _executed(
         status = "stopped" if len(episodes) < len(tasks) else "finished"
         if status == "finished":
             also = _recorded(config, folder, workload, tasks, episodes, ledger, tell)
-            folder.answers.unlink(missing_ok=True)
     except RunError as error:
         reason = str(error)
         raise
     finally:
         record(folder, status, reason, also)
+    if status == "finished":
+        folder.answers.unlink(missing_ok=True)
     return status
 
 

@@ -96,7 +96,8 @@ def run(
         folder.begin()
         if gathered:
             write_rows(folder, gathered)
-        trained_on.keep(folder, config, workload, checkpoint.parents[1] if checkpoint else None)
+        taught = [model.role for model in models if model.taught]
+        trained_on.keep(folder, config, workload, taught, checkpoint.parents[1] if checkpoint else None)
         mirror = Mirror(config.mirror, folder)
         try:
             status = execute(config, folder, models, servers, checkpoint, display)
@@ -232,7 +233,7 @@ def starting_models(config: RunConfig, workload: Any, storage: Path) -> list[Sta
 
 def start_fleets(config: RunConfig, models: Sequence[StartingModel]) -> dict[str, list[Any]]:
     """The servers of every role, by role. Colocated ones are started by the learner, whose GPUs they share: none here."""
-    if config.placement.name == "colocated":
+    if config.colocated:
         return {}
     return {model.role: start_servers(specs_of(config, model)) for model in models if model.served}
 

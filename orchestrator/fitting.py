@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jinja2 import TemplateError
+
 from orchestrator.errors import ConfigError
+from orchestrator.records.canary import rendered
 from orchestrator.values import Message, Task
 
 GAP = " … "
@@ -28,7 +31,7 @@ class Fitted:
 @dataclass(frozen=True, slots=True)
 class Fitting:
     """count: tokens of a chat as the model is given it. most: tokens that there is room for, None where nobody knows. overhead: tokens
-    of a chat without a word."""
+    of a message without a word, at most."""
 
     count: Callable[[Sequence[Message]], int]
     most: int | None
@@ -36,19 +39,15 @@ class Fitting:
 
     @classmethod
     def of(cls, tokenizer: Any, thinking: bool, most: int) -> Fitting:
-        """Counted with a model's own chat template."""
+        """Counted with a model's own chat template. Raises ConfigError where it has none, or one that refuses a message."""
 
         def count(messages: Sequence[Message]) -> int:
-            rendered = tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                add_generation_prompt=True,
-                return_dict=True,
-                enable_thinking=thinking,
-            )
-            return len(rendered["input_ids"])
+            try:
+                return len(rendered(tokenizer, tuple(messages), thinking))
+            except (ValueError, TemplateError) as error:
+                raise ConfigError(f"model.name: its tokenizer cannot render a chat ({error}).") from error
 
-        empty = [{"role": "system", "content": ""}, {"role": "user", "content": ""}]
-        return cls(count, most, count(empty))
+        return cls(count, most, count([{"role": "user", "content": ""}]))
 
     @classmethod
     def estimated(cls, most: int | None) -> Fitting:
@@ -62,7 +61,7 @@ class Fitting:
 
     def _fit(self, task: Task) -> Task:
         # A token is a byte at least.
-        if self.most is None or _bytes(task.messages) + self.overhead <= self.most:
+        if self.most is None or _bytes(task.messages) + self.overhead * len(task.messages) <= self.most:
             return task
         if self.count(task.messages) <= self.most:
             return task

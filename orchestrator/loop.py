@@ -101,7 +101,7 @@ class Rank:
         self.roles = config.roles()
         # Not of a judge that nothing asks.
         self.lessons = {lesson.role: lesson for lesson in workload.lessons() if lesson.role in self.roles}
-        self.colocated = config.placement.name == "colocated"
+        self.colocated = config.colocated
         # Ranks wait for rank 0 as long as a rollout takes, and NCCL would keep the servers' GPUs busy with waiting.
         self.control = dist.new_group(backend="gloo", timeout=timedelta(days=1))
         self.transport = transport_of(config.transport(), config.sync, self.control)

@@ -132,6 +132,8 @@ def test_a_name_of_ones_own_goes_on_only_with_the_same_settings(tmp_path: Path, 
     RunFolder.create(config.storage, "social_r1.benchmarks", "mine", to_values(config))
     assert named(config)[1] is not None
     assert named(config_of(tmp_path, hitom, "name=mine", "limit=2")) == ("mine", None)
+    # A name that is made up is one that a folder may have.
+    assert named(config_of(tmp_path, hitom, model="http://模型/"))[0].startswith("model-")
 
 
 def test_a_fault_that_passes_is_asked_again_and_one_that_lasts_ends_the_run(
@@ -171,7 +173,7 @@ def trained(storage: Path, marks: dict[str, Any]) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (model / name).write_text("{}")
     (run.checkpoints / "LATEST").write_text("step-000004")
-    write_json(run.trained_on, {"begins_with": "mini", "runs": marks})
+    write_json(run.trained_on, {"runs": marks})
 
 
 def test_a_run_is_read_as_it_was_trained(tmp_path: Path, hitom: Path) -> None:
@@ -186,6 +188,10 @@ def test_a_run_is_read_as_it_was_trained(tmp_path: Path, hitom: Path) -> None:
     assert [bundle.role for bundle in plan.bundles] == ["driver", "policy"]
     assert plan.facts == ("nothing is trained: run:policy is evaluated",)
     assert not needs_of(config, None).lacks
+    # A machine on whose GPU training takes turns with its servers: alone, they have it for themselves.
+    machine = config_of(tmp_path, hitom, "hardware=1x24GB", model="run:policy")
+    (_, servers) = make_plan(machine).bundles
+    assert (machine.placement.name, servers.gpus, servers.colocated) == ("colocated", 1, False)
     (tmp_path / "m").mkdir()
     for name, text in (
         ("config.json", '{"max_position_embeddings": 1000, "dtype": "bfloat16"}'),
@@ -217,6 +223,24 @@ def test_a_benchmark_that_training_touched_has_no_score(
     assert (part["touched"]["items"], part["touched"]["of"], part["touched"]["run"]) == (2, 4, "rlvr/before")
     assert part["touched"]["score"]["mean"] == 0.5
     assert rows_of(evaluation)[0][5] == "touched by training: 2 of 4 items (rlvr/before)"
+
+
+def test_a_ray_that_is_joined_is_connected_to_before_its_nodes_are_looked_at(
+    tmp_path: Path, hitom: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+
+    @contextmanager
+    def connected(cluster: Any) -> Iterator[None]:
+        notes.append(f"connected to {cluster.address}")
+        yield
+        notes.append("left")
+
+    monkeypatch.setattr(evaluating, "connected", connected)
+    monkeypatch.setattr(evaluating, "preflight", lambda config: notes.append("looked"))
+    config = config_of(tmp_path, hitom, "cluster.address=head:6379")
+    assert evaluate(config, opened=opened(FakeAnswerer(answer))) == 0
+    assert notes == ["connected to head:6379", "looked", "left"]
 
 
 def test_an_evaluation_is_a_node_of_a_sweep(tmp_path: Path, hitom: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from jinja2 import TemplateError
 
 from orchestrator.errors import ConfigError
 from orchestrator.fitting import CUT, GAP, Fitting
@@ -35,6 +38,25 @@ def test_where_the_story_is_not_enough_the_prompt_is_cut() -> None:
     assert cut.messages[0]["content"] == "abcde" + GAP + "fghij"
     with pytest.raises(ConfigError, match=r"task t has no room in 2 tokens.*raise model\.context_tokens"):
         by_characters(2).fitted([long])
+
+
+class Template:
+    """A chat template that puts two tokens around each message, a token a character, and knows no system prompt."""
+
+    def apply_chat_template(self, messages: list[Any], **options: Any) -> dict[str, list[int]]:
+        if messages[0]["role"] == "system":
+            raise TemplateError("System role not supported")
+        return {"input_ids": [0] * sum(len(message["content"]) + 2 for message in messages)}
+
+
+def test_a_models_own_template_counts_and_what_it_refuses_is_told() -> None:
+    alone = Task("t", ({"role": "user", "content": "abcdefghij"},), {"story": "abcdefghij"})
+    assert Fitting.of(Template(), False, 12).fitted([alone]).cut == 0
+    assert Fitting.of(Template(), False, 11).fitted([alone]).cut == 1
+    with pytest.raises(
+        ConfigError, match=r"model\.name: its tokenizer cannot render a chat \(System role not supported\)"
+    ):
+        Fitting.of(Template(), False, 11).fitted([task("story")])
 
 
 def test_an_estimate_takes_three_bytes_for_a_token() -> None:

@@ -111,7 +111,7 @@ def _seated(
     config: RunConfig, roles: Mapping[str, Role], engines: Mapping[str, EngineMemory]
 ) -> dict[str, EngineMemory]:
     """Those that share the learner's GPUs."""
-    if config.placement.name != "colocated" or not config.learner.gpus_per_rank:
+    if not config.colocated or not config.learner.gpus_per_rank:
         return {}
     return {name: engine for name, engine in engines.items() if not roles[name].shared}
 

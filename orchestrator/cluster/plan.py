@@ -79,10 +79,9 @@ def make_plan(config: RunConfig) -> Plan:
     bundles = [Bundle(DRIVER, 1, 0, 0, "starts and watches the others")]
     if not config.evaluates:
         bundles.append(Bundle(LEARNER, learner.ranks, learner.cpus_per_rank, learner.gpus_per_rank, rank))
-    colocated = config.placement.name == "colocated"
     for name, role in config.roles().items():
         if not role.elsewhere:
-            bundles.append(_fleet(name, role, colocated))
+            bundles.append(_fleet(name, role, config.colocated))
     return Plan(tuple(bundles), _facts(config))
 
 

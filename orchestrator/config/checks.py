@@ -241,7 +241,7 @@ def _batches(config: RunConfig) -> Iterator[str]:
 
 
 def _staleness(config: RunConfig) -> Iterator[str]:
-    if config.rollout.max_staleness and config.placement.name == "colocated":
+    if config.rollout.max_staleness and config.colocated:
         yield (
             f"rollout.max_staleness={config.rollout.max_staleness}: colocated servers sleep while the learner works, so nothing can "
             "run ahead. Set placement=split, or rollout.max_staleness=0."
@@ -296,7 +296,7 @@ def _placement(config: RunConfig) -> Iterator[str]:
         yield f"learner.offload_optimizer needs learner.zero_stage=2 or 3, and it is {learner.zero_stage}."
     if learner.offload_parameters and learner.zero_stage < 3:
         yield f"learner.offload_parameters needs learner.zero_stage=3, and it is {learner.zero_stage}."
-    if config.placement.name == "colocated":
+    if config.colocated:
         yield from _colocated(config)
     yield from _transport(config)
 

@@ -243,11 +243,16 @@ class RunConfig:
         """How new weights reach the policy's servers: sync.transport with `auto` resolved."""
         if self.sync.transport != "auto":
             return self.sync.transport
-        if self.placement.name == "colocated":
+        if self.colocated:
             return "ipc" if self.learner.gpus_per_rank else "object_store"
         # NCCL refuses two processes on one GPU, where fractions may put them.
         whole = self.learner.gpus_per_rank == 1 and self.rollout.fleet.gpus_per_server >= 1
         return "nccl" if whole else "object_store"
+
+    @property
+    def colocated(self) -> bool:
+        """Whether servers use the learner's GPUs; where nothing is trained they have their own."""
+        return self.placement.name == "colocated" and not self.evaluates
 
     def splits(self) -> tuple[str, ...]:
         """Of the tasks: "train", "eval" and, where it is asked for, "test"."""

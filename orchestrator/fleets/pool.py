@@ -169,7 +169,7 @@ class Lease:
             except ray.exceptions.GetTimeoutError as error:
                 raise RunError(
                     f"the {self.spec.role} pool's manager did not start within {self.spec.specs[0].fleet.start_deadline_s:.0f} s "
-                    "(judge.fleet.start_deadline_s)."
+                    f"({self.spec.role}.fleet.start_deadline_s)."
                 ) from error
 
     def _wait(self, reference: Any, doing: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from orchestrator.config.own_code import own_code
 from orchestrator.config.references import ModelReference, find_run
 from orchestrator.config.schema import RunConfig
 from orchestrator.records.folder import RunFolder, read_json, write_json
-from orchestrator.values import POLICY, Message, Task
+from orchestrator.values import Message, Task
 
 SHORTEST = 60
 """Letters and digits of a paragraph or message that says where it is from; shorter ones are in everybody's prompts."""
@@ -69,24 +69,22 @@ def _long_enough(texts: Iterable[str]) -> set[str]:
     return {fingerprint(text) for text in texts if len(bare(text)) >= SHORTEST}
 
 
-def keep(folder: RunFolder, config: RunConfig, workload: Any, begun_from: Path | None) -> None:
-    """Write what a run is about to be trained on, and what the run was that it starts from.
+def keep(folder: RunFolder, config: RunConfig, workload: Any, taught: Collection[str], begun_from: Path | None) -> None:
+    """Write what a run is about to be trained on, and what the runs were that its models come from.
 
-    begun_from: the folder of the run of whose checkpoint it is a fork or a continuation.
+    taught: the roles whose lessons are taught, now or before. begun_from: the folder of the run of whose checkpoint it is a fork or a
+    continuation.
     """
     with own_code("the workload's tasks() and lessons()", workload):
         tasks: Sequence[Task] = workload.tasks("train") if config.steps and config.learns else ()
-        lessons = workload.lessons()
+        lessons = [lesson for lesson in workload.lessons() if lesson.role in taught]
     found = {mark for task in tasks for mark in of_task(task)}
     for example in (example for lesson in lessons for example in lesson.examples()):
         found |= _of_example(example)
     before: dict[str, Any] = {}
     for source in _sources(config, begun_from):
         before |= read(source)["runs"] if source.trained_on.is_file() else {_name(source): None}
-    write_json(
-        folder.trained_on,
-        {"begins_with": _begins_with(config), "runs": before | {_name(folder): sorted(found)}},
-    )
+    write_json(folder.trained_on, {"runs": before | {_name(folder): sorted(found)}})
 
 
 def _of_example(example: Any) -> set[str]:
@@ -101,17 +99,13 @@ def _of_example(example: Any) -> set[str]:
 
 
 def _sources(config: RunConfig, begun_from: Path | None) -> Iterator[RunFolder]:
-    """The runs that the weights of a run come from: those of its policy, or of what it teaches where it has none."""
+    """The runs that the models of a run come from: also what rates answers hands on what it was trained on."""
     if begun_from:
         yield RunFolder(begun_from)
-    reference = ModelReference.parse(_begins_with(config))
-    if reference.kind == "run":
-        yield RunFolder(find_run(reference.value, config.storage))
-
-
-def _begins_with(config: RunConfig) -> str:
-    roles = config.roles()
-    return (roles.get(POLICY) or next(iter(roles.values()))).name
+    for role in config.roles().values():
+        reference = ModelReference.parse(role.name)
+        if reference.kind == "run":
+            yield RunFolder(find_run(reference.value, config.storage))
 
 
 def _name(folder: RunFolder) -> str:

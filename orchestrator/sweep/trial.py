@@ -181,7 +181,8 @@ class Trial(tune.Trainable):
         # A run without a policy provides models for others, or evaluates one: it need not have the sweep's metric.
         self._learns = config.learns
         existing, checkpoint = folder.config.is_file(), folder.newest_checkpoint()
-        if existing and checkpoint is None:
+        # An evaluation goes on with the answers that it has.
+        if existing and checkpoint is None and not config.evaluates:
             clear(folder)
         if checkpoint is None and work.origin:
             checkpoint = RunFolder(work.origin.run).checkpoints / step_name(work.origin.step)

@@ -323,6 +323,7 @@ def test_beside_a_preset_with_models_of_its_own_a_machine_chooses_only_what_is_i
     )
     write(world / "world/presets/own.yaml", preset)
     write(world / "world/presets/made.yaml", "hardware: 8x80GB\n" + preset)
+    write(world / "world/presets/algorithm/grpo.yaml", "learner: {warmup_steps: 0}\n")
     for name in ("own", "made"):
         config = compose("world.py", [f"preset={name}", "hardware=8x80GB", "learner.zero_stage=2"])
         study = (config.model.name, config.model.context_tokens, config.rollout.max_completion_tokens)
@@ -339,6 +340,9 @@ def test_beside_a_preset_with_models_of_its_own_a_machine_chooses_only_what_is_i
         )
         machines = (config.learner.tokens_per_microbatch, config.rollout.fleet.gpu_memory_share)
         assert machines == ((16384, 0.44) if name == "own" else (4096, 0.3))
+        # A group's preset says what is studied too: the machine yields to it as to the preset.
+        config = compose("world.py", [f"preset={name}", "hardware=8x80GB", "algorithm=grpo"])
+        assert (config.learner.warmup_steps, config.learner.tokens_per_microbatch) == (0, machines[0])
     assert compose("world.py", ["preset=made"]).learner.gpus_per_rank == 1
     assert compose("world.py", ["preset=made", "hardware=1x80GB"]).rollout.fleet.gpu_memory_share == 0.37
     # What a user gives is above all.

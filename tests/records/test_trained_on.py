@@ -40,13 +40,20 @@ class Trains:
 
 
 def run(
-    storage: Path, name: str, workload: Trains, model: str = "mini", begun_from: Path | None = None, keep: bool = True
+    storage: Path,
+    name: str,
+    workload: Trains,
+    model: str = "mini",
+    begun_from: Path | None = None,
+    keep: bool = True,
+    judge: str = "mini",
+    taught: Sequence[str] = ("policy",),
 ) -> Path:
     config = compose("rlvr", [f"name={name}", f"storage={storage}"])
-    config.model.name = model
+    config.model.name, config.judge.name = model, judge
     folder = RunFolder.create(storage, "rlvr", name, to_values(config))
     if keep:
-        trained_on.keep(folder, config, workload, begun_from)
+        trained_on.keep(folder, config, workload, taught, begun_from)
     return folder.path
 
 
@@ -84,6 +91,13 @@ def test_lessons_touch_what_stands_in_a_paragraph_of_theirs(tmp_path: Path) -> N
     assert touched("run:b", tmp_path, {"x": [task(OTHER, "0")]}) == {"x": Touched(1, 1, "rlvr/b")}
 
 
+def test_a_lesson_that_nobody_is_taught_touches_nothing(tmp_path: Path) -> None:
+    """As the warm-up of a model that was named."""
+    asked = ({"role": "user", "content": STORY},)
+    run(tmp_path, "a", Trains(taught=[Example("g", (Branch(asked, "There."),))]), taught=())
+    assert touched("run:a", tmp_path, {"x": [task(STORY, "0")]}) == {}
+
+
 def test_short_stories_touch_with_their_question_alone(tmp_path: Path) -> None:
     run(tmp_path, "a", Trains([task("Sam hid.", "trained", "Why?")]))
     parts = {"x": [task("Sam hid.", "0", "Why?")], "y": [task("Sam hid.", "0", "Where?")]}
@@ -94,8 +108,11 @@ def test_a_run_has_what_those_before_it_were_trained_on(tmp_path: Path) -> None:
     first = run(tmp_path, "a", Trains([task(STORY, "trained")]))
     run(tmp_path, "b", Trains([task(OTHER, "trained")]), model="run:a")
     fork = run(tmp_path, "c", Trains(), begun_from=first)
+    run(tmp_path, "d", Trains(), judge="run:a@judge")
     assert touched("run:b", tmp_path, {"x": [task(STORY, "0"), task(OTHER, "1")]}) == {"x": Touched(2, 2, "rlvr/a")}
-    assert touched(f"run:{fork.name}", tmp_path, {"x": [task(STORY, "0")]}) == {"x": Touched(1, 1, "rlvr/a")}
+    # A copy, and one that a judge of the first run's was asked about.
+    for name in (fork.name, "d"):
+        assert touched(f"run:{name}", tmp_path, {"x": [task(STORY, "0")]}) == {"x": Touched(1, 1, "rlvr/a")}
 
 
 def test_where_nothing_was_recorded_it_is_not_known(tmp_path: Path) -> None:
