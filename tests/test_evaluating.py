@@ -22,7 +22,7 @@ from orchestrator.records import episodes, jsonl
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.records.metrics import read
 from orchestrator.records.trained_on import fingerprint
-from orchestrator.rollouts.parts import rows_of
+from orchestrator.rollouts.parts import rows_of, view_rows
 from orchestrator.sweep.graph import configs_of, plan_of, runs_of, stages
 from orchestrator.sweep.spec import Done, Node, Sweep
 from orchestrator.values import Answer, Call, Fault, Turn
@@ -89,6 +89,12 @@ def test_an_evaluation_is_a_run_like_any_other(tmp_path: Path, hitom: Path) -> N
     assert (part["score"]["mean"], part["no_answer"], part["chance"]) == (0.5, 2, pytest.approx(1 / 3))
     assert part["extras"] == {"joint, order 0": 1.0, "joint, order 1": 0.0}
     assert {value: one["mean"] for value, one in part["views"]["order"].items()} == {"0": 1.0, "1": 0.0}
+    assert [row[:4] for row in view_rows(summary["evaluation"], "order")] == [
+        ("hitom", "order", "0", "1.000"),
+        ("hitom", "order", "1", "0.000"),
+    ]
+    with pytest.raises(ConfigError, match=r"--by odrer: the views of these benchmarks are .*order"):
+        view_rows(summary["evaluation"], "odrer")
     (row,) = read(folder.metrics_log)
     assert (row["step"], row["test/hitom"], row["tokens/generated"]) == (0, 0.5, 4)
     assert not [name for name in row if name.startswith("eval/")]
@@ -265,3 +271,5 @@ def test_a_model_without_weights_and_a_workload_that_trains_are_refused(tmp_path
         evaluate(config_of(tmp_path, hitom, model="mini"), opened=opened(FakeAnswerer(answer)))
     with pytest.raises(ConfigError, match="rlvr trains: use `orchestrate train rlvr`"):
         run_named(compose("rlvr", []))
+    with pytest.raises(ConfigError, match=r"reward\.name=.*: an evaluation scores answers by its own protocols"):
+        config_of(tmp_path, hitom, "reward.name=mine.py:reward")

@@ -53,7 +53,7 @@ def check(config: RunConfig) -> list[str]:
     Touches no disk: `missing` does.
     """
     if config.evaluates:
-        return [*_places(config), *_servers(config), *_reference("model.name", config.model.name)]
+        return [*_places(config), *_servers(config), *_evaluated(config)]
     return [
         *_places(config),
         *_servers(config),
@@ -89,6 +89,12 @@ def _places(config: RunConfig) -> Iterator[str]:
             f"cluster.address={config.cluster.address}: a Ray Client cannot follow the run's folder. Start the same command on the "
             "cluster with `ray job submit`, or name HOST:PORT of the cluster's own address."
         )
+
+
+def _evaluated(config: RunConfig) -> Iterator[str]:
+    yield from _reference("model.name", config.model.name)
+    if config.reward.name is not None:
+        yield f"reward.name={config.reward.name}: an evaluation scores answers by its own protocols. Leave reward.name out."
 
 
 def _servers(config: RunConfig) -> Iterator[str]:

@@ -77,7 +77,6 @@ class EvaluationConfig(RunConfig):
 
     asks_judge: ClassVar[bool] = False
     evaluates: ClassVar[bool] = True
-    has_test: ClassVar[bool] = True
 
     steps: int = setting(0, "Nothing is trained: 0.", low=0, high=0)
     model: EvaluatedModelConfig = group(EvaluatedModelConfig, "The model that answers.")

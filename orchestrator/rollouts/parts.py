@@ -6,6 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -82,19 +84,17 @@ def _row(part: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def view_rows(evaluation: Mapping[str, Any], view: str | None) -> list[tuple[str, ...]]:
-    """Scores by view, and the extras, under `VIEW_HEADERS`. view: one alone; None: all."""
-    rows: list[tuple[str, ...]] = []
-    for part in evaluation["parts"]:
-        for name, values in part["views"].items():
-            if view in (None, name):
-                rows += [
-                    (part["part"], name, value, f"{one['mean']:.3f}", _interval(one), f"{one['n']:,}")
-                    for value, one in values.items()
-                ]
-        if view is None:
-            rows += [(part["part"], "", name, f"{value:.3f}", "", "") for name, value in part["extras"].items()]
-    return rows
+def view_rows(evaluation: Mapping[str, Any], view: str) -> list[tuple[str, ...]]:
+    """Scores by a view, under `VIEW_HEADERS`. Raises ConfigError where no part has it."""
+    parts = evaluation["parts"]
+    there = sorted({name for part in parts for name in part["views"]})
+    if view not in there:
+        raise ConfigError(f"--by {view}: the views of these benchmarks are {', '.join(there) or 'none'}.")
+    return [
+        (part["part"], view, value, f"{one['mean']:.3f}", _interval(one), f"{one['n']:,}")
+        for part in parts
+        for value, one in part["views"].get(view, {}).items()
+    ]
 
 
 def _interval(one: Mapping[str, Any]) -> str:

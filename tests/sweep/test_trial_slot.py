@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config.compose import compose, to_values
+from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
 from orchestrator.records.folder import RunFolder, give_back, is_taken, take
 from orchestrator.sweep import trial
-from orchestrator.sweep.trial import Trial, clear
+from orchestrator.sweep.trial import Trial, Work, clear
 
 
 def ending(slot: Path, thread: threading.Thread | None = None) -> Trial:
@@ -65,3 +67,28 @@ def test_no_file_of_a_run_is_open_while_it_is_removed(tmp_path: Path, monkeypatc
     clear(folder)
     assert open_then == [False]
     assert not folder.path.exists()
+
+
+@pytest.mark.parametrize(("workload", "kept"), [("social_r1.benchmarks", True), ("rlvr", False)])
+def test_an_evaluation_goes_on_with_its_answers_and_what_has_no_checkpoint_begins_anew(
+    tmp_path: Path, workload: str, kept: bool
+) -> None:
+    values = to_values(compose(workload, [f"storage={tmp_path}", "model=http://localhost:1/v1"] if kept else []))
+    folder = RunFolder.create(tmp_path, workload, "a", values)
+    begun: list[RunFolder | None] = []
+
+    def body(config: RunConfig, checkpoint: Path | None, run: RunFolder | None) -> int:
+        begun.append(run)
+        return 0
+
+    folder.answers.write_text("")
+    made = Trial.__new__(Trial)
+    made._slots, made._stop, made._pins = [tmp_path / "slot"], tmp_path / "STOP", False
+    made._work = Work("", 0, {}, "key", values, str(folder.path))
+    made._body = body
+    assert made._begin()
+    assert made._thread is not None
+    made._thread.join()
+    assert [run and run.path for run in begun] == [folder.path if kept else None]
+    assert folder.answers.is_file() == kept
+    give_back(tmp_path / "slot")
