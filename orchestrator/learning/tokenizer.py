@@ -36,8 +36,8 @@ def build_tokenizer(
 ) -> None:
     """Write a transformers fast-tokenizer folder.
 
-    words: a closed vocabulary; each word is one token at the start of a text and after a blank (which is lost before a tag). texts: what
-    a BPE of `bpe_tokens` tokens (special ones included) is trained on. One of the two is empty. chat_template: Jinja, default
+    words: a closed vocabulary; each word is one token at the start of a text and after a blank (which is lost before a tag). texts:
+    what a BPE of `bpe_tokens` tokens (special ones included) is trained on. One of the two is empty. chat_template: Jinja, default
     `CHAT_TEMPLATE`.
     Raises ValueError where both or neither are given, or a word would not be one token (it holds blanks, or letters
     and signs).
