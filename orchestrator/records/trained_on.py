@@ -46,10 +46,11 @@ def fingerprint(text: str) -> str:
 
 
 def of_messages(messages: Iterable[Message]) -> set[str]:
-    """Of every message that a model was given or taught, and of every paragraph of it, where they are long enough. System prompts are
-    shared by all tasks, and left out."""
+    """Of every message that a model was given or taught, and of every paragraph of it, with and without a first line that may be a
+    heading, where they are long enough. System prompts are shared by all tasks, and left out."""
     texts = [message["content"] for message in messages if message["role"] != "system"]
-    return _long_enough(part for text in texts for part in (text, *re.split(r"\n\s*\n", text)))
+    paragraphs = [part for text in texts for part in re.split(r"\n\s*\n", text)]
+    return _long_enough((*texts, *paragraphs, *(part.partition("\n")[2] for part in paragraphs)))
 
 
 def of_task(task: Task) -> set[str]:

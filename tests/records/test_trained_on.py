@@ -12,6 +12,7 @@ from orchestrator.records.folder import RunFolder
 from orchestrator.records.trained_on import Touched, fingerprint, touched
 from orchestrator.values import Task
 from workloads.base import Branch, Example, PolicyLesson, Preference
+from workloads.social_r1.prompts import REAL
 
 STORY = "1 Avery and Owen entered the living_room.\n2 The lettuce is in the green_drawer, where nobody looks."
 OTHER = "1 Ella and Noah entered the pantry.\n2 The melon is in the blue_box, which everybody has seen before."
@@ -89,6 +90,10 @@ def test_lessons_touch_what_stands_in_a_paragraph_of_theirs(tmp_path: Path) -> N
     better, worse = Branch((), f"So:\n\n{OTHER}"), Branch((), "no")
     run(tmp_path, "b", Trains(taught=[Preference("g", better, worse)]))
     assert touched("run:b", tmp_path, {"x": [task(OTHER, "0")]}) == {"x": Touched(1, 1, "rlvr/b")}
+    # As raters are asked about real text: the story under a heading.
+    messages = REAL.structure({"story": STORY, "question": "Where?", "options": ("a", "b")}, "So it is.")
+    run(tmp_path, "c", Trains(taught=[Example("g", (Branch(messages, "<Score>0.5</Score>"),))]))
+    assert touched("run:c", tmp_path, {"x": [task(STORY, "0")]}) == {"x": Touched(1, 1, "rlvr/c")}
 
 
 def test_a_lesson_that_nobody_is_taught_touches_nothing(tmp_path: Path) -> None:
