@@ -20,6 +20,7 @@ from orchestrator.learning.tokenizer import build_tokenizer
 from orchestrator.values import Answer, Call, Choice, Episode, Fault, Gathered, Group, Score, Scored, Turn, Unscored
 from workloads import social_r1
 from workloads.social_r1 import content, judge, mini, reasoning, world
+from workloads.social_r1.gathered import read_labels
 from workloads.social_r1.prompts import REAL
 from workloads.social_r1.raters import ContentLesson, Pair, Reasoned, StructureLesson, candidates
 from workloads.social_r1.reward import SocialRewardConfig, said
@@ -301,6 +302,23 @@ def test_pairs_of_real_text_need_no_questions() -> None:
     assert {example.group for example in lesson.examples()} & {example.group for example in lesson.held_out()} == set()
     assert len(made.tasks("train")) == len(lesson.examples())
     assert "good 0" in " ".join(made.tokenizer_texts()[1]) or "good 0" in str(lesson.held_out())
+
+
+def test_labels_hold_groups_out_whole() -> None:
+    """Twins are different stories of one group: without `split` they go to one side, and no file may put them on two."""
+    rows = [
+        {"story": f"Story {n} {side}.", "group": f"g{n}", "question": "Why?", "better": "good", "worse": "bad"}
+        for n in range(40)
+        for side in "ab"
+    ]
+    Path("pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = read_labels("pairs.jsonl", content.Workload.fields, 0)
+    assert {row["split"] for row in found} == {"train", "eval"}
+    assert all(one["split"] == other["split"] for one, other in zip(found[::2], found[1::2], strict=True))
+    sides = [{**row, "split": split} for row, split in zip(rows[:2], ("train", "test"), strict=True)]
+    Path("pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in sides))
+    with pytest.raises(DataError, match="'g0' is in rows to learn from and in rows to examine with"):
+        read_labels("pairs.jsonl", content.Workload.fields, 0)
 
 
 @pytest.mark.parametrize(
