@@ -19,7 +19,7 @@ from orchestrator.gathering import gather
 from orchestrator.learning.tokenizer import build_tokenizer
 from orchestrator.values import Answer, Call, Choice, Episode, Fault, Gathered, Group, Score, Scored, Turn, Unscored
 from workloads import social_r1
-from workloads.social_r1 import content, judge, mini, reasoning, world
+from workloads.social_r1 import content, judge, mini, reasoning
 from workloads.social_r1.gathered import read_labels
 from workloads.social_r1.prompts import REAL
 from workloads.social_r1.raters import ContentLesson, Pair, Reasoned, StructureLesson, candidates
@@ -76,10 +76,21 @@ def test_a_run_serves_the_raters_that_its_variant_asks(variant: str, roles: list
 
 def test_the_policy_reads_the_worlds_own_prompt(made: social_r1.Workload) -> None:
     for task in made.tasks("train"):
-        assert task.messages == ({"role": "user", "content": world.prompt(made.items[task.id])},)
+        item = made.items[task.id]
+        options = " ".join(f"{letter} {text}" for letter, text in zip("ABCD", item.options, strict=True))
+        assert task.messages == ({"role": "user", "content": f"{item.question} {item.story} {options}"},)
     sides = {split: {task.reference["group"] for task in made.tasks(split)} for split in ("train", "eval")}
     assert {split: len(groups) for split, groups in sides.items()} == {"train": 9, "eval": 9}
     assert not sides["train"] & sides["eval"]
+
+
+def test_the_warm_up_has_stories_of_its_own(made: social_r1.Workload) -> None:
+    """Two steps of four examples: eight stories, none of which RL or an evaluation asks about."""
+    lesson = next(lesson for lesson in made.lessons() if lesson.role == "policy")
+    read = [example.branches[0].messages[0]["content"] for example in lesson.examples()]
+    asked = {task.messages[0]["content"] for split in ("train", "eval") for task in made.tasks(split)}
+    assert len(set(read)) == len(read) == 8
+    assert not asked & set(read)
 
 
 def test_all_words_are_one_token_and_answers_come_back(made: social_r1.Workload, tmp_path: Path) -> None:

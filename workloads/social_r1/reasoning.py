@@ -204,7 +204,7 @@ def _wrong_cues(item: Item, rng: random.Random) -> tuple[str, ...]:
     for index in rng.sample(range(len(cues)), rng.choice((1, len(cues)))):
         words = cues[index].split()
         strangers = [name for name in PEOPLE if name not in item.story.split()]
-        invented = " ".join([rng.choice(strangers), *words[1:]])
+        invented = " ".join([words[0], rng.choice(strangers), *words[2:]])
         cues[index] = invented if rng.random() < 0.5 or not idle else idle.pop(rng.randrange(len(idle)))
     return tuple(cues)
 
