@@ -217,6 +217,7 @@ def test_hitoms_rows(tmp_path: Path) -> None:
         ("[", "is not JSON"),
         ("[]", "has no list 'data'"),
         (json.dumps({"data": [hitom(answer="pink_hat")]}), "row 0: field 'answer' is 'pink_hat'"),
+        (json.dumps({"data": [hitom(question_order="two")]}), "row 0: field 'question_order' is 'two'"),
         (json.dumps({"data": [{"story": "s"}]}), "row 0: field 'prompting_type' is missing"),
         (json.dumps({"data": [hitom(prompting_type="VP")]}), "no row of the prompting type CoTP"),
     ],

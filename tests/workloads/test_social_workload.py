@@ -19,11 +19,12 @@ from orchestrator.gathering import gather
 from orchestrator.learning.tokenizer import build_tokenizer
 from orchestrator.values import Answer, Call, Choice, Episode, Fault, Gathered, Group, Score, Scored, Turn, Unscored
 from workloads import social_r1
-from workloads.social_r1 import content, judge, mini, reasoning
+from workloads.social_r1 import content, judge, mini, reasoning, world
+from workloads.social_r1.asked import read_score
 from workloads.social_r1.gathered import read_labels
 from workloads.social_r1.prompts import REAL
 from workloads.social_r1.raters import ContentLesson, Pair, Reasoned, StructureLesson, candidates
-from workloads.social_r1.reward import SocialRewardConfig, said
+from workloads.social_r1.reward import SocialRewardConfig, repetition, said, window
 
 SMALL = [
     "data.train_groups=9", "data.eval_groups=9", "warmup.steps=2", "judge.training.steps=2", "content.training.steps=2"
@@ -109,7 +110,7 @@ def test_all_words_are_one_token_and_answers_come_back(made: social_r1.Workload,
     assert (back.format, back.letter) == (1.0, mini.question_of(item).letter)
     assert reasoning.structure(item, back.thinking) == 1.0 == pytest.approx(reasoning.content(item, back.thinking))
     score = tokenizer.decode(tokenizer(mini.WORDING.score(0.8))["input_ids"])
-    assert judge.read_score(score) == 0.8
+    assert read_score(score) == 0.8
 
 
 # Originals are answered rightly and soundly, twins by the same letter's wrong neighbour: accuracy 1/2, no pair is right.
@@ -127,6 +128,15 @@ def test_metrics_tell_twins_from_originals(made: social_r1.Workload) -> None:
     texts |= dict.fromkeys(list(texts)[:9], "B")
     assert made.metrics(played(made, texts))["format"] == 0.5
     assert made.metrics(()) == {}
+
+
+def test_sound_reasonings_lose_nothing_to_their_length(made: social_r1.Workload) -> None:
+    """As the miniature's window is scaled: up to 265 characters, 3.5 steepnesses before its end, sigma(3.5) = 0.97."""
+    rng = random.Random(0)
+    for item in world.make_items({"train": 84}, 5)["train"]:
+        thinking = said(reasoning.answer(item, rng, reasoning.Quality())).thinking
+        assert window(len(thinking), made.config.reward) > 0.96, thinking
+        assert repetition(thinking, made.config.reward) == 1.0, thinking
 
 
 def test_early_mentions_of_options_are_counted(made: social_r1.Workload) -> None:
