@@ -1,7 +1,7 @@
 """Reasoning of all qualities about the miniature world's items, and exact oracles of its structure and content.
 
 Thinking has four stages behind marker words, in the order of social information processing: "cue : …" quotes the deciding
-sentences, "mind : …" says who thinks what, "goal : …" what the protagonist is after, "so : …" concludes in the words of an option.
+sentences with their numbers, "mind : …" says who thinks what, "goal : …" what the protagonist is after, "so : …" concludes in the words of an option.
 Then comes the letter. `answer` makes what is asked for, sound or flawed; `warmup` the middling mixture that RL starts from.
 """
 
@@ -198,7 +198,8 @@ def _f1(said: Sequence[str], needed: Sequence[str]) -> float:
 
 
 def _wrong_cues(item: Item, rng: random.Random) -> tuple[str, ...]:
-    """One or all of the deciding sentences replaced: by others of the story, or by one that is not in it."""
+    """One or all of the deciding sentences replaced: by others of the story, or by one that is not in it. Their numbers rise, as those
+    of right ones do."""
     cues = list(item.cues)
     idle = [sentence for sentence in item.sentences[1:] if sentence not in (*cues, item.goal)]
     for index in rng.sample(range(len(cues)), rng.choice((1, len(cues)))):
@@ -206,7 +207,7 @@ def _wrong_cues(item: Item, rng: random.Random) -> tuple[str, ...]:
         strangers = [name for name in PEOPLE if name not in item.story.split()]
         invented = " ".join([words[0], rng.choice(strangers), *words[2:]])
         cues[index] = invented if rng.random() < 0.5 or not idle else idle.pop(rng.randrange(len(idle)))
-    return tuple(cues)
+    return tuple(sorted(cues, key=lambda cue: int(cue.split()[0])))
 
 
 def _wrong_minds(item: Item, rng: random.Random) -> tuple[str, ...]:
