@@ -48,6 +48,13 @@ def test_the_usual_spellings_are_one_question(values: Mapping[str, Any]) -> None
     assert found.group == "ann left."
 
 
+def test_empty_cells_are_absent() -> None:
+    """A table's blank group is no group that all stories share; an option may say "None"."""
+    found = question_of(row(**PLAIN | {"group": "", "id": " ", "ability": "nan", "options": ["out", "None", ""]}))
+    assert (found.group, found.ability, found.options) == ("ann left.", "", ("out", "None"))
+    assert found.id == question_of(row(**PLAIN | {"options": ["out", "None"]})).id
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -57,6 +64,7 @@ def test_the_usual_spellings_are_one_question(values: Mapping[str, Any]) -> None
         ({"options": ["out", "out"]}, "field 'options' has"),
         ({"options": "out or in"}, "field 'options' is 'out or in': it must be a list"),
         ({"options": 3}, "field 'options' is 3"),
+        ({"options": ["out", "", "in"]}, "field 'options' has .*without gaps"),
         ({"answer": "C"}, "field 'answer' is 'C': it must be a letter from A to B"),
         ({"answer": 1}, "field 'answer' is 1"),
         ({"answer": None}, "field 'answer' is missing"),
@@ -170,7 +178,7 @@ def test_benchmarks_are_refused_by_their_columns(tmp_path: Path, columns: Mappin
     [
         (SocialDataConfig(source="nothing"), "data.source=nothing: use one of mini, table, social_r1, hitom"),
         (SocialDataConfig(source="table"), "needs data.path"),
-        (SocialDataConfig(source="mini", path="x.jsonl"), "holds its own stories out"),
+        (SocialDataConfig(source="mini", path="x.jsonl"), r"holds its own stories out: leave data\.path out"),
         (SocialDataConfig(source="hitom", path="x.json", eval_path="y.jsonl"), "leave data.eval_path out"),
     ],
 )
@@ -209,6 +217,7 @@ def test_hitoms_rows(tmp_path: Path) -> None:
         ("[", "is not JSON"),
         ("[]", "has no list 'data'"),
         (json.dumps({"data": [hitom(answer="pink_hat")]}), "row 0: field 'answer' is 'pink_hat'"),
+        (json.dumps({"data": [hitom(question_order="two")]}), "row 0: field 'question_order' is 'two'"),
         (json.dumps({"data": [{"story": "s"}]}), "row 0: field 'prompting_type' is missing"),
         (json.dumps({"data": [hitom(prompting_type="VP")]}), "no row of the prompting type CoTP"),
     ],

@@ -13,32 +13,32 @@ from workloads.social_r1.reasoning import Quality
 from workloads.social_r1.world import Item
 
 STORY = (
-    "anna and ben and clara and david are in the kitchen .",
-    "anna wants to play .",
-    "ben wants to rest .",
-    "clara puts the ball in the box .",
-    "anna leaves .",
-    "clara puts the ball in the bag .",
-    "clara puts the ball in the jar .",
-    "ben leaves .",
-    "clara puts the ball in the chest .",
+    "1 anna ben clara david are in kitchen .",
+    "2 anna wants to play .",
+    "3 ben wants to rest .",
+    "4 clara puts ball in box .",
+    "5 anna leaves .",
+    "6 clara puts ball in bag .",
+    "7 clara puts ball in jar .",
+    "8 ben leaves .",
+    "9 clara puts ball in chest .",
 )
 ITEM = Item(
     id="x-a",
     pair="x",
     sentences=STORY,
-    question="where does anna think the ball is ?",
+    question="where does anna think ball is ?",
     options=("inside the bag", "inside the box", "inside the jar", "inside the chest"),
     answer=1,
     ability="belief",
     order=1,
     cues=(STORY[3], STORY[4]),
-    minds=("anna thinks the ball is in the box .",),
-    goal="anna wants to play .",
+    minds=("anna thinks ball is in box .",),
+    goal=STORY[1],
 )
-CUE = "cue : clara puts the ball in the box . anna leaves ."
-MIND = "mind : anna thinks the ball is in the box ."
-GOAL = "goal : anna wants to play ."
+CUE = "cue : 4 clara puts ball in box . 5 anna leaves ."
+MIND = "mind : anna thinks ball is in box ."
+GOAL = "goal : 2 anna wants to play ."
 SO = "so : inside the box ."
 CHAIN = f"{CUE} {MIND} {GOAL} {SO}"
 
@@ -55,7 +55,7 @@ def test_the_best_answer() -> None:
 def test_stages() -> None:
     stages = reasoning.parse(f"well now . {CUE} {MIND} so :")
     assert [stage.name for stage in stages] == ["", "cue", "mind", "so"]
-    assert stages[1].sentences == ("clara puts the ball in the box .", "anna leaves .")
+    assert stages[1].sentences == ("4 clara puts ball in box .", "5 anna leaves .")
     assert stages[3].sentences == ()
     assert reasoning.segments(CHAIN) == (CUE, MIND, GOAL, SO)
     assert reasoning.parse("") == ()
@@ -65,10 +65,10 @@ def test_stages() -> None:
     ("thinking", "score"),
     [
         ("", 0.0),
-        ("anna thinks the ball is in the box .", 0.1),
+        ("anna thinks ball is in box .", 0.1),
         (f"{SO} {CUE} {MIND} {GOAL}", 0.2),
         (SO, 0.2),
-        (f"cue : B . anna leaves . {MIND} {GOAL} {SO}", 0.3),
+        (f"cue : B . 5 anna leaves . {MIND} {GOAL} {SO}", 0.3),
         (f"inside the bag or inside the box . {CHAIN}", 0.3),
         (f"{CUE} {GOAL} {SO}", 0.6),
         (f"{CUE} mind : {GOAL} {SO}", 0.6),
@@ -78,11 +78,11 @@ def test_stages() -> None:
         (f"{MIND} {CUE} {GOAL} {SO}", 0.5),
         (f"{CUE} {MIND} {GOAL} {CUE} {SO}", 0.7),
         (f"let us see . {CHAIN}", 0.8),
-        (f"{CUE} {MIND} {GOAL} anna wants to play . {SO}", 0.8),
-        (f"{CUE} ben leaves . ben wants to rest . {' '.join(STORY[5:7])} {STORY[8]} {MIND} {GOAL} {SO}", 0.8),
-        (f"{CUE} ben leaves . ben wants to rest . {STORY[8]} {MIND} {GOAL} {SO}", 0.9),
+        (f"{CUE} {MIND} {GOAL} {STORY[1]} {SO}", 0.8),
+        (f"{CUE} {STORY[7]} {STORY[2]} {' '.join(STORY[5:7])} {STORY[8]} {MIND} {GOAL} {SO}", 0.8),
+        (f"{CUE} {STORY[7]} {STORY[2]} {STORY[8]} {MIND} {GOAL} {SO}", 0.9),
         (CHAIN, 1.0),
-        (f"cue : ben leaves . mind : anna thinks the ball is in the bag . {GOAL} so : inside the bag .", 1.0),
+        (f"cue : {STORY[7]} mind : anna thinks ball is in bag . {GOAL} so : inside the bag .", 1.0),
         (f"{CUE} {MIND} {GOAL} so : B .", 1.0),
     ],
 )
@@ -99,10 +99,10 @@ def test_structure_by_rule(thinking: str, score: float) -> None:
         (CHAIN, 1.0),
         (f"{SO} {GOAL} {MIND} {CUE}", 1.0),
         ("", 0.0),
-        (f"cue : clara puts the ball in the box . {MIND} {GOAL}", 0.4 * 2 / 3 + 0.6),
-        (f"{CUE} ben leaves . {MIND} {GOAL}", 0.4 * 4 / 5 + 0.6),
-        (f"{CUE} mind : anna thinks the ball is in the bag . {GOAL}", 0.6),
-        (f"{CUE} {MIND} goal : ben wants to rest .", 0.8),
+        (f"cue : {STORY[3]} {MIND} {GOAL}", 0.4 * 2 / 3 + 0.6),
+        (f"{CUE} {STORY[7]} {MIND} {GOAL}", 0.4 * 4 / 5 + 0.6),
+        (f"{CUE} mind : anna thinks ball is in bag . {GOAL}", 0.6),
+        (f"{CUE} {MIND} goal : {STORY[2]}", 0.8),
         (f"{CHAIN} {GOAL}", 0.8 + 0.2 * 2 / 3),
     ],
 )
@@ -112,10 +112,10 @@ def test_content_by_hand(thinking: str, score: float) -> None:
 
 
 def test_where_an_option_is_first_mentioned() -> None:
-    """Words of CHAIN: cue 2 + 8 + 3 = 13, mind 2 + 9 = 11, goal 2 + 5 = 7, so 2 + 4 = 6: 37 in all, and 13 + 11 + 7 + 2 = 33 before the
+    """Words of CHAIN: cue 2 + 7 + 4 = 13, mind 2 + 7 = 9, goal 2 + 6 = 8, so 2 + 4 = 6: 36 in all, and 13 + 9 + 8 + 2 = 32 before the
     option.
     """
-    assert reasoning.first_option_mention(CHAIN) == pytest.approx(33 / 37)
+    assert reasoning.first_option_mention(CHAIN) == pytest.approx(32 / 36)
     assert reasoning.first_option_mention("B is it .") == 0.0
     assert reasoning.first_option_mention(f"{CUE} {MIND}") is None
     assert reasoning.first_option_mention("") is None

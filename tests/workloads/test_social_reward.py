@@ -306,7 +306,8 @@ def test_only_what_a_call_itself_caused_needs_a_control() -> None:
         assert social().control(asked, call, answer) is None
 
 
-# "(B)" at sign 5 of 20; an option's text at sign 4 of 21; "A man" and "I" are words of English.
+# "(B)" at sign 5 of 20; an option's text at sign 4 of 21; "A man" and "I" are words of English, the s and the t after an apostrophe are
+# no letters of options, nor is E where there are two; "in the bagpipe" is another text than "in the bag".
 @pytest.mark.parametrize(
     ("thinking", "place"),
     [
@@ -315,6 +316,11 @@ def test_only_what_a_call_itself_caused_needs_a_control() -> None:
         ("A man and I think so", None),
         ("option a is tempting", 0.0),
         ("it is B then", 0.5),
+        ("the answer is A", 4 / 15),
+        ("Ann's friend doesn't see the b of it", None),
+        ("to answer a question", None),
+        ("grade E it is", None),
+        ("in the bagpipe", None),
     ],
 )
 def test_where_an_option_is_first_mentioned(thinking: str, place: float | None) -> None:

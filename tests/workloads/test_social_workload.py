@@ -20,9 +20,11 @@ from orchestrator.learning.tokenizer import build_tokenizer
 from orchestrator.values import Answer, Call, Choice, Episode, Fault, Gathered, Group, Score, Scored, Turn, Unscored
 from workloads import social_r1
 from workloads.social_r1 import content, judge, mini, reasoning, world
+from workloads.social_r1.asked import read_score
+from workloads.social_r1.gathered import read_labels
 from workloads.social_r1.prompts import REAL
 from workloads.social_r1.raters import ContentLesson, Pair, Reasoned, StructureLesson, candidates
-from workloads.social_r1.reward import SocialRewardConfig, said
+from workloads.social_r1.reward import SocialRewardConfig, repetition, said, window
 
 SMALL = [
     "data.train_groups=9", "data.eval_groups=9", "warmup.steps=2", "judge.training.steps=2", "content.training.steps=2"
@@ -75,10 +77,21 @@ def test_a_run_serves_the_raters_that_its_variant_asks(variant: str, roles: list
 
 def test_the_policy_reads_the_worlds_own_prompt(made: social_r1.Workload) -> None:
     for task in made.tasks("train"):
-        assert task.messages == ({"role": "user", "content": world.prompt(made.items[task.id])},)
+        item = made.items[task.id]
+        options = " ".join(f"{letter} {text}" for letter, text in zip("ABCD", item.options, strict=True))
+        assert task.messages == ({"role": "user", "content": f"{item.question} {item.story} {options}"},)
     sides = {split: {task.reference["group"] for task in made.tasks(split)} for split in ("train", "eval")}
     assert {split: len(groups) for split, groups in sides.items()} == {"train": 9, "eval": 9}
     assert not sides["train"] & sides["eval"]
+
+
+def test_the_warm_up_has_stories_of_its_own(made: social_r1.Workload) -> None:
+    """Two steps of four examples: eight stories, none of which RL or an evaluation asks about."""
+    lesson = next(lesson for lesson in made.lessons() if lesson.role == "policy")
+    read = [example.branches[0].messages[0]["content"] for example in lesson.examples()]
+    asked = {task.messages[0]["content"] for split in ("train", "eval") for task in made.tasks(split)}
+    assert len(set(read)) == len(read) == 8
+    assert not asked & set(read)
 
 
 def test_all_words_are_one_token_and_answers_come_back(made: social_r1.Workload, tmp_path: Path) -> None:
@@ -97,7 +110,7 @@ def test_all_words_are_one_token_and_answers_come_back(made: social_r1.Workload,
     assert (back.format, back.letter) == (1.0, mini.question_of(item).letter)
     assert reasoning.structure(item, back.thinking) == 1.0 == pytest.approx(reasoning.content(item, back.thinking))
     score = tokenizer.decode(tokenizer(mini.WORDING.score(0.8))["input_ids"])
-    assert judge.read_score(score) == 0.8
+    assert read_score(score) == 0.8
 
 
 # Originals are answered rightly and soundly, twins by the same letter's wrong neighbour: accuracy 1/2, no pair is right.
@@ -115,6 +128,15 @@ def test_metrics_tell_twins_from_originals(made: social_r1.Workload) -> None:
     texts |= dict.fromkeys(list(texts)[:9], "B")
     assert made.metrics(played(made, texts))["format"] == 0.5
     assert made.metrics(()) == {}
+
+
+def test_sound_reasonings_lose_nothing_to_their_length(made: social_r1.Workload) -> None:
+    """As the miniature's window is scaled: up to 265 characters, 3.5 steepnesses before its end, sigma(3.5) = 0.97."""
+    rng = random.Random(0)
+    for item in world.make_items({"train": 84}, 5)["train"]:
+        thinking = said(reasoning.answer(item, rng, reasoning.Quality())).thinking
+        assert window(len(thinking), made.config.reward) > 0.96, thinking
+        assert repetition(thinking, made.config.reward) == 1.0, thinking
 
 
 def test_early_mentions_of_options_are_counted(made: social_r1.Workload) -> None:
@@ -301,6 +323,23 @@ def test_pairs_of_real_text_need_no_questions() -> None:
     assert {example.group for example in lesson.examples()} & {example.group for example in lesson.held_out()} == set()
     assert len(made.tasks("train")) == len(lesson.examples())
     assert "good 0" in " ".join(made.tokenizer_texts()[1]) or "good 0" in str(lesson.held_out())
+
+
+def test_labels_hold_groups_out_whole() -> None:
+    """Twins are different stories of one group: without `split` they go to one side, and no file may put them on two."""
+    rows = [
+        {"story": f"Story {n} {side}.", "group": f"g{n}", "question": "Why?", "better": "good", "worse": "bad"}
+        for n in range(40)
+        for side in "ab"
+    ]
+    Path("pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = read_labels("pairs.jsonl", content.Workload.fields, 0)
+    assert {row["split"] for row in found} == {"train", "eval"}
+    assert all(one["split"] == other["split"] for one, other in zip(found[::2], found[1::2], strict=True))
+    sides = [{**row, "split": split} for row, split in zip(rows[:2], ("train", "test"), strict=True)]
+    Path("pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in sides))
+    with pytest.raises(DataError, match="'g0' is in rows to learn from and in rows to examine with"):
+        read_labels("pairs.jsonl", content.Workload.fields, 0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
 
-from workloads.social_r1 import world
+from workloads.social_r1 import mini, world
+from workloads.social_r1.data import reference_of
 from workloads.social_r1.world import Item
 from workloads.social_r1.world_kinds import Draft, Kind, solve
 from workloads.social_r1.world_minds import ALL, Belief, Event, believed, truth, watch
@@ -140,16 +141,16 @@ def test_what_is_said_is_meant_by_what_both_know(out: str, said: str, meaning: s
 @pytest.mark.parametrize(
     ("kind", "chain", "thing", "question"),
     [
-        (Kind("belief", 0), ("anna",), "ball", "where was the ball when anna left ?"),
-        (Kind("belief", 3), CAST[:3], "ball", "where does anna think ben thinks clara thinks the ball is ?"),
+        (Kind("belief", 0), ("anna",), "ball", "where was ball when anna left ?"),
+        (Kind("belief", 3), CAST[:3], "ball", "where does anna think ben thinks clara thinks ball is ?"),
         (Kind("desire", 1, WISH), ("anna",), "ben", "what will anna bring to please ben ?"),
         (Kind("desire", 2, WISH), ("anna", "ben"), "clara", "what does anna think ben will bring to please clara ?"),
-        (Kind("intention", 1, CONTENT), ("anna",), "box", "anna opens the box : what does anna mean to take ?"),
+        (Kind("intention", 1, CONTENT), ("anna",), "box", "anna opens box : what does anna mean to take ?"),
         (
             Kind("intention", 2, CONTENT),
             ("anna", "ben"),
             "box",
-            "ben opens the box : what does anna think ben means to take ?",
+            "ben opens box : what does anna think ben means to take ?",
         ),
     ],
 )
@@ -159,11 +160,12 @@ def test_questions(kind: Kind, chain: tuple[str, ...], thing: str, question: str
 
 def test_every_word_is_in_the_vocabulary_and_prompts_are_short() -> None:
     words = set(world.vocabulary())
-    assert len(words) <= 130
+    assert len(words) <= 180
     for item in items()["eval"]:
-        said = [world.prompt(item), *item.cues, *item.minds, item.goal]
+        prompt = mini.WORDING.policy(reference_of(mini.question_of(item)))
+        said = [prompt, *item.cues, *item.minds, item.goal]
         assert set(" ".join(said).split()) <= words
-        assert len(world.prompt(item).split()) <= 110
+        assert len(prompt.split()) <= 105
         assert {len(option.split()) for option in item.options} == {3}
         assert set(item.cues) | {item.goal} <= set(item.sentences)
 
@@ -176,15 +178,22 @@ def test_twins_differ_in_one_sentence_and_in_the_answer() -> None:
         assert set(first.options) == set(second.options)
         assert first.options[first.answer] != second.options[second.answer]
         assert len(first.sentences) == len(second.sentences)
-        one, other = (Counter(item.sentences) for item in (first, second))
-        changed = sum((one - other).values())
+        one, other = (_unnumbered(item) for item in (first, second))
+        changed = sum((Counter(one) - Counter(other)).values())
         assert changed <= 1
         if changed == 0:
-            assert any(_without(first, sentence) == _without(second, sentence) for sentence in first.sentences)
+            assert any(_without(one, sentence) == _without(other, sentence) for sentence in one)
 
 
-def _without(item: Item, sentence: str) -> list[str]:
-    rest = list(item.sentences)
+def _unnumbered(item: Item) -> list[str]:
+    """The sentences, which count from 1, without their numbers."""
+    found = [sentence.split(" ", 1) for sentence in item.sentences]
+    assert [number for number, _ in found] == [str(number) for number in range(1, len(found) + 1)]
+    return [text for _, text in found]
+
+
+def _without(sentences: Sequence[str], sentence: str) -> list[str]:
+    rest = list(sentences)
     rest.remove(sentence)
     return rest
 
@@ -317,6 +326,6 @@ def test_every_value_is_as_often_right() -> None:
 def test_options_of_place_are_not_said_in_stories() -> None:
     """So that what a story says is no mention of an option."""
     texts = world.option_texts()
-    assert len(texts) == 8 + 8 + 4 + 4
+    assert len(texts) == 16 + 16 + 4 + 4
     assert PLACE.option.replace("VALUE", "box") in texts
     assert not any(text in item.story for item in items()["eval"] for text in texts)

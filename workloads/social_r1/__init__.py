@@ -202,6 +202,9 @@ class Workload(BaseWorkload):
         return ContentLesson(taught, asked, self.wording, self.config.content.gate_accuracy)
 
     def _warmup(self) -> PolicyLesson:
+        """On stories of its own, each once: the few of RL, again and again, would be remembered instead of read."""
+        count = _examples(self.config.warmup)
+        stories = world.make_items(self._counts | {"warmup": (count + 1) // 2}, self.config.data.seed)["warmup"]
         rng = random.Random(stable_hash("warmup", self.config.data.seed))
         return PolicyLesson(
             [
@@ -210,7 +213,7 @@ class Workload(BaseWorkload):
                     self.task_of(mini.question_of(item)).messages,
                     [reasoning.warmup(item, rng) for _ in range(ANSWERS_PER_PROMPT)],
                 )
-                for item in islice(cycle(self._worlds["train"]), _examples(self.config.warmup))
+                for item in stories[:count]
             ]
         )
 
@@ -261,11 +264,15 @@ class Workload(BaseWorkload):
             return {split: [mini.question_of(item) for item in items] for split, items in self._worlds.items()}
         return questions_of(self.config.data)
 
+    @property
+    def _counts(self) -> dict[str, int]:
+        """Pairs of the miniature by split."""
+        data = self.config.data
+        return {"train": data.train_groups, "eval": data.eval_groups, "test": data.test_groups}
+
     @cached_property
     def _worlds(self) -> dict[str, tuple[world.Item, ...]]:
-        data = self.config.data
-        counts = {"train": data.train_groups, "eval": data.eval_groups, "test": data.test_groups}
-        return world.make_items(counts, data.seed)
+        return world.make_items(self._counts, self.config.data.seed)
 
     @cached_property
     def items(self) -> dict[str, world.Item]:

@@ -85,7 +85,8 @@ def check_data(data: SocialDataConfig) -> None:
     if data.needs_path and data.path is None:
         raise ConfigError(f"data.source={data.source} needs data.path.")
     if data.source in ("mini", "hitom") and (data.eval_path or (data.source == "mini" and data.path)):
-        raise ConfigError(f"data.source={data.source} holds its own stories out: leave data.eval_path out.")
+        given = "data.path" if data.source == "mini" and data.path else "data.eval_path"
+        raise ConfigError(f"data.source={data.source} holds its own stories out: leave {given} out.")
     for path in filter(None, (data.path, data.eval_path)):
         _refuse_name(path)
 

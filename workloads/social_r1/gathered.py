@@ -197,26 +197,33 @@ class RaterWorkload(social_r1.Workload):
 
 
 def read_labels(path: str, fields: Mapping[str, type], seed: int) -> list[dict[str, Any]]:
-    """The rows of a file, each with its split: as it says, or else by the hash of seed and story.
+    """The rows of a file, each with its split: as it says, or else by the hash of seed and group (its story where it names none).
 
-    fields: what each row must have besides story and question, with its kind. Raises DataError, which names row and field.
+    fields: what each row must have besides story and question, with its kind. Raises DataError, which names row and field, and where
+    a group is on both sides.
     """
     found = []
     for row in read_rows(Path(path)):
         values = {name: _field(row, name, kind) for name, kind in {"story": str, "question": str, **fields}.items()}
-        split = str(row.values.get("split", "")).strip().lower()
+        split = str(row.values.get("split") or "").strip().lower()
         if split and split not in SPLITS:
             raise row.error(f"field 'split' is {split!r:.40}: it must be one of {', '.join(SPLITS)}.")
         kept = {name: row.values[name] for name in ("task", "group", "options", "writer") if row.values.get(name)}
-        found.append({**values, **kept, "split": SPLITS.get(split) or split_of(values["story"], seed)})
-    if {"train", "eval"} - {row["split"] for row in found}:
+        values |= kept
+        found.append({**values, "split": SPLITS.get(split) or split_of(group_in(values), seed)})
+    taught, asked = ({group_in(row) for row in found if row["split"] == side} for side in ("train", "eval"))
+    if not taught or not asked:
         raise DataError(f"{path}: leaves no row to learn from, or none to examine with: give more stories, or `split`.")
+    if both := sorted(taught & asked):
+        raise DataError(
+            f"{path}: {both[0]!r:.60} is in rows to learn from and in rows to examine with: hold stories out whole."
+        )
     return found
 
 
-def split_of(story: str, seed: int) -> str:
-    """The side of a story whose row names none."""
-    return "eval" if stable_hash("labels", seed, same_story(story)) % 1000 < 1000 * HELD_OUT_SHARE else "train"
+def split_of(group: str, seed: int) -> str:
+    """The side of a group whose rows name none."""
+    return "eval" if stable_hash("labels", seed, group) % 1000 < 1000 * HELD_OUT_SHARE else "train"
 
 
 def _field(row: Row, name: str, kind: type) -> Any:

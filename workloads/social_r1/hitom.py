@@ -59,6 +59,8 @@ def _question(row: Row) -> Question:
     options, answer = _CHOICE.findall(str(values["choices"])), str(values["answer"]).strip()
     if answer not in options:
         raise row.error(f"field 'answer' is {answer!r}: it must be one of the choices ({', '.join(options)}).")
+    if not isinstance(values["question_order"], int):
+        raise row.error(f"field 'question_order' is {values['question_order']!r:.40}: it must be a whole number.")
     # The same story ends with a line of stars in some rows and not in others.
     story = str(values["story"]).strip("*\n ")
     return Question(
@@ -69,6 +71,6 @@ def _question(row: Row) -> Question:
         tuple(options),
         options.index(answer),
         "belief",
-        int(values["question_order"]),
+        values["question_order"],
         where=row.where,
     )

@@ -20,7 +20,7 @@ TWIN = "-b"
 
 def vocabulary() -> tuple[str, ...]:
     """Every word that is read or written."""
-    return (*world.vocabulary(), *GLUE)
+    return tuple(dict.fromkeys((*world.vocabulary(), *GLUE)))
 
 
 def question_of(item: world.Item) -> Question:
@@ -53,7 +53,8 @@ def _pieces(text: str) -> tuple[str, ...]:
 
 
 def _policy(reference: Reference) -> str:
-    return f"{reference['story']} {reference['question']} {_options(reference)}"
+    """The question comes first: reading the story, the model knows by then who is asked about."""
+    return f"{reference['question']} {reference['story']} {_options(reference)}"
 
 
 def _options(reference: Reference) -> str:
@@ -66,7 +67,7 @@ def _structure(reference: Reference, text: str) -> tuple[Message, ...]:
 
 
 def _content(reference: Reference, text: str) -> tuple[Message, ...]:
-    asked = f"{reference['story']} {reference['question']}"
+    asked = f"{reference['question']} {reference['story']}"
     return ({"role": "user", "content": asked}, {"role": "assistant", "content": text.strip()})
 
 

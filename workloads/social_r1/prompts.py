@@ -108,16 +108,20 @@ SEGMENTS = 10
 """Segments of a reasoning: the paper's 4,200 reasonings made about 42,000."""
 _SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\n+")
 _NAMED = re.compile(
-    r"\b(?:option|choice|answer)s?\s+\(?[A-Z]\b|\([A-Z]\)|\b[A-Z][.):](?=\s|$)|\b[B-HJ-Z]\b", re.IGNORECASE
+    r"(?i:\boptions?\s+\(?[A-Z]\b)|\b(?i:choice|answer)s?\s+(?i:is\s+)?[A-Z]\b|\([A-Z]\)|\b[A-Z][.):](?=\s|$)|\b[B-HJ-Z]\b"
 )
-"""A letter as an option's name: after such a word, in brackets, before a dot; alone where it is no word of English."""
+"""A letter as an option's name: after such a word, in brackets, before a dot; alone where it is no word of English. Only after "option"
+may it be a small one: "don't" and "Ann's" name none."""
 
 
 def mention(thinking: str, reference: Reference) -> float | None:
     """Where the first option is mentioned, by its letter or its whole text, as a share of the thinking; None where none is."""
-    folded = thinking.casefold()
-    found = [place for option in reference["options"] if (place := folded.find(option.strip().casefold())) >= 0]
-    found += [match.start() for match in _NAMED.finditer(thinking)][:1]
+    letters = LETTERS[: len(reference["options"])]
+    named = [match for match in _NAMED.finditer(thinking) if match[0].rstrip(".):")[-1].upper() in letters]
+    # A text within a longer word ("no" in "know") is none; Chinese has no blanks between words.
+    texts = [rf"(?<![a-z0-9]){re.escape(option.strip())}(?![a-z0-9])" for option in reference["options"]]
+    whole = re.search("|".join(texts), thinking, re.IGNORECASE)
+    found = [match.start() for match in (*named[:1], whole) if match]
     return min(found) / len(thinking) if found else None
 
 

@@ -60,18 +60,18 @@ def question_of(row: Row) -> Question:
     fields = {name: column for column in row.values if (name := re.sub(r"[^a-z]", "", column.lower()))}
     story, question = _text(row, fields, STORY, "story"), _text(row, fields, QUESTION, "question")
     options = _options(row, fields)
-    identifier = _first(row, fields, ID)
-    if identifier is None:
+    identifier, ability = _first(row, fields, ID), _first(row, fields, ABILITY)
+    if _absent(identifier):
         identifier = f"{stable_hash(story, question, *options):016x}"
     group = _first(row, fields, GROUP)
     return Question(
         str(identifier).strip(),
-        same_story(story) if group is None else str(group).strip(),
+        same_story(story) if _absent(group) else str(group).strip(),
         story,
         question,
         options,
         _answer(row, fields, options),
-        str(_first(row, fields, ABILITY) or "").strip(),
+        "" if _absent(ability) else str(ability).strip(),
         where=row.where,
     )
 
@@ -106,17 +106,21 @@ def _options(row: Row, fields: Mapping[str, str]) -> tuple[str, ...]:
         given = [row.values[lettered[letter]] for letter in sorted(lettered)]
     if not isinstance(given, list):
         raise row.error(f"field 'options' is {given!r:.60}: it must be a list of texts.")
-    options = [_option(str(option)) for option in given if not _absent(option)]
-    if len(options) < 2 or len(set(options)) < len(options) or len(options) > len(LETTERS):
+    texts = ["" if _absent(option) else _option(str(option)) for option in given]
+    options = [text for text in texts if text]
+    # A gap would give the options after it other letters.
+    gap = texts[: len(options)] != options
+    if gap or len(options) < 2 or len(set(options)) < len(options) or len(options) > len(LETTERS):
         raise row.error(
-            f"field 'options' has {options!r:.120}: give two different texts at least, as `options` or as OPTION-A, OPTION-B, ..."
+            f"field 'options' has {texts!r:.120}: give two different texts at least, without gaps, as `options` or as OPTION-A, "
+            "OPTION-B, ..."
         )
     return tuple(options)
 
 
-def _absent(option: Any) -> bool:
-    """Two-option rows of four-option tables hold NaN or nothing."""
-    return option is None or str(option).strip().lower() in ("", "nan", "none")
+def _absent(value: Any) -> bool:
+    """Cells that are empty; two-option rows of four-option tables hold NaN or nothing."""
+    return value is None or str(value).strip().lower() in ("", "nan")
 
 
 def _option(text: str) -> str:

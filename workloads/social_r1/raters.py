@@ -111,7 +111,7 @@ class StructureLesson:
         of those that were written; unparsable: share of answers without a score; pair_order and rank_correlation within a group
         (`exams.ordering`). Intervals are over groups. prior_accuracy: of the best guess that is always the same score.
         """
-        told = [(one, _score_of(answer)) for one, answer in zip(self.asked, answers, strict=True)]
+        told = [(one, score_of(answer)) for one, answer in zip(self.asked, answers, strict=True)]
         scored = [(one, score) for one, score in told if isinstance(score, float)]
         ordered: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for one, score in scored:
@@ -137,7 +137,7 @@ class StructureLesson:
         members: dict[str, list[tuple[Episode, Verdict]]] = defaultdict(list)
         gold: dict[str, float] = {}
         for one, answer in zip(self.asked, answers, strict=True):
-            together, score = members[one.task], _score_of(answer)
+            together, score = members[one.task], score_of(answer)
             turn = Turn(POLICY, (), (), (), one.thinking, "stop", 1.0, 0, 0)
             task = Task(one.task, self.wording.structure(one.reference, ""), dict(one.reference))
             episode = Episode(task, 0, len(together), (turn,))
@@ -155,7 +155,8 @@ def _near(score: float, true: float) -> bool:
     return abs(score - true) <= NEAR + 1e-9
 
 
-def _score_of(answer: Answer) -> float | Unscored:
+def score_of(answer: Answer) -> float | Unscored:
+    """What a judge or a teacher wrote of one reasoning, or why there is no score."""
     if isinstance(answer, Turn):
         return read_score(answer.text)
     return Unscored(answer.reason if isinstance(answer, Fault) else f"answered with {type(answer).__name__}")

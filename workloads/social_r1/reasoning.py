@@ -1,8 +1,9 @@
 """Reasoning of all qualities about the miniature world's items, and exact oracles of its structure and content.
 
 Thinking has four stages behind marker words, in the order of social information processing: "cue : …" quotes the deciding
-sentences, "mind : …" says who thinks what, "goal : …" what the protagonist is after, "so : …" concludes in the words of an option.
-Then comes the letter. `answer` makes what is asked for, sound or flawed; `warmup` the middling mixture that RL starts from.
+sentences with their numbers, "mind : …" says who thinks what, "goal : …" what the protagonist is after, "so : …" concludes in the
+words of an option. Then comes the letter. `answer` makes what is asked for, sound or flawed; `warmup` the middling mixture that RL
+starts from.
 """
 
 from __future__ import annotations
@@ -137,10 +138,11 @@ def content(item: Item, thinking: str) -> float:
 
 def answer(item: Item, rng: random.Random, quality: Quality) -> str:
     """A whole completion of the quality, of `MAX_WORDS` words at most: "<think> cue : … </think> <Answer> B </Answer>"."""
-    minds = item.minds if quality.mind else _wrong_minds(item, rng)
+    cues = item.cues if quality.cues else _wrong_cues(item, rng)
+    minds = item.minds if quality.mind else _wrong_minds(item, cues, rng)
     choice = item.answer if quality.right else _wrong_choice(item, minds, rng)
     stages = [
-        Stage("cue", item.cues if quality.cues else _wrong_cues(item, rng)),
+        Stage("cue", cues),
         Stage("mind", minds),
         Stage("goal", (item.goal if quality.goal else _wrong_goal(item, rng),)),
         Stage("so", (f"{item.options[choice]} .",)),
@@ -159,7 +161,7 @@ def warmup_quality(rng: random.Random) -> Quality:
     """What the policy's warm-up sees: three answers in five are right, mostly because the reasoning is; a third have a flaw of form."""
     mind = rng.random() < 0.6
     return Quality(
-        cues=rng.random() < (0.85 if mind else 0.4),
+        cues=rng.random() < (0.9 if mind else 0.2),
         mind=mind,
         goal=rng.random() < 0.8,
         right=rng.random() < (0.92 if mind else 0.12),
@@ -198,19 +200,21 @@ def _f1(said: Sequence[str], needed: Sequence[str]) -> float:
 
 
 def _wrong_cues(item: Item, rng: random.Random) -> tuple[str, ...]:
-    """One or all of the deciding sentences replaced: by others of the story, or by one that is not in it."""
+    """One or all of the deciding sentences replaced: by others of the story, or by one that is not in it. Their numbers rise, as those
+    of right ones do."""
     cues = list(item.cues)
     idle = [sentence for sentence in item.sentences[1:] if sentence not in (*cues, item.goal)]
     for index in rng.sample(range(len(cues)), rng.choice((1, len(cues)))):
         words = cues[index].split()
         strangers = [name for name in PEOPLE if name not in item.story.split()]
-        invented = " ".join([rng.choice(strangers), *words[1:]])
+        invented = " ".join([words[0], rng.choice(strangers), *words[2:]])
         cues[index] = invented if rng.random() < 0.5 or not idle else idle.pop(rng.randrange(len(idle)))
-    return tuple(cues)
+    return tuple(sorted(cues, key=lambda cue: int(cue.split()[0])))
 
 
-def _wrong_minds(item: Item, rng: random.Random) -> tuple[str, ...]:
-    """One of the mental states is about another value of the story, or another person's."""
+def _wrong_minds(item: Item, cues: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    """One of the mental states is about another value: one that the quoted cues name, where they name another, else one of the
+    story. Or it is another person's."""
     minds = list(item.minds)
     index = rng.randrange(len(minds))
     words = minds[index].split()
@@ -219,8 +223,11 @@ def _wrong_minds(item: Item, rng: random.Random) -> tuple[str, ...]:
         words[0] = rng.choice(others)
     else:
         kind = CONTAINERS if words[-2] in CONTAINERS else TOYS
-        named = [word for word in dict.fromkeys(" ".join(item.sentences[1:]).split()) if word in kind]
-        words[-2] = rng.choice([word for word in named if word != words[-2]])
+        quoted, told = (
+            [word for word in dict.fromkeys(" ".join(said).split()) if word in kind and word != words[-2]]
+            for said in (cues, item.sentences[1:])
+        )
+        words[-2] = rng.choice(quoted or told)
     minds[index] = " ".join(words)
     return tuple(minds)
 

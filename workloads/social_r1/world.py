@@ -4,8 +4,9 @@ Four people are in a room; things are put somewhere, people come and go, look aw
 playing the events (`world_minds`). Every item has a twin: one fact of the story is changed, and another of the same options is
 right. Options are of equal length, and named equally often and in the same words: only the order of events tells (`world_kinds`).
 
-Words stand apart by blanks: a word is a token. Kinds are drawn in turn: belief of orders 0 to 4, perceptual access, asymmetric
-information, unobserved change, deception, desire, intention, emotion, non-literal speech.
+Words stand apart by blanks: a word is a token. Sentences are numbered, as in Hi-ToM: a number says which one is meant, and what
+follows it can be copied. Kinds are drawn in turn: belief of orders 0 to 4, perceptual access, asymmetric information, unobserved
+change, deception, desire, intention, emotion, non-literal speech.
 """
 
 from __future__ import annotations
@@ -42,17 +43,21 @@ MARKERS = ("cue", "mind", "goal", "so")
 """The stages of social information processing, in their order: cues, their interpretation, goals, response."""
 FILLERS = ("let us see .", "this is not easy .", "let us think on .")
 TAGS = ("<think>", "</think>", "<Answer>", "</Answer>")
-_ASKED = "where when what how does was is will think thinks feel then tell bring to please left opens mean means take the : ? ."
-_GLUE = "and are in the"
+_ASKED = (
+    "where when what how does was is will think thinks feel then tell bring to please left opens mean means take : ? ."
+)
+_GLUE = "are in"
+_NUMBERS = tuple(map(str, range(1, 14)))
+"""Of sentences: no kind of story has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One question about one story, as plain data.
 
-    pair: id shared with its twin. sentences: of the story. options: texts of three words. answer: index of the right one. ability: of
-    `ABILITIES`. order: of the belief asked for, None for emotion and speech. Of perfect reasoning: cues: the deciding sentences, in the
-    story's order; minds: what the agents think; goal: what the protagonist is after.
+    pair: id shared with its twin. sentences: of the story, each behind its number. options: texts of three words. answer: index of the
+    right one. ability: of `ABILITIES`. order: of the belief asked for, None for emotion and speech. Of perfect reasoning: cues: the
+    deciding sentences, in the story's order; minds: what the agents think; goal: what the protagonist is after.
     """
 
     id: str
@@ -85,14 +90,8 @@ def vocabulary() -> tuple[str, ...]:
     texts = [_ASKED, _GLUE, *SENTENCES.values(), *FILLERS, *option_texts()]
     texts += [text for topic in (PLACE, CONTENT, WISH) for text in (topic.puts, topic.state)]
     words = {word for text in texts for word in text.split()} - slots
-    lists = (PEOPLE, ROOMS, CONTAINERS, TOYS, MOTIVES, FEELINGS, MEANINGS, LETTERS, MARKERS, TAGS)
+    lists = (PEOPLE, ROOMS, CONTAINERS, TOYS, MOTIVES, FEELINGS, MEANINGS, LETTERS, MARKERS, TAGS, _NUMBERS)
     return tuple(sorted(words.union(*lists, (OPENLY, SECRETLY))))
-
-
-def prompt(item: Item) -> str:
-    """What the policy reads: the story, the question, and each option behind its letter."""
-    options = " ".join(f"{letter} {text}" for letter, text in zip(LETTERS, item.options, strict=True))
-    return f"{item.story} {item.question} {options}"
 
 
 def make_items(
@@ -100,8 +99,8 @@ def make_items(
 ) -> dict[str, tuple[Item, ...]]:
     """Items by split, twins side by side, all of different stories.
 
-    counts: pairs by split, of "eval", "train", "test". The first n pairs of a split do not depend on how many are asked for, and no
-    split on those that come later in this order. abilities: of which alone items are made. Raises ConfigError where there is
+    counts: pairs by split, of "eval", "train", "test", "warmup". The first n pairs of a split do not depend on how many are asked for,
+    and no split on those that come later in this order. abilities: of which alone items are made. Raises ConfigError where there is
     none of them.
     """
     kinds = [kind for kind in KINDS if kind.ability in abilities]
@@ -109,7 +108,7 @@ def make_items(
         raise ConfigError(f"no abilities of the world among {list(abilities)}: name some of {', '.join(ABILITIES)}.")
     seen: set[str] = set()
     splits: dict[str, tuple[Item, ...]] = {}
-    for split, count in ((name, counts.get(name, 0)) for name in ("eval", "train", "test")):
+    for split, count in ((name, counts.get(name, 0)) for name in ("eval", "train", "test", "warmup")):
         rng = random.Random(stable_hash("social stories", split, seed))
         targets = {kind: _dealt(targets_of(kind), rng) for kind in kinds}
         places = {kind: _dealt(range(len(LETTERS)), rng) for kind in kinds}
@@ -137,10 +136,10 @@ def _dealt(cards: Sequence[Card], rng: random.Random) -> Iterator[Card]:
 
 def _item(pair: str, side: str, draft: Draft, solution: Solution, place: int, rng: random.Random) -> Item:
     """place: of the right option."""
-    sentences = tuple(draft.sentence(event) for event in draft.events)
+    sentences = tuple(f"{number} {draft.sentence(event)}" for number, event in enumerate(draft.events, 1))
     values = rng.sample([value for value in draft.values if value != solution.answer], len(LETTERS) - 1)
     values.insert(place, solution.answer)
-    wants = next(e for e in draft.events if e.kind == "motive" and e.actor == draft.chain[0])
+    wants = next(i for i, event in enumerate(draft.events) if event.kind == "motive" and event.actor == draft.chain[0])
     return Item(
         id=f"{pair}-{side}",
         pair=pair,
@@ -152,5 +151,5 @@ def _item(pair: str, side: str, draft: Draft, solution: Solution, place: int, rn
         order=draft.kind.order,
         cues=tuple(sentences[index] for index in solution.cues),
         minds=solution.minds,
-        goal=draft.sentence(wants),
+        goal=sentences[wants],
     )

@@ -75,7 +75,7 @@ class Draft:
     def sentence(self, event: Event) -> str:
         """The event in words."""
         if event.kind == "scene":
-            return f"{' and '.join(self.cast)} are in the {event.value} ."
+            return f"{' '.join(self.cast)} are in {event.value} ."
         name = "whispers" if event.kind == "tells" and event.to != ALL else event.kind
         text = self.kind.topic.puts if name == "puts" else SENTENCES[name]
         actor = f"{event.actor} {event.manner}".strip()
@@ -104,10 +104,10 @@ class Draft:
             case "intention":
                 opener = self.chain[-1]
                 asked = f"does {first} think {opener} means" if others else f"does {first} mean"
-                return f"{opener} opens the {self.thing} : what {asked} to take ?"
+                return f"{opener} opens {self.thing} : what {asked} to take ?"
         if self.kind.order == 0:
-            return f"where was the {self.thing} when {first} left ?"
-        return f"where does {first} think {thoughts}the {self.thing} is ?"
+            return f"where was {self.thing} when {first} left ?"
+        return f"where does {first} think {thoughts}{self.thing} is ?"
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -1,14 +1,26 @@
-"""The words of the miniature world: names, things, sentences. Upper-case words of a sentence are filled in."""
+"""The words of the miniature world: names, things, sentences. Upper-case words of a sentence are filled in.
+
+There are many more names and things than a story holds, so that copying from the story beats guessing, and no articles, so that what
+stands before a thing or a place tells which of the two it is: a small model finds what to copy by the word before it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-PEOPLE = ("anna", "ben", "clara", "david", "emma", "felix", "grace", "henry")
+PEOPLE = (
+    "anna", "ben", "clara", "david", "emma", "felix", "grace", "henry", "iris", "jonas", "karl", "lena", "mona", "noah", "oscar",
+    "paula",
+)  # fmt: skip
 ROOMS = ("kitchen", "garden", "attic", "cellar")
-CONTAINERS = ("box", "bag", "drawer", "chest", "basket", "jar", "trunk", "crate")
-TOYS = ("ball", "kite", "doll", "drum", "ring", "book", "cup", "hat")
-MOTIVES = ("play", "help", "tidy", "trade", "boast", "rest")
+CONTAINERS = (
+    "box", "bag", "drawer", "chest", "basket", "jar", "trunk", "crate", "barrel", "bowl", "bucket", "cabinet", "pot", "sack", "tin",
+    "vase",
+)  # fmt: skip
+TOYS = (
+    "ball", "kite", "doll", "drum", "ring", "book", "cup", "hat", "coin", "flute", "map", "pen", "rope", "scarf", "shell", "stone"
+)  # fmt: skip
+MOTIVES = ("play", "help", "tidy", "trade", "boast", "rest", "sing", "learn", "share", "win", "hide", "dance")
 FEELINGS = ("glad", "relieved", "sad", "upset")
 """By appraisal: what was hoped for and expected, hoped for and not expected, not hoped for and expected, neither."""
 MEANINGS = ("truth", "mistake", "lie", "joke")
@@ -27,27 +39,25 @@ class Topic:
     things: tuple[str, ...]
 
 
-PLACE = Topic("ACTOR puts the THING in the VALUE .", "the THING is in the VALUE", "inside the VALUE", CONTAINERS, TOYS)
-CONTENT = Topic(
-    "ACTOR fills the THING with the VALUE .", "the THING holds the VALUE", "just the VALUE", TOYS, CONTAINERS
-)
-WISH = Topic("ACTOR now wants the VALUE .", "THING wants the VALUE", "just the VALUE", TOYS, PEOPLE)
+PLACE = Topic("ACTOR puts THING in VALUE .", "THING is in VALUE", "inside the VALUE", CONTAINERS, TOYS)
+CONTENT = Topic("ACTOR fills THING with VALUE .", "THING holds VALUE", "just the VALUE", TOYS, CONTAINERS)
+WISH = Topic("ACTOR now wants VALUE .", "THING wants VALUE", "just the VALUE", TOYS, PEOPLE)
 FEELING = Topic("", "", "feels quite VALUE", FEELINGS, ())
 MEANING = Topic("", "", "just a VALUE", MEANINGS, ())
 SENTENCES = {
     "motive": "ACTOR wants to VALUE .",
     "trusts": "ACTOR trusts TO .",
     "doubts": "ACTOR doubts TO .",
-    "hopes": "ACTOR hopes the THING is in the VALUE .",
+    "hopes": "ACTOR hopes THING is in VALUE .",
     "leaves": "ACTOR leaves .",
     "returns": "ACTOR returns .",
     "away": "ACTOR looks away .",
     "back": "ACTOR looks back .",
-    "out": "the lamp goes out .",
-    "on": "the lamp goes on .",
-    "says": "ACTOR says the THING is now in the VALUE .",
-    "tells": "ACTOR tells all where the THING is .",
-    "whispers": "ACTOR whispers to TO where the THING is .",
-    "claims": "ACTOR tells TO that the THING is in the VALUE .",
-    "finds": "ACTOR finds the THING .",
+    "out": "lamp goes out .",
+    "on": "lamp goes on .",
+    "says": "ACTOR says THING is now in VALUE .",
+    "tells": "ACTOR tells all where THING is .",
+    "whispers": "ACTOR whispers to TO where THING is .",
+    "claims": "ACTOR tells TO that THING is in VALUE .",
+    "finds": "ACTOR finds THING .",
 }

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from orchestrator.errors import DataError, RunError
-from orchestrator.values import JUDGE, Answer, Call, Fault, Gathered, Sampling, Turn, Unscored, stable_hash
+from orchestrator.values import JUDGE, Answer, Call, Gathered, Sampling, Unscored, stable_hash
 from workloads.base import Gathering, Lesson
 from workloads.social_r1 import reasoning
-from workloads.social_r1.asked import read_score
 from workloads.social_r1.gathered import GRAMMAR, RaterRunConfig, RaterWorkload, Written, group_in, reference_in, row_of
-from workloads.social_r1.raters import Reasoned, StructureLesson
+from workloads.social_r1.raters import Reasoned, StructureLesson, score_of
 from workloads.teachers import ORACLE, TEACHER, until_told
 
 
@@ -88,11 +87,4 @@ class Workload(RaterWorkload):
             )
             return Call(key, TEACHER, messages, sampling, seed=stable_hash("label", attempt), route=key)
 
-        return (yield from until_told(range(len(written)), call, _score_of, teacher.retries))
-
-
-def _score_of(answer: Answer) -> float | Unscored:
-    if isinstance(answer, Fault):
-        return Unscored(answer.reason)
-    assert isinstance(answer, Turn), "a teacher speaks"
-    return read_score(answer.text)
+        return (yield from until_told(range(len(written)), call, score_of, teacher.retries))
