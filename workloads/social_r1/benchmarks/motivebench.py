@@ -56,12 +56,10 @@ class MotiveBench(Benchmark):
     def items(self, path: str, languages: Sequence[str]) -> list[Item]:
         """From the folder of its three .json files, or one of them."""
         found = []
-        for table in tables_of(
-            path, (("default", "train"),), "*_questions.json" if not path.startswith("hf:") else "*"
-        ):
+        for table in tables_of(path, (("default", "train"),), "*_questions.json"):
             source = table.name.removesuffix("_questions")
             for number, row in enumerate(table.rows):
-                unit = f"{source}-{row.values.get('idx', number)}"
+                unit = f"{source}-{number}"
                 found += [self._item(row, unit, source, kind) for kind in KINDS]
         return found
 

@@ -39,9 +39,7 @@ class TactfulToM(Benchmark):
 
     def items(self, path: str, languages: Sequence[str]) -> list[Item]:
         """From the folder of Tactful_conv_set_*.json, or one of them."""
-        tables = tables_of(
-            path, (("default", "train"),), "Tactful_conv_set_?.json" if not path.startswith("hf:") else "*"
-        )
+        tables = tables_of(path, (("default", "train"),), "Tactful_conv_set_?.json")
         return [item for table in tables for row in table.rows for item in self._items(row)]
 
     def _items(self, row: Row) -> Iterator[Item]:
@@ -53,8 +51,7 @@ class TactfulToM(Benchmark):
             for number, question in enumerate(questions):
                 place = Row(f"{row.where}, {name}[{number}]", question if isinstance(question, dict) else {})
                 asked, kind = _asked(place)
-                identifier = str(place.values.get("q_id", f"{unit}-{name}-{number}"))
-                yield Item(identifier, unit, story, (asked,), {"question": group, "answer": kind}, kind)
+                yield Item(f"{unit}-{name}-{number}", unit, story, (asked,), {"question": group, "answer": kind}, kind)
 
     def orders(self, item: Item) -> list[tuple[Order, ...]]:
         """One shuffle; Yes and No stay as they are."""
