@@ -173,7 +173,7 @@ def test_emobench(tmp_path: Path) -> None:
 
 def test_tactfultom(tmp_path: Path) -> None:
     conversation = {
-        "set_id": "1-0", "full_context": "**A**: Hello.", "lie": {"lie_q": "x"},
+        "full_context": "**A**: Hello.", "lie": {"lie_q": "x"},
         "beliefQAs": [{"question": "What does A believe?", "correct_answer": "that", "wrong_answer": ["this", "those"], "q_id": "b0"}],
         "infoAccessibilityQA_list": [
             {"information": "B lied", "question": "Who knows?", "correct_answer": ["A", "B"], "wrong_answer": ["C"], "q_id": "l0"}
@@ -181,10 +181,16 @@ def test_tactfultom(tmp_path: Path) -> None:
         "answerabilityQAs_binary": [
             {"fact_question_real_reason": "Why?", "question": "Does A know?", "correct_answer": "no", "q_id": "n0"}
         ],
+        "comprehensionQA": [{"question": "Was it true?", "correct_answer": "No", "wrong_answer": "Yes"}],
+        "lieabilityQAs": [{"question": "Which?", "correct_answer": "this", "wrong_answer": "that"}],
         "fact_truthQA": [],
     }  # fmt: skip
-    belief, who, knows = items("tactfultom", written(tmp_path / "Tactful_conv_set_0.json", [conversation], lines=False))
-    assert (belief.kind, who.kind, knows.kind) == ("choice", "list", "binary")
+    belief, who, knows, true, lies = items(
+        "tactfultom", written(tmp_path / "Tactful_conv_set_0.json", [conversation], lines=False)
+    )
+    assert (belief.kind, who.kind, knows.kind, true.kind) == ("choice", "list", "binary", "binary")
+    assert (lies.kind, lies.asked[0].options) == ("choice", ("this", "that"))
+    assert belief.unit == lies.unit
     assert (who.asked[0].options, who.asked[0].gold) == (("A", "B", "C"), {0, 1})
     (task,) = BENCHMARKS["tactfultom"].tasks(who, "direct")
     assert "# Information\nB lied\n\n# Question\nWho knows?\n\n# Options\n1. " in task.messages[0]["content"]

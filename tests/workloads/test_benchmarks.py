@@ -160,7 +160,7 @@ def test_motivebench_means_18_orders_and_takes_scenarios_together() -> None:
     benchmark = BENCHMARKS["motivebench"]
     # The gold option B is shown first in the orders 235614, 254361, 235416 and 236514: 4 of 18.
     always = score(benchmark, item("uvwxyz", (1,), {}, "Motivational"), lambda task: "A")
-    assert always.reward == pytest.approx(4 / 18)
+    assert always == Scored(pytest.approx(4 / 18), {"right": 0.0, "found": 1.0})  # one question alone is no scenario
     three = [Item(f"s-{n}", "s", "x", item("uvwxyz").asked, {}, "Motivational") for n in range(3)]
     tasks = [task for one in three for task in benchmark.tasks(one, "direct")]
     # Two questions always right, the third in the first nine orders: the scenario is right in 9 of 18.
