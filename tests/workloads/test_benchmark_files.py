@@ -45,6 +45,7 @@ def test_tombench_of_two_options_in_two_languages(tmp_path: Path) -> None:
     assert english.asked[0].options == ("Yes", "No")
     assert chinese.asked[0].options == ("是", "否")
     assert english.asked[0].gold == chinese.asked[0].gold == {0}
+    assert english.unit == chinese.unit
     assert english.views == {
         "ability": "Non-literal communication", "kind of ability": "Non-literal communication: White lies", "language": "en", 
         "task": "SST",
@@ -89,13 +90,9 @@ def test_all_of_hitom() -> None:
 def test_all_of_motivebench() -> None:
     found = items("motivebench", DATA / "motivebench")
     assert Counter(one.views["source"] for one in found) == {"Persona": 300, "Amazon": 150, "Blog": 150}
-    # The gold letters of the published order, skewed as they are.
-    persona = Counter(
-        (one.kind[:4], min(one.asked[0].gold))
-        for one in found
-        if one.views["source"] == "Persona" and one.asked[0].gold == {1}
-    )
-    assert sorted(persona.values()) == [45, 97]  # motivational 45; behavioral 45 and of both 52
+    # How often B is right in the published order, skewed as it is.
+    persona = Counter(one.kind for one in found if one.views["source"] == "Persona" and one.asked[0].gold == {1})
+    assert persona == {"Motivational": 45, "Behavioral": 45, "Motivational and Behavioral": 52}
 
 
 def test_a_row_that_is_wrong_is_named(tmp_path: Path) -> None:
@@ -112,9 +109,9 @@ def test_tombench_hard_in_two_forms(tmp_path: Path) -> None:
     csv.write_text(f"ABILITY,STORY,QUESTION,{signs},ANSWER\nBelief,A story.,Where?,u,v,w,x,y,z,F\n")
     (one,) = items("tombench_hard", csv)
     assert (one.asked[0].options, one.asked[0].gold, one.views) == (tuple("uvwxyz"), {5}, {"ability": "Belief"})
-    rows = [{"story": "A story.", "question": "Where?", "options": ["here", "there"], "answer": "there"}]
+    rows = [{"story": "A story.", "question": "Where?", "options": ["A. here", "B. there"], "answer": "there"}]
     (one,) = items("tombench_hard", written(tmp_path / "hard.json", rows, lines=False))
-    assert one.asked[0].gold == {1}
+    assert (one.asked[0].options, one.asked[0].gold) == (("here", "there"), {1})
 
 
 def test_socialiqa(tmp_path: Path) -> None:
@@ -128,6 +125,8 @@ def test_socialiqa(tmp_path: Path) -> None:
     }
     (one,) = items("socialiqa", written(tmp_path / "dev.jsonl", [row]))
     assert (one.asked[0].options, one.asked[0].gold) == (("fear", "fun", "shame"), {2})
+    with pytest.raises(DataError, match="field 'label' is missing: write the labels"):
+        items("socialiqa", written(tmp_path / "other.jsonl", [{key: row[key] for key in row if key != "label"}]))
 
 
 def test_simpletom(tmp_path: Path) -> None:
@@ -159,10 +158,11 @@ def test_emobench(tmp_path: Path) -> None:
         "subject": "小明", "emotion_choices": ["喜", "怒", "哀", "乐", "惧", "恶"], "emotion_label": "哀",
         "cause_choices": ["摔倒", "吃饭"], "cause_label": "摔倒",
     }  # fmt: skip
-    written(tmp_path / "EA.jsonl", [applied, applied | {"language": "zh"}])
+    written(tmp_path / "EA.jsonl", [applied, applied | {"language": "zh", "scenario": "小明哭了。"}])
     written(tmp_path / "EU.jsonl", [understood])
     (one,) = items("emobench_ea", tmp_path)
     assert one.asked[0].question == "In this scenario, what is the most effective action for Ann?"
+    assert {one.unit for one in items("emobench_ea", tmp_path, "en", "zh")} == {"Sam cries."}
     (both,) = items("emobench_eu", tmp_path, "zh")
     assert [asked.gold for asked in both.asked] == [{2}, {0}]
     (task,) = BENCHMARKS["emobench_eu"].tasks(both, "direct")
@@ -173,7 +173,7 @@ def test_emobench(tmp_path: Path) -> None:
 
 def test_tactfultom(tmp_path: Path) -> None:
     conversation = {
-        "set_id": "1-0", "full_context": "**A**: Hello.", "lie": {"lie_q": "x"},
+        "full_context": "**A**: Hello.", "lie": {"lie_q": "x"},
         "beliefQAs": [{"question": "What does A believe?", "correct_answer": "that", "wrong_answer": ["this", "those"], "q_id": "b0"}],
         "infoAccessibilityQA_list": [
             {"information": "B lied", "question": "Who knows?", "correct_answer": ["A", "B"], "wrong_answer": ["C"], "q_id": "l0"}
@@ -181,10 +181,16 @@ def test_tactfultom(tmp_path: Path) -> None:
         "answerabilityQAs_binary": [
             {"fact_question_real_reason": "Why?", "question": "Does A know?", "correct_answer": "no", "q_id": "n0"}
         ],
+        "comprehensionQA": [{"question": "Was it true?", "correct_answer": "No", "wrong_answer": "Yes"}],
+        "lieabilityQAs": [{"question": "Which?", "correct_answer": "this", "wrong_answer": "that"}],
         "fact_truthQA": [],
     }  # fmt: skip
-    belief, who, knows = items("tactfultom", written(tmp_path / "Tactful_conv_set_0.json", [conversation], lines=False))
-    assert (belief.kind, who.kind, knows.kind) == ("choice", "list", "binary")
+    belief, who, knows, true, lies = items(
+        "tactfultom", written(tmp_path / "Tactful_conv_set_0.json", [conversation], lines=False)
+    )
+    assert (belief.kind, who.kind, knows.kind, true.kind) == ("choice", "list", "binary", "binary")
+    assert (lies.kind, lies.asked[0].options) == ("choice", ("this", "that"))
+    assert belief.unit == lies.unit
     assert (who.asked[0].options, who.asked[0].gold) == (("A", "B", "C"), {0, 1})
     (task,) = BENCHMARKS["tactfultom"].tasks(who, "direct")
     assert "# Information\nB lied\n\n# Question\nWho knows?\n\n# Options\n1. " in task.messages[0]["content"]

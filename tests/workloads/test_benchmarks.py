@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import pytest
 
 from orchestrator.config.compose import compose
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, DataError
 from orchestrator.rollouts.parts import estimate, rows_of
 from orchestrator.tables.declare import Measured
 from orchestrator.values import Episode, Group, Scored, Task, Turn
-from workloads.social_r1.benchmarks import Workload, choices, columns, limit, tombench
+from workloads.social_r1.benchmarks import Config, Workload, choices, columns, limit, tombench
 from workloads.social_r1.benchmarks.columns import BENCHMARKS
 from workloads.social_r1.benchmarks.items import Asked, Benchmark, Form, Item, after_thought
 from workloads.social_r1.benchmarks.motivebench import ORDERS
@@ -82,9 +83,14 @@ def test_hitom_reads_a_letter_or_the_choice_named_last() -> None:
         "C": 2,
         "First the green_bottle. Answer: green box": 0,
         "It is in the green_bottle.": 1,
+        "(B)": 1,
+        "B because Ann left": 1,
+        "I think that it is in the green_box": 0,
+        "A person who saw the green_box looks into the box.": 2,
     }
     assert {text: read("hitom", text, one) for text in said} == {text: (place,) for text, place in said.items()}
     assert read("hitom", "Answer: nowhere", one) is None
+    assert read("hitom", "A, I guess", one) is None  # as well an article
 
 
 def test_simpletom_reads_brackets_and_after_steps_of_thought_what_follows() -> None:
@@ -94,6 +100,7 @@ def test_simpletom_reads_brackets_and_after_steps_of_thought_what_follows() -> N
     assert read("simpletom", "(B) is odd. Therefore, the answer is: (A)", one, "cot") == (0,)
     assert choices.bracketed("(C)", 2) is None
     assert read("socialiqa", "C", item("xyz")) == (2,)
+    assert read("socialiqa", "(A) is odd. Therefore, the answer is: (C)", item("xyz"), "cot") == (2,)
 
 
 def test_emobench_reads_json_even_where_it_is_not_whole() -> None:
@@ -124,8 +131,9 @@ def test_tags_are_read_alike_for_all() -> None:
     answer = f"<think>A</think> <Answer> {right} </Answer>"
     assert columns.scored([episode(task, answer)])[0] == Scored(1.0, {"right": 1.0, "found": 1.0})
     assert "<Answer>" in task.messages[-1]["content"]
-    (none,) = columns.scored([episode(task, "A, B")])
-    assert none == Scored(0.0, {"right": 0.0, "found": 0.0})
+    for text in ("A, B", "<Answer> a and b </Answer>"):
+        (none,) = columns.scored([episode(task, text)])
+        assert none == Scored(0.0, {"right": 0.0, "found": 0.0})
 
 
 # --- how tries become a score ---
@@ -152,7 +160,7 @@ def test_motivebench_means_18_orders_and_takes_scenarios_together() -> None:
     benchmark = BENCHMARKS["motivebench"]
     # The gold option B is shown first in the orders 235614, 254361, 235416 and 236514: 4 of 18.
     always = score(benchmark, item("uvwxyz", (1,), {}, "Motivational"), lambda task: "A")
-    assert always.reward == pytest.approx(4 / 18)
+    assert always == Scored(pytest.approx(4 / 18), {"right": 0.0, "found": 1.0})  # one question alone is no scenario
     three = [Item(f"s-{n}", "s", "x", item("uvwxyz").asked, {}, "Motivational") for n in range(3)]
     tasks = [task for one in three for task in benchmark.tasks(one, "direct")]
     # Two questions always right, the third in the first nine orders: the scenario is right in 9 of 18.
@@ -275,6 +283,7 @@ def test_settings_that_cannot_be() -> None:
     for settings, words in (
         (["benchmarks=tombenhc"], "no tombenhc; there are tombench_hard"),
         (["benchmarks=hitom"], r"hitom needs its files: data\.hitom=FOLDER"),
+        (["benchmarks=all,hitom"], "no all; there are tombench_hard"),
         (["languages=fr"], "name some of en, zh"),
         (["steps=3"], "steps=3"),
     ):
@@ -284,9 +293,53 @@ def test_settings_that_cannot_be() -> None:
         Workload(compose("social_r1.benchmarks", [])).tasks("test")
 
 
+def chosen(*settings: str) -> list[str]:
+    config = compose("social_r1.benchmarks", list(settings))
+    assert isinstance(config, Config)
+    return config.chosen(config.data.places())
+
+
 def test_benchmarks_are_those_whose_files_are_given(tmp_path: Path) -> None:
-    config = compose("social_r1.benchmarks", [f"data.emobench={tmp_path}", f"data.hitom={tmp_path}"])
-    assert config.chosen == ["emobench_ea", "emobench_eu", "hitom"]
-    assert compose("social_r1.benchmarks", [f"data.emobench={tmp_path}", "benchmarks=emobench_eu"]).chosen == [
-        "emobench_eu"
-    ]
+    assert chosen(f"data.emobench={tmp_path}", f"data.hitom={tmp_path}") == ["emobench_ea", "emobench_eu", "hitom"]
+    assert chosen(f"data.emobench={tmp_path}", "benchmarks=emobench_eu") == ["emobench_eu"]
+
+
+def test_a_folder_holds_benchmarks_by_their_names(tmp_path: Path) -> None:
+    given = f"data.path={tmp_path}"
+    (tmp_path / "rlvr").mkdir()
+    (tmp_path / "tombench.txt").touch()
+    with pytest.raises(ConfigError, match="of one at least of these names: emobench, hitom, motivebench"):
+        Workload(compose("social_r1.benchmarks", [given])).tasks("test")
+    (tmp_path / "hitom").mkdir()
+    (tmp_path / "hitom.json").touch()
+    (tmp_path / "socialiqa.jsonl").touch()
+    config = compose("social_r1.benchmarks", [given, f"data.tombench={tmp_path}"])
+    # A folder before a file of its name; beside them what has a setting of its own, which comes before the folder's.
+    assert config.data.places() == {
+        "hitom": str(tmp_path / "hitom"), "socialiqa": str(tmp_path / "socialiqa.jsonl"), "tombench": str(tmp_path),
+    }  # fmt: skip
+    assert compose("social_r1.benchmarks", [given, f"data.hitom={tmp_path}"]).data.places()["hitom"] == str(tmp_path)
+    assert chosen(given) == ["socialiqa", "hitom"]
+    with pytest.raises(
+        ConfigError, match=r"simpletom needs its files: data\.simpletom=FOLDER, or simpletom in data\.path"
+    ):
+        chosen(given, "benchmarks=simpletom")
+
+
+def test_an_item_is_there_once(tmp_path: Path) -> None:
+    row = {"context": "x", "question": "Why?", "answerA": "a", "answerB": "b", "answerC": "c", "label": "1"}
+    once = {"id": "s", "story": "x", "question": "Aware?", "choices": {"text": ["Yes", "No"]}, "answerKey": "A"}
+    for place in (
+        "socialiqa/train.jsonl",
+        "socialiqa/dev.jsonl",
+        "simpletom/a/behavior-qa.jsonl",
+        "simpletom/b/behavior-qa.jsonl",
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(json.dumps(row if "socialiqa" in place else once))
+    # Of SocialIQA's folder the development set alone; of the other one there are two copies.
+    assert (
+        len(Workload(compose("social_r1.benchmarks", [f"data.socialiqa={tmp_path / 'socialiqa'}"])).tasks("test")) == 1
+    )
+    with pytest.raises(DataError, match="1 items of simpletom are there twice"):
+        Workload(compose("social_r1.benchmarks", [f"data.path={tmp_path}"])).tasks("test")

@@ -1,6 +1,7 @@
 """Eight benchmarks of social reasoning, each by its own published protocol: a run of this workload evaluates a model on them.
 
-    orchestrate evaluate run:NAME social_r1 data.tombench=FOLDER data.hitom=FOLDER limit=100
+    orchestrate evaluate run:NAME social_r1 data.path=FOLDER limit=100
+    orchestrate evaluate run:NAME social_r1 data.tombench=FOLDER data.hitom=FOLDER
 
 ToMBench, ToMBench-Hard, SocialIQA, SimpleToM, EmoBench (EA and EU), MotiveBench, Hi-ToM and TactfulToM. Their files are read where they
 are given, and are no part of the project. `columns` has their numbers of stored episodes. Importing this package imports no framework.
@@ -8,20 +9,26 @@ are given, and are no part of the project. `columns` has their numbers of stored
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 from orchestrator.config.evaluation import EvaluationConfig
 from orchestrator.config.schema import DataConfig, group, setting
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, DataError
 from orchestrator.rollouts.parts import Result
 from orchestrator.rollouts.unasked import Unasked
 from orchestrator.values import POLICY, Answer, Call, Episode, Group, LogitAnswer, Sampling, Task, Verdict, stable_hash
 from workloads.base import BaseWorkload, Environment, Play, Reward
 from workloads.social_r1.benchmarks import columns
-from workloads.social_r1.benchmarks.items import FORMS, Item
+from workloads.social_r1.benchmarks.files import ENDINGS
+from workloads.social_r1.benchmarks.items import FORMS, Form, Item
 
 LANGUAGES = ("en", "zh")
+SOURCES = tuple(sorted({one.source for one in columns.BENCHMARKS.values()}))
+"""The settings of data that name the files of benchmarks, which are also the names in the folder data.path."""
 
 
 @dataclass
@@ -29,6 +36,12 @@ class BenchmarksDataConfig(DataConfig):
     """Where the published files are."""
 
     source: str = setting("files", "The published files.", choices=("files",))
+    path: str | None = setting(
+        None,
+        "A folder with a folder or a file for each benchmark by its name (tombench, hitom.json): those that are there are asked, from "
+        "there unless a setting of their own names them.",
+        file=True,
+    )
     seed: int = setting(0, "Which items a limit leaves.", low=0)
     tombench: str | None = setting(None, "ToMBench: the folder of its 20 .jsonl files.", file=True)
     tombench_hard: str | None = setting(
@@ -44,6 +57,27 @@ class BenchmarksDataConfig(DataConfig):
     motivebench: str | None = setting(None, "MotiveBench: the folder of its three .json files.", file=True)
     hitom: str | None = setting(None, "Hi-ToM: Hi-ToM_data.json, or its folder.", file=True)
     tactfultom: str | None = setting(None, "TactfulToM: the folder of Tactful_conv_set_*.json.", file=True)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Where the files are that settings of their own name, by source."""
+        return {source: path for source in SOURCES if (path := getattr(self, source)) is not None}
+
+    def places(self) -> dict[str, str]:
+        """Where the files of each source are, those in `path` included. Raises ConfigError where `path` holds none."""
+        if self.path is None:
+            return self.named
+        folder = Path(self.path).expanduser()
+        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+        found = {entry.stem: entry for entry in entries if entry.suffix.lower() in ENDINGS}
+        found |= {entry.name: entry for entry in entries if entry.is_dir()}
+        there = {source: str(found[source]) for source in SOURCES if source in found}
+        if not there:
+            raise ConfigError(
+                f"data.path={self.path}: must be a folder that holds a folder or a file of one at least of these names: "
+                f"{', '.join(SOURCES)}."
+            )
+        return there | self.named
 
 
 @dataclass
@@ -74,17 +108,21 @@ class Config(EvaluationConfig):
         None, "Sampling temperature. null: the protocol's, 0 for all but TactfulToM (0.2).", low=0
     )
 
-    @property
-    def chosen(self) -> list[str]:
-        """The names of the benchmarks that are asked, in the order of `columns.BENCHMARKS`."""
-        given = {item.name for item in fields(self.data) if item.name in SOURCES and getattr(self.data, item.name)}
+    def chosen(self, places: Mapping[str, str]) -> list[str]:
+        """The benchmarks that are asked, in the order of `columns.BENCHMARKS`. places: of files, by source.
+
+        Raises ConfigError for one that is named and whose files are not there.
+        """
         if self.benchmarks.strip() == "all":
-            return [name for name, one in columns.BENCHMARKS.items() if one.source in given]
+            return [name for name, one in columns.BENCHMARKS.items() if one.source in places]
         asked = split(self.benchmarks)
+        for name in asked:
+            source = columns.BENCHMARKS[name].source
+            if source not in places:
+                raise ConfigError(
+                    f"benchmarks={self.benchmarks}: {name} needs its files: data.{source}=FOLDER, or {source} in data.path."
+                )
         return [name for name in columns.BENCHMARKS if name in asked]
-
-
-SOURCES = frozenset(one.source for one in columns.BENCHMARKS.values())
 
 
 def split(text: str) -> list[str]:
@@ -124,40 +162,42 @@ class Workload(BaseWorkload):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        unknown = [name for name in split(config.benchmarks) if name != "all" and name not in columns.BENCHMARKS]
-        if unknown:
+        unknown = [name for name in split(config.benchmarks) if name not in columns.BENCHMARKS]
+        if unknown and config.benchmarks.strip() != "all":
             raise ConfigError(
                 f"benchmarks={config.benchmarks}: no {unknown[0]}; there are {', '.join(columns.BENCHMARKS)}."
             )
         languages = split(config.languages)
         if not languages or any(language not in LANGUAGES for language in languages):
             raise ConfigError(f"languages={config.languages}: name some of {', '.join(LANGUAGES)}.")
-        for name in config.chosen:
-            source = columns.BENCHMARKS[name].source
-            if getattr(config.data, source) is None:
-                raise ConfigError(f"benchmarks={config.benchmarks}: {name} needs its files: data.{source}=FOLDER.")
+        if config.data.path is None:  # what a folder holds is seen where the run is
+            config.chosen(config.data.named)
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Every try of every item. Raises DataError for files that cannot be read, ConfigError where none are given."""
         if split != "test":
             return ()
-        if not self.config.chosen:
-            wanted = " or ".join(f"data.{source}=…" for source in sorted(SOURCES))
-            raise ConfigError(f"no benchmark is given: name the files of one at least, {wanted}.")
-        return [task for name in self.config.chosen for task in self._tasks(name)]
+        places = self.config.data.places()
+        chosen = self.config.chosen(places)
+        if not chosen:
+            wanted = " or ".join(f"data.{source}=…" for source in SOURCES)
+            raise ConfigError(
+                f"no benchmark is given: name the files of one at least, {wanted}, or a folder of them, data.path=FOLDER."
+            )
+        return [task for name in chosen for task in self._tasks(name, places[columns.BENCHMARKS[name].source])]
 
-    def _tasks(self, name: str) -> list[Task]:
-        benchmark, path = columns.BENCHMARKS[name], str(getattr(self.config.data, columns.BENCHMARKS[name].source))
-        items = benchmark.items(path, self._languages)
+    def _tasks(self, name: str, path: str) -> list[Task]:
+        benchmark = columns.BENCHMARKS[name]
+        items = benchmark.items(path, split(self.config.languages))
         if not items:
-            raise ConfigError(f"data.{benchmark.source}={path}: holds no item in {self.config.languages}.")
-        form = next(form for form in FORMS if form == self.config.form)
+            raise DataError(f"{path}: holds no item of {name} in {self.config.languages}.")
+        repeated = [item for item, count in Counter(item.id for item in items).items() if count > 1]
+        if repeated:
+            raise DataError(
+                f"{path}: {len(repeated):,} items of {name} are there twice ({repeated[0]}): leave one copy of each file there."
+            )
         limited = limit(items, self.config.limit, self.config.data.seed)
-        return [task for item in limited for task in benchmark.tasks(item, form)]
-
-    @property
-    def _languages(self) -> list[str]:
-        return split(self.config.languages)
+        return [task for item in limited for task in benchmark.tasks(item, cast(Form, self.config.form))]
 
     def environment(self) -> Environment:
         """One answer at the protocol's temperature."""

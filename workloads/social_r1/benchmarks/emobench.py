@@ -54,15 +54,19 @@ class EmoBenchEA(Benchmark):
         if not tables:
             raise DataError(f"{path}: holds no {self.file}.jsonl; give the folder that holds EA.jsonl and EU.jsonl.")
         rows = [row for table in tables for row in table.rows]
-        return [self._item(row) for row in rows if text(row, "language") in languages]
+        # A number is of one scenario in all languages, and neighbours may share theirs.
+        units: dict[str, str] = {}
+        for row in rows:
+            units.setdefault(_number(row), " ".join(text(row, "scenario").split()))
+        return [self._item(row, units[_number(row)]) for row in rows if text(row, "language") in languages]
 
-    def _item(self, row: Row) -> Item:
+    def _item(self, row: Row, unit: str) -> Item:
         language, subject = text(row, "language"), text(row, "subject")
         options = texts(row, "choices")
         gold = index(row, "label", text(row, "label"), options)
         question = ASKED[language, "EA"].format(kind=text(row, "question type").lower(), subject=subject)
         asked = (Asked(question, options, frozenset([gold])),)
-        return _numbered(row, language, asked, {"category": text(row, "category")})
+        return _numbered(row, unit, asked, {"category": text(row, "category")})
 
     def messages(self, item: Item, shown: Sequence[Asked], form: Form) -> tuple[Message, ...]:
         """The scenario, and each question with its options; the answer as JSON."""
@@ -89,7 +93,7 @@ class EmoBenchEU(EmoBenchEA):
     file = "EU"
     keys = ("answer_q1", "answer_q2")
 
-    def _item(self, row: Row) -> Item:
+    def _item(self, row: Row, unit: str) -> Item:
         language, subject = text(row, "language"), text(row, "subject")
         asked = []
         for part in ("emotion", "cause"):
@@ -97,7 +101,7 @@ class EmoBenchEU(EmoBenchEA):
             gold = index(row, f"{part}_label", text(row, f"{part}_label"), options)
             asked.append(Asked(ASKED[language, part].format(subject=subject), options, frozenset([gold])))
         views = {"category": text(row, "coarse_category"), "fine category": text(row, "finegrained_category")}
-        return _numbered(row, language, tuple(asked), views)
+        return _numbered(row, unit, tuple(asked), views)
 
 
 def _published(path: str) -> list[Table]:
@@ -107,14 +111,16 @@ def _published(path: str) -> list[Table]:
     return [Table(names.get(table.name, table.name), table.rows) for table in tables]
 
 
-def _numbered(row: Row, language: str, asked: tuple[Asked, ...], views: dict[str, str]) -> Item:
-    if language not in SYSTEM:
-        raise row.error(f"field 'language' is {language!r}: it must be one of {', '.join(SYSTEM)}.")
-    scenario = text(row, "scenario")
+def _number(row: Row) -> str:
     number = str(row.values.get("qid", ""))
     if not number:
         raise row.error("field 'qid' is missing: each item needs its number.")
-    return Item(f"{number}-{language}", " ".join(scenario.split()), scenario, asked, {**views, "language": language})
+    return number
+
+
+def _numbered(row: Row, unit: str, asked: tuple[Asked, ...], views: dict[str, str]) -> Item:
+    language = text(row, "language")
+    return Item(f"{_number(row)}-{language}", unit, text(row, "scenario"), asked, {**views, "language": language})
 
 
 def _keyed(text: str, key: str, count: int) -> Given:

@@ -12,6 +12,9 @@ from typing import Any
 from orchestrator.data.tables import HUB, READERS, Row, hub_rows, read_rows, read_text
 from orchestrator.errors import DataError
 
+ENDINGS = (".json", *READERS)
+"""Of files that are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -32,9 +35,9 @@ def tables_of(path: str, hub: Sequence[tuple[str, str]], names: str = "*") -> li
     place = Path(path).expanduser()
     if not place.is_dir():
         return [Table(place.stem, _rows(place))]
-    files = [file for file in sorted(place.rglob(names)) if file.suffix.lower() in (".json", *READERS)]
+    files = [file for file in sorted(place.rglob(names)) if file.suffix.lower() in ENDINGS]
     if not files:
-        raise DataError(f"{path}: holds no file {names} that ends in .json, {', '.join(READERS)}.")
+        raise DataError(f"{path}: holds no file {names} that ends in {', '.join(ENDINGS)}.")
     # Hub folders name the file by its split, and the folder by what it is.
     return [Table(file.stem if file.stem != "test" else file.parent.name, _rows(file)) for file in files]
 

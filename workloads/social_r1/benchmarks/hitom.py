@@ -29,6 +29,8 @@ from workloads.social_r1.benchmarks.items import (
 VP, COTP = "VP", "CoTP"
 LINE = re.compile(r"^\d+ ")
 """How a line of a story begins, unlike an instruction in front of it."""
+LETTER = re.compile(r"[\W_]*(?![AI][ ,'’]+\w)([A-O])(?:\W|$)")
+"""A letter at the beginning of an answer; A and I before another word are words themselves."""
 NOTE = (
     "Note: someone in a room witnesses everything that happens there until leaving it. A can tell what B thinks only where A and B "
     "have been in the same room, or have spoken with each other. People tend to lie. Whoever is told something trusts the one who left "
@@ -87,7 +89,7 @@ class HiToM(Benchmark):
         """What follows the last "Answer:", where it is there: a letter at its beginning, else the choice that it names last."""
         said = re.split(r"answer\s*:", text, flags=re.IGNORECASE)[-1].strip()
         options = shown[0].options
-        begins = re.match(r"[\W_]*([A-O])(?:[.):\W]|$)", said)
+        begins = LETTER.match(said)
         if begins and LETTERS.index(begins[1]) < len(options):
             return [(LETTERS.index(begins[1]),)]
         told = said.lower().replace(" ", "_")

@@ -175,9 +175,9 @@ def after_thought(text: str) -> str:
 
 
 def tagged(text: str, shown: Sequence[Asked], lists: bool) -> list[Given]:
-    """The letters in the last <Answer>…</Answer>: one a question, or all of a list."""
+    """The letters in the last <Answer>…</Answer>, capitals as in training: one a question, or all of a list."""
     found = _TAG.findall(text)
-    letters = re.findall(r"\b([A-Z])\b", found[-1].upper()) if found else []
+    letters = re.findall(r"\b([A-Z])\b", found[-1]) if found else []
     if lists:
         return [tuple(sorted({LETTERS.index(letter) for letter in letters})) or None]
     return [(LETTERS.index(letters[place]),) if place < len(letters) else None for place in range(len(shown))]

@@ -56,12 +56,10 @@ class MotiveBench(Benchmark):
     def items(self, path: str, languages: Sequence[str]) -> list[Item]:
         """From the folder of its three .json files, or one of them."""
         found = []
-        for table in tables_of(
-            path, (("default", "train"),), "*_questions.json" if not path.startswith("hf:") else "*"
-        ):
+        for table in tables_of(path, (("default", "train"),), "*_questions.json"):
             source = table.name.removesuffix("_questions")
             for number, row in enumerate(table.rows):
-                unit = f"{source}-{row.values.get('idx', number)}"
+                unit = f"{source}-{number}"
                 found += [self._item(row, unit, source, kind) for kind in KINDS]
         return found
 
@@ -97,12 +95,14 @@ class MotiveBench(Benchmark):
         return [position(sign if sign and sign in "ABCDEF" else None)]
 
     def components(self, counted: Sequence[Counted]) -> dict[str, dict[str, float]]:
-        """`scenario`: the share of orders in which all questions of the scenario are right, on each of them."""
+        """`scenario`: the share of orders in which all questions of the scenario are right, on each of them; of scenarios that have
+        all of these."""
         scenarios: dict[str, list[tuple[bool, ...]]] = defaultdict(list)
         for one in counted:
             scenarios[one.item.unit].append(one.tries)
-        together = {unit: fmean(map(all, zip(*tries, strict=True))) for unit, tries in scenarios.items()}
-        return {one.item.id: {"scenario": together[one.item.unit]} for one in counted}
+        whole = {unit: tries for unit, tries in scenarios.items() if len(tries) == len(KINDS)}
+        together = {unit: fmean(map(all, zip(*tries, strict=True))) for unit, tries in whole.items()}
+        return {one.item.id: {"scenario": together[one.item.unit]} for one in counted if one.item.unit in together}
 
     def extras(self, counted: Sequence[Counted]) -> dict[str, float]:
         """How the accuracy varies with the order."""

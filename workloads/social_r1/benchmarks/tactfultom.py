@@ -39,13 +39,16 @@ class TactfulToM(Benchmark):
 
     def items(self, path: str, languages: Sequence[str]) -> list[Item]:
         """From the folder of Tactful_conv_set_*.json, or one of them."""
-        tables = tables_of(
-            path, (("default", "train"),), "Tactful_conv_set_?.json" if not path.startswith("hf:") else "*"
-        )
-        return [item for table in tables for row in table.rows for item in self._items(row)]
+        tables = tables_of(path, (("default", "train"),), "Tactful_conv_set_?.json")
+        return [
+            item
+            for table in tables
+            for number, row in enumerate(table.rows)
+            for item in self._items(row, f"{table.name}-{number}")
+        ]
 
-    def _items(self, row: Row) -> Iterator[Item]:
-        story, unit = text(row, "full_context"), text(row, "set_id")
+    def _items(self, row: Row, unit: str) -> Iterator[Item]:
+        story = text(row, "full_context")
         for name, questions in row.values.items():
             if "QA" not in name or not isinstance(questions, list):
                 continue
@@ -53,8 +56,7 @@ class TactfulToM(Benchmark):
             for number, question in enumerate(questions):
                 place = Row(f"{row.where}, {name}[{number}]", question if isinstance(question, dict) else {})
                 asked, kind = _asked(place)
-                identifier = str(place.values.get("q_id", f"{unit}-{name}-{number}"))
-                yield Item(identifier, unit, story, (asked,), {"question": group, "answer": kind}, kind)
+                yield Item(f"{unit}-{name}-{number}", unit, story, (asked,), {"question": group, "answer": kind}, kind)
 
     def orders(self, item: Item) -> list[tuple[Order, ...]]:
         """One shuffle; Yes and No stay as they are."""
@@ -99,6 +101,7 @@ def _asked(row: Row) -> tuple[Asked, str]:
     about = _about(row.values)
     question = "\n".join(filter(None, (about, " ".join(text(row, "question").split()))))
     right, wrong = row.values.get("correct_answer"), row.values.get("wrong_answer", [])
+    wrong = [wrong] if isinstance(wrong, str) else wrong  # some questions have a single one
     if isinstance(right, list) and isinstance(wrong, list) and right:
         options = tuple(map(str, (*right, *wrong)))
         return Asked(question, options, frozenset(range(len(right)))), LIST

@@ -14,7 +14,7 @@ from statistics import fmean
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message, stable_hash
-from workloads.social_r1.benchmarks.files import Table, fields_like, letter, tables_of, text, texts
+from workloads.social_r1.benchmarks.files import Table, fields_like, letter, tables_of, text
 from workloads.social_r1.benchmarks.items import (
     LETTERS,
     Asked,
@@ -30,6 +30,7 @@ from workloads.social_r1.benchmarks.items import (
     unlettered,
     user,
 )
+from workloads.social_r1.questions import question_of
 
 SEED, TRIES = 42, 5
 """Of the shuffles. The order is drawn for each item apart, so that a limit changes no order of another item."""
@@ -91,7 +92,9 @@ class ToMBench(Benchmark):
         task = " ".join(table.name.replace("_", " ").lower().split())
         views |= next(({"task": short} for words, short in TASKS.items() if task.startswith(words)), {})
         asked = (Asked(question, options, frozenset([gold])),)
-        return Item(f"{table.name}-{number}-{language}".replace(" ", "_"), " ".join(story.split()), story, asked, views)
+        # The story in both languages is one.
+        unit = " ".join(str(row.values.get("STORY", story)).split())
+        return Item(f"{table.name}-{number}-{language}".replace(" ", "_"), unit, story, asked, views)
 
     def orders(self, item: Item) -> list[tuple[Order, ...]]:
         """Five shuffles."""
@@ -101,13 +104,7 @@ class ToMBench(Benchmark):
 
     def messages(self, item: Item, shown: Sequence[Asked], form: Form) -> tuple[Message, ...]:
         """A system prompt, and the story, question and answers under their headings."""
-        if form == "tagged":
-            return in_tags(item, shown)
-        language = item.views["language"]
-        heads, (one,) = PARTS[language], shown
-        parts = (item.story, one.question, lettered(one.options))
-        asked = (f"{head}\n{part}" for head, part in zip(heads, parts, strict=True))
-        return ({"role": "system", "content": SYSTEM[language, form]}, user(*asked))
+        return headed(item, shown, form, item.views["language"])
 
     def read(self, text: str, shown: Sequence[Asked], form: Form, kind: str) -> list[Given]:
         """The protocol's rule; where no letter is found the vote takes A."""
@@ -133,40 +130,33 @@ class ToMBenchHard(Benchmark):
     restricted = True
 
     def items(self, path: str, languages: Sequence[str]) -> list[Item]:
-        """From a file with the columns of ToMBench in English, or with story, question, options (or A to F) and answer."""
+        """From rows of story, question, options (or A to F) and answer, read as those that are trained on."""
         tables = tables_of(path, (("default", "validation"),))
         return [self._item(row, f"{table.name}-{number}") for table in tables for number, row in enumerate(table.rows)]
 
     def _item(self, row: Row, name: str) -> Item:
-        plain = Row(row.where, {key.split("\n")[-1].strip().upper(): value for key, value in row.values.items()})
-        prefix = next(
-            (prefix for prefix in ("OPTION-", "OPTION_", "OPTION ", "OPTION", "") if f"{prefix}A" in plain.values), None
-        )
-        if prefix is None:
-            options = texts(plain, "OPTIONS", "CHOICES")
-        else:
-            options = tuple(unlettered(text(plain, name)) for name in fields_like(plain.values, prefix))
-        if len(options) < 2:
-            raise row.error(f"field '{prefix}A' and its neighbours hold {len(options)} options: two are needed.")
-        story, question = text(plain, "STORY", "CONTEXT"), text(plain, "QUESTION")
-        told = text(plain, "ANSWER", "LABEL", "GOLD")
-        gold = options.index(told) if told in options else letter(plain, "ANSWER", told, options)
-        said = next((str(plain.values[key]) for key in ("ABILITY", "CATEGORY", "DIMENSION") if key in plain.values), "")
-        views = {"ability": ability_of(said).partition(":")[0]} if said else {}
-        return Item(name, " ".join(story.split()), story, (Asked(question, options, frozenset([gold])),), views)
+        one = question_of(row)
+        asked = (Asked(one.question, one.options, frozenset([one.answer])),)
+        views = {"ability": ability_of(one.ability).partition(":")[0]} if one.ability else {}
+        return Item(name, one.group, one.story, asked, views)
 
     def messages(self, item: Item, shown: Sequence[Asked], form: Form) -> tuple[Message, ...]:
         """As ToMBench, in English."""
-        if form == "tagged":
-            return in_tags(item, shown)
-        (one,) = shown
-        parts = (item.story, one.question, lettered(one.options))
-        asked = (f"{head}\n{part}" for head, part in zip(PARTS["en"], parts, strict=True))
-        return ({"role": "system", "content": SYSTEM["en", form]}, user(*asked))
+        return headed(item, shown, form, "en")
 
     def read(self, text: str, shown: Sequence[Asked], form: Form, kind: str) -> list[Given]:
         """As ToMBench, of up to six letters; nothing found is nothing."""
         return [position(bracketed(text, LETTERS[: len(shown[0].options)]))]
+
+
+def headed(item: Item, shown: Sequence[Asked], form: Form, language: str) -> tuple[Message, ...]:
+    """The prompt in a language."""
+    if form == "tagged":
+        return in_tags(item, shown)
+    (one,) = shown
+    parts = (item.story, one.question, lettered(one.options))
+    asked = (f"{head}\n{part}" for head, part in zip(PARTS[language], parts, strict=True))
+    return ({"role": "system", "content": SYSTEM[language, form]}, user(*asked))
 
 
 def bracketed(text: str, letters: str = "ABCD") -> str | None:
