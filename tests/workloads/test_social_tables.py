@@ -10,7 +10,7 @@ from orchestrator.config.compose import compose
 from orchestrator.sweep.reading import read_sweep
 from orchestrator.tables import Measured
 from orchestrator.values import Episode, Scored, Task, Turn, Unscored, Verdict
-from workloads.social_r1.tables import TABLES, early_mention, of_side, oracle, thinking
+from workloads.social_r1.tables import TABLES, early_mention, oracle, thinking
 
 SOUND = "<think> cue : anna leaves . </think> <Answer> B </Answer>"
 
@@ -18,17 +18,10 @@ SOUND = "<think> cue : anna leaves . </think> <Answer> B </Answer>"
 FAULT = Unscored("fault")
 
 
-def measured(text: str = SOUND, verdict: Verdict = FAULT, twin: bool = False, gold: float | None = 1.0) -> Measured:
+def measured(text: str = SOUND, verdict: Verdict = FAULT) -> Measured:
     turn = Turn("policy", (1,), (2,), (-0.1,), text, "stop", 1.0, 0, 0)
-    task = Task("t", ({"role": "user", "content": "?"},), {"twin": twin})
-    return Measured(Episode(task, 0, 0, (turn,)), verdict, gold, {"structure": 0.4}, lambda scored: scored.reward)
-
-
-def test_twins_and_originals_are_told_apart() -> None:
-    """The truth of an answer counts on its own side and nowhere else."""
-    on_twins, on_originals = (of_side(side, lambda one: one.gold) for side in (True, False))
-    assert (on_twins(measured(twin=True)), on_twins(measured())) == (1.0, None)
-    assert (on_originals(measured(twin=True)), on_originals(measured())) == (None, 1.0)
+    task = Task("t", ({"role": "user", "content": "?"},), {})
+    return Measured(Episode(task, 0, 0, (turn,)), verdict, 1.0, {"structure": 0.4}, lambda scored: scored.reward)
 
 
 def test_the_oracle_tells_what_it_knows() -> None:

@@ -32,7 +32,7 @@ from workloads.base import BaseWorkload, Lesson, PolicyLesson, Reward
 from workloads.exams import ordering
 from workloads.lessons import chat
 from workloads.social_r1 import mini, reasoning, world
-from workloads.social_r1.asked import CONTENT, STRUCTURE, SocialReward
+from workloads.social_r1.asked import CONTENT, STRUCTURE, SocialReward, pairs_right
 from workloads.social_r1.data import SocialDataConfig, check_data, questions_of, reference_of
 from workloads.social_r1.prompts import REAL, Wording
 from workloads.social_r1.questions import Question
@@ -142,7 +142,6 @@ class Workload(BaseWorkload):
         if not episodes:
             return {}
         found: dict[str, list[float]] = defaultdict(list)
-        twins: dict[tuple[str, int], dict[bool, bool]] = defaultdict(dict)
         for episode in episodes:
             reference, answer = episode.task.reference, said(episode.text)
             right = is_right(answer, reference)
@@ -150,7 +149,6 @@ class Workload(BaseWorkload):
                 found[name].append(right)
             if self.mini:
                 found[f"accuracy_{'twin' if reference['twin'] else 'original'}"].append(right)
-            twins[reference["group"], episode.sample][reference["twin"]] = right
             found["format"].append(answer.format)
             if answer.format:
                 place = self.wording.mention(answer.thinking, reference)
@@ -158,7 +156,7 @@ class Workload(BaseWorkload):
                 found["thinking_characters"].append(len(answer.thinking))
             for name, truth in self.gold_verdicts(episode).items():
                 found[f"oracle_{name}"].append(truth)
-        found["pair_accuracy"] = [all(sides.values()) for sides in twins.values() if len(sides) == 2]
+        found["pair_accuracy"] = list(pairs_right(episodes).values())
         result = {name: fmean(values) for name, values in found.items() if values}
         if self.config.reward.name is not None:
             return result

@@ -53,6 +53,21 @@ def read_score(text: str) -> float | Unscored:
     return number if number <= 1 else Unscored(f"the judge's <Score> is {number:g}, which is out of 0 to 1")
 
 
+def pairs_right(episodes: Sequence[Episode]) -> dict[str, float]:
+    """1.0 for an episode whose own answer and the one of the same number to its twin are both right, else 0.0; by episode id. Who names
+    one option whatever the story says has no pair right."""
+    sides: dict[tuple[str, int], dict[bool, Episode]] = {}
+    for episode in episodes:
+        reference = episode.task.reference
+        sides.setdefault((reference["group"], episode.sample), {})[reference["twin"]] = episode
+    return {
+        episode.id: float(all(is_right(said(one.text), one.task.reference) for one in pair.values()))
+        for pair in sides.values()
+        if len(pair) == 2
+        for episode in pair.values()
+    }
+
+
 class SocialReward:
     """Implements `workloads.base.Reward`. wording: how raters are asked.
 
@@ -87,8 +102,15 @@ class SocialReward:
         answers: Sequence[Sequence[Answer]],
         logits: Sequence[Sequence[LogitAnswer]] = (),
     ) -> list[Verdict]:
-        """The verdict of each episode from the answers to its calls."""
-        return [self.verdict(episode, mine) for episode, mine in zip(episodes, answers, strict=True)]
+        """The verdict of each episode from the answers to its calls. Where both of a pair were asked, `pair` is a component too."""
+        pairs = pairs_right(episodes)
+        verdicts = [self.verdict(episode, mine) for episode, mine in zip(episodes, answers, strict=True)]
+        return [
+            replace(verdict, components={**verdict.components, "pair": pairs[episode.id]})
+            if isinstance(verdict, Scored) and episode.id in pairs
+            else verdict
+            for episode, verdict in zip(episodes, verdicts, strict=True)
+        ]
 
     def verdict(self, episode: Episode, answers: Sequence[Answer]) -> Verdict:
         """The episode's worth; `Unscored` where a rater failed."""
