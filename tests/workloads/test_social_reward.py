@@ -25,7 +25,7 @@ from orchestrator.values import (
     Turn,
     Unscored,
 )
-from workloads.social_r1.asked import SocialReward, read_score
+from workloads.social_r1.asked import SocialReward, pairs_right, read_score
 from workloads.social_r1.prompts import NEUTRAL, REAL, mention, pieces
 from workloads.social_r1.reward import SocialRewardConfig, is_right, repetition, reward_of, said, weights, window
 
@@ -341,3 +341,22 @@ def test_another_constant_is_another_reward() -> None:
     """Window and curriculum as a setting: at 60 characters with low 60 and steepness 10 the window is half open."""
     settings = replace(SocialRewardConfig(), length_low=60.0, length_high=400.0, length_steepness=10.0)
     assert window(60, settings) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_pair_is_right_where_both_of_it_are() -> None:
+    """Of two answers to each of a pair the first are right on both sides (gold B and C), the second on one; a question without a twin,
+    and a third answer to one side alone, are no pair."""
+
+    def episode(group: str, twin: bool, sample: int, letter: str) -> Episode:
+        task = Task(f"{group}-{twin}", (), {"group": group, "twin": twin, "answer": "C" if twin else "B"})
+        turn = Turn("policy", (1,), (2,), (-0.1,), f"<Answer> {letter} </Answer>", "stop", 1.0, 0, 0)
+        return Episode(task, 0, sample, (turn,))
+
+    asked = [
+        episode("p", False, 0, "B"),
+        episode("p", True, 0, "C"),
+        episode("p", False, 1, "B"),
+        episode("p", True, 1, "B"),
+    ]
+    found = pairs_right([*asked, episode("p", False, 2, "B"), episode("alone", False, 0, "B")])
+    assert found == {"0/p-False/0": 1.0, "0/p-True/0": 1.0, "0/p-False/1": 0.0, "0/p-True/1": 0.0}

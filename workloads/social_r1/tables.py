@@ -95,9 +95,9 @@ ABLATION = Table(
             length=_BY_LENGTH,
         ),
     ),
-    note="Pairs: a question and its twin, which differs by one fact of the story, are both answered rightly (1 in 16 by guessing). Structure "
-    "and content are the oracle's, 0 to 1, of answers whose format holds; early option: the share of those that mention an option in "
-    "the first half of the thinking.",
+    note="Pairs: a question and its twin, which differs by one fact of the story, are both answered rightly (1 in 16 by guessing). "
+    "Structure and content are the oracle's, 0 to 1, of answers whose format holds; early option: the share of those that mention an "
+    "option in the first half of the thinking.",
 )
 
 BENCHMARKS = Table(
