@@ -130,7 +130,7 @@ AnyColumn = Column | Average | Difference
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """That the best of some rows is not worse than another row by more than a margin, in any of some columns.
+    """That the best of some rows is not worse than another row by more than a margin, in any of some columns; better, with margin 0.
 
     of: the rows that may stand for the claim; the one with the highest mean in the column `chosen_by` does, which is of other tasks
     than `columns` (validation). than: the row that it is compared with. margin: settled here, before any run, in the columns' own
@@ -255,8 +255,8 @@ def _claims(table: Table) -> Iterator[str]:
         for column in (columns.get(name) for name in claim.columns):
             if isinstance(chosen, Column) and isinstance(column, Column) and column.split == chosen.split:
                 yield f"{place} is tested in {column.name!r}, on the very tasks (split {column.split}) by which its row is chosen"
-        if not claim.margin > 0:
-            yield f"{place} has the margin {claim.margin:g}; it must be above 0"
+        if not claim.margin >= 0:
+            yield f"{place} has the margin {claim.margin:g}; it must be 0 (better) or above (not worse by more)"
 
 
 def _checkpoint_problems(table: Table) -> Iterator[str]:

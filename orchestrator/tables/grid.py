@@ -115,7 +115,12 @@ def _notes(computed: Computed) -> Iterator[str]:
 
 def claim_in_words(tested: Assessed) -> Iterator[str]:
     """What was claimed and what came of it, then a line a cell."""
-    told = f"{tested.claim} (not worse than {tested.than} by more than {tested.margin:g})"
+    bound = (
+        f"not worse than {tested.than} by more than {tested.margin:g}"
+        if tested.margin
+        else f"better than {tested.than}"
+    )
+    told = f"{tested.claim} ({bound})"
     if not tested.cells:
         yield f"Claim: {told}: not tested, {tested.reason}."
         return

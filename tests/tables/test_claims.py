@@ -16,7 +16,7 @@ from orchestrator.sweep.statistics import Block
 from orchestrator.tables import Claim, Column, length, truth
 from orchestrator.tables.claims import Assessed, assess, holm, p_above
 from orchestrator.tables.compute import Computed, compute
-from orchestrator.tables.grid import grid_of
+from orchestrator.tables.grid import claim_in_words, grid_of
 from orchestrator.tables.parts import Found
 from orchestrator.tables.pictures import draw_claims
 from orchestrator.tables.verify import verify
@@ -70,6 +70,17 @@ def test_it_holds_or_fails_where_runs_agree() -> None:
         CLAIM, {**CELLS, **close, ("GRPO", "score"): [0.58, 0.581, 0.582], ("PPO", "score"): [0.0, 0.0]}
     )
     assert slightly.outcome == "holds"
+
+
+def test_with_margin_0_it_must_be_better() -> None:
+    """Runs that differ by 0.001: 0.02 below 0.601 is worse, 0.02 above better, and the same runs are neither."""
+    superior = replace(CLAIM, margin=0.0)
+    than = {("FlowRL", "score"): [0.6, 0.601, 0.602], ("PPO", "score"): [0.0, 0.0]}
+    for shift, said in ((0.02, "holds"), (-0.02, "fails"), (0.0, "open")):
+        mine = [0.6 + shift, 0.601 + shift, 0.602 + shift]
+        tested = outcome_of(superior, {**CELLS, **than, ("GRPO", "score"): mine})
+        assert tested.outcome == said
+    assert next(claim_in_words(tested)).startswith("Claim: maximisers are as good (better than FlowRL): open")
 
 
 def test_p_is_where_the_interval_ends_at_the_bound() -> None:

@@ -51,7 +51,7 @@ COLUMNS = (Column("chosen", truth), Column("tested", truth, split="test"))
         ),
         ({"columns": COLUMNS, "claims": (replace(CLAIM, than="GRPO"),)}, "compares 'GRPO' with itself"),
         ({"columns": COLUMNS, "claims": (replace(CLAIM, columns=("chosen",)),)}, "on the very tasks"),
-        ({"columns": COLUMNS, "claims": (replace(CLAIM, margin=0.0),)}, "has the margin 0"),
+        ({"columns": COLUMNS, "claims": (replace(CLAIM, margin=-0.01),)}, "has the margin -0.01"),
         (
             {"rows": (Row("Base", "base", checkpoint=START),), "columns": (Column("truth", truth, checkpoint=LAST),)},
             "only one of the two may",
