@@ -45,7 +45,7 @@ def _forest(tested: list[Assessed]) -> Figure:
     names = [f"{cell.column}\n{claim.chosen} less {claim.than}" for claim, cell in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=10, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("difference with its 95 % interval; red: minus the margin (0: better)")
+    axes.set_xlabel("difference with its 95 % interval; red: minus the margin")
     axes.set_title(tested[0].claim if len(tested) == 1 else "Claims", parse_math=False)
     for outcome in dict.fromkeys(cell.outcome for _, cell in rows):
         axes.plot([], [], "o-", color=COLOURS[outcome], linewidth=3, label=outcome)
