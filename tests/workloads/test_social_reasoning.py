@@ -39,7 +39,7 @@ ITEM = Item(
 CUE = "cue : 4 clara puts ball in box . 5 anna leaves ."
 MIND = "mind : anna thinks ball is in box ."
 GOAL = "goal : 2 anna wants to play ."
-SO = "so : inside the box ."
+SO = "so : inside the box B ."
 CHAIN = f"{CUE} {MIND} {GOAL} {SO}"
 
 
@@ -112,10 +112,10 @@ def test_content_by_hand(thinking: str, score: float) -> None:
 
 
 def test_where_an_option_is_first_mentioned() -> None:
-    """Words of CHAIN: cue 2 + 7 + 4 = 13, mind 2 + 7 = 9, goal 2 + 6 = 8, so 2 + 4 = 6: 36 in all, and 13 + 9 + 8 + 2 = 32 before the
+    """Words of CHAIN: cue 2 + 7 + 4 = 13, mind 2 + 7 = 9, goal 2 + 6 = 8, so 2 + 5 = 7: 37 in all, and 13 + 9 + 8 + 2 = 32 before the
     option.
     """
-    assert reasoning.first_option_mention(CHAIN) == pytest.approx(32 / 36)
+    assert reasoning.first_option_mention(CHAIN) == pytest.approx(32 / 37)
     assert reasoning.first_option_mention("B is it .") == 0.0
     assert reasoning.first_option_mention(f"{CUE} {MIND}") is None
     assert reasoning.first_option_mention("") is None
@@ -164,9 +164,9 @@ def test_a_wrong_answer_follows_from_a_wrong_mind() -> None:
             reasoning.parse(thought(text))[3].sentences[0],
         )
         assert letter != ITEM.answer
-        assert conclusion == f"{ITEM.options[letter]} ."
+        assert conclusion == f"{ITEM.options[letter]} {'ABCD'[letter]} ."
         if mind.split()[-2] != "box":
-            assert mind.split()[-2] == conclusion.split()[-2]
+            assert mind.split()[-2] == conclusion.split()[-3]
 
 
 def test_generated_answers_are_short_and_in_the_world_s_words() -> None:

@@ -78,7 +78,7 @@ def test_a_run_serves_the_raters_that_its_variant_asks(variant: str, roles: list
 def test_the_policy_reads_the_worlds_own_prompt(made: social_r1.Workload) -> None:
     for task in made.tasks("train"):
         item = made.items[task.id]
-        options = " ".join(f"{letter} {text}" for letter, text in zip("ABCD", item.options, strict=True))
+        options = " ".join(f"{text} {letter}" for letter, text in zip("ABCD", item.options, strict=True))
         assert task.messages == ({"role": "user", "content": f"{item.question} {item.story} {options}"},)
     sides = {split: {task.reference["group"] for task in made.tasks(split)} for split in ("train", "eval")}
     assert {split: len(groups) for split, groups in sides.items()} == {"train": 9, "eval": 9}

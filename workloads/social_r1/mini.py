@@ -58,7 +58,8 @@ def _policy(reference: Reference) -> str:
 
 
 def _options(reference: Reference) -> str:
-    return " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, reference["options"], strict=False))
+    """Each with its letter behind it: what follows a text that is repeated is soon learned, what stood before it is not."""
+    return " ".join(f"{option} {letter}" for letter, option in zip(LETTERS, reference["options"], strict=False))
 
 
 def _structure(reference: Reference, text: str) -> tuple[Message, ...]:

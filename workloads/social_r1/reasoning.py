@@ -2,8 +2,8 @@
 
 Thinking has four stages behind marker words, in the order of social information processing: "cue : …" quotes the deciding
 sentences with their numbers, "mind : …" says who thinks what, "goal : …" what the protagonist is after, "so : …" concludes in the
-words of an option. Then comes the letter. `answer` makes what is asked for, sound or flawed; `warmup` the middling mixture that RL
-starts from.
+words of an option and its letter, which is the answer. `answer` makes what is asked for, sound or flawed; `warmup` the middling
+mixture that RL starts from.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def answer(item: Item, rng: random.Random, quality: Quality) -> str:
         Stage("cue", cues),
         Stage("mind", minds),
         Stage("goal", (item.goal if quality.goal else _wrong_goal(item, rng),)),
-        Stage("so", (f"{item.options[choice]} .",)),
+        Stage("so", (f"{item.options[choice]} {LETTERS[choice]} .",)),
     ]
     thinking = " ".join(stage.text for stage in _flawed(item, stages, choice, quality.flaws, rng))
     if "bare" in quality.flaws:
