@@ -1,8 +1,8 @@
 """Reasoning of all qualities about the miniature world's items, and exact oracles of its structure and content.
 
 Thinking has four stages behind marker words, in the order of social information processing: "cue : …" quotes the deciding
-sentences with their numbers, "mind : …" says who thinks what, "goal : …" what the protagonist is after, "so : …" concludes in the
-words of an option and its letter, which is the answer. `answer` makes what is asked for, sound or flawed; `warmup` the middling
+sentences with their numbers, "mind : …" says who thinks what, "goal : …" what the protagonist is after, "so : …" concludes in an
+option and its letter, which is the answer. `answer` makes what is asked for, sound or flawed; `warmup` the middling
 mixture that RL starts from.
 """
 
@@ -71,16 +71,12 @@ def segments(thinking: str) -> tuple[str, ...]:
 
 
 def first_option_mention(text: str, options: Sequence[str] = OPTIONS) -> float | None:
-    """Where the first option letter or whole option stands in the text: 0 at its first word, near 1 at its last; None for nowhere.
+    """Where the first option or its letter stands in the text: 0 at its first word, near 1 at its last; None for nowhere.
 
     options: of which the text may hold one; every one of the world unless given.
     """
     words = text.split()
-    wholes = [tuple(option.split()) for option in options]
-    for index, word in enumerate(words):
-        if word in LETTERS or any(tuple(words[index : index + len(whole)]) == whole for whole in wholes):
-            return index / len(words)
-    return None
+    return next((index / len(words) for index, word in enumerate(words) if word in (*LETTERS, *options)), None)
 
 
 def structure(item: Item, thinking: str) -> float:
@@ -235,7 +231,7 @@ def _wrong_minds(item: Item, cues: Sequence[str], rng: random.Random) -> tuple[s
 def _wrong_choice(item: Item, minds: Sequence[str], rng: random.Random) -> int:
     """The wrong option that follows from wrong mental states, or any wrong one."""
     wrong = [index for index in range(len(item.options)) if index != item.answer]
-    following = [index for index in wrong if item.options[index].split()[-1] == minds[-1].split()[-2]]
+    following = [index for index in wrong if item.options[index].lower() == minds[-1].split()[-2]]
     return rng.choice(following or wrong)
 
 

@@ -24,9 +24,7 @@ from workloads.social_r1.world_words import (
     CONTAINERS,
     CONTENT,
     FEELING,
-    FEELINGS,
     MEANING,
-    MEANINGS,
     MOTIVES,
     OPENLY,
     PEOPLE,
@@ -55,9 +53,10 @@ _NUMBERS = tuple(map(str, range(1, 14)))
 class Item:
     """One question about one story, as plain data.
 
-    pair: id shared with its twin. sentences: of the story, each behind its number. options: texts of three words. answer: index of the
-    right one. ability: of `ABILITIES`. order: of the belief asked for, None for emotion and speech. Of perfect reasoning: cues: the
-    deciding sentences, in the story's order; minds: what the agents think; goal: what the protagonist is after.
+    pair: id shared with its twin. sentences: of the story, each behind its number. options: one word each, the value with a
+    capital. answer: index of the right one. ability: of `ABILITIES`. order: of the belief asked for, None for emotion and speech.
+    Of perfect reasoning: cues: the deciding sentences, in the story's order; minds: what the agents think; goal: what the
+    protagonist is after.
     """
 
     id: str
@@ -81,7 +80,7 @@ class Item:
 def option_texts() -> tuple[str, ...]:
     """Every option there is."""
     topics = (PLACE, CONTENT, FEELING, MEANING)
-    return tuple(topic.option.replace("VALUE", value) for topic in topics for value in topic.values)
+    return tuple(value.capitalize() for topic in topics for value in topic.values)
 
 
 def vocabulary() -> tuple[str, ...]:
@@ -90,7 +89,7 @@ def vocabulary() -> tuple[str, ...]:
     texts = [_ASKED, _GLUE, *SENTENCES.values(), *FILLERS, *option_texts()]
     texts += [text for topic in (PLACE, CONTENT, WISH) for text in (topic.puts, topic.state)]
     words = {word for text in texts for word in text.split()} - slots
-    lists = (PEOPLE, ROOMS, CONTAINERS, TOYS, MOTIVES, FEELINGS, MEANINGS, LETTERS, MARKERS, TAGS, _NUMBERS)
+    lists = (PEOPLE, ROOMS, CONTAINERS, TOYS, MOTIVES, LETTERS, MARKERS, TAGS, _NUMBERS)
     return tuple(sorted(words.union(*lists, (OPENLY, SECRETLY))))
 
 
@@ -145,7 +144,7 @@ def _item(pair: str, side: str, draft: Draft, solution: Solution, place: int, rn
         pair=pair,
         sentences=sentences,
         question=draft.question,
-        options=tuple(draft.kind.options.option.replace("VALUE", value) for value in values),
+        options=tuple(value.capitalize() for value in values),
         answer=place,
         ability=draft.kind.ability,
         order=draft.kind.order,

@@ -1,7 +1,8 @@
 """The words of the miniature world: names, things, sentences. Upper-case words of a sentence are filled in.
 
-There are many more names and things than a story holds, so that copying from the story beats guessing, and no articles, so that what
-stands before a thing or a place tells which of the two it is: a small model finds what to copy by the word before it.
+There are many more names and things than a story holds, so that copying from the story beats guessing, and no articles, so that
+what stands before a thing or a place tells which of the two it is: a small model finds what to copy by the word before it. An option is
+its value with a capital, a word of its own, so that what is found by it is the option's letter and not the story's sentence.
 """
 
 from __future__ import annotations
@@ -34,16 +35,15 @@ class Topic:
 
     puts: str
     state: str
-    option: str
     values: tuple[str, ...]
     things: tuple[str, ...]
 
 
-PLACE = Topic("ACTOR puts THING in VALUE .", "THING is in VALUE", "inside the VALUE", CONTAINERS, TOYS)
-CONTENT = Topic("ACTOR fills THING with VALUE .", "THING holds VALUE", "just the VALUE", TOYS, CONTAINERS)
-WISH = Topic("ACTOR now wants VALUE .", "THING wants VALUE", "just the VALUE", TOYS, PEOPLE)
-FEELING = Topic("", "", "feels quite VALUE", FEELINGS, ())
-MEANING = Topic("", "", "just a VALUE", MEANINGS, ())
+PLACE = Topic("ACTOR puts THING in VALUE .", "THING is in VALUE", CONTAINERS, TOYS)
+CONTENT = Topic("ACTOR fills THING with VALUE .", "THING holds VALUE", TOYS, CONTAINERS)
+WISH = Topic("ACTOR now wants VALUE .", "THING wants VALUE", TOYS, PEOPLE)
+FEELING = Topic("", "", FEELINGS, ())
+MEANING = Topic("", "", MEANINGS, ())
 SENTENCES = {
     "motive": "ACTOR wants to VALUE .",
     "trusts": "ACTOR trusts TO .",
