@@ -154,13 +154,14 @@ def answer(item: Item, rng: random.Random, quality: Quality) -> str:
 
 
 def warmup_quality(rng: random.Random) -> Quality:
-    """What the policy's warm-up sees: three answers in five are right, mostly because the reasoning is; a third have a flaw of form."""
-    mind = rng.random() < 0.6
+    """What the policy's warm-up sees: nine in ten are sound, or a small model would not learn which sentences decide; what is wrong is
+    so from the cues on. A third have a flaw of form."""
+    mind = rng.random() < 0.9
     return Quality(
-        cues=rng.random() < (0.9 if mind else 0.2),
+        cues=rng.random() < (0.97 if mind else 0.3),
         mind=mind,
-        goal=rng.random() < 0.8,
-        right=rng.random() < (0.92 if mind else 0.12),
+        goal=rng.random() < 0.85,
+        right=rng.random() < (0.97 if mind else 0.1),
         flaws=frozenset({rng.choice(FLAWS)} if rng.random() < 0.35 else ()),
     )
 
