@@ -154,14 +154,14 @@ def answer(item: Item, rng: random.Random, quality: Quality) -> str:
 
 
 def warmup_quality(rng: random.Random) -> Quality:
-    """What the policy's warm-up sees: nine in ten are sound, or a small model would not learn which sentences decide; what is wrong is
-    so from the cues on. A third have a flaw of form."""
-    mind = rng.random() < 0.9
+    """What the policy's warm-up sees: a third have a flaw of form, but nearly all are right, or a small model would not learn which
+    sentences decide. That it does not always find them is by the shortness of its lesson."""
+    mind = rng.random() < 0.97
     return Quality(
-        cues=rng.random() < (0.97 if mind else 0.3),
+        cues=rng.random() < (0.99 if mind else 0.3),
         mind=mind,
-        goal=rng.random() < 0.85,
-        right=rng.random() < (0.97 if mind else 0.1),
+        goal=rng.random() < 0.95,
+        right=rng.random() < (0.99 if mind else 0.1),
         flaws=frozenset({rng.choice(FLAWS)} if rng.random() < 0.35 else ()),
     )
 
