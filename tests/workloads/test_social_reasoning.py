@@ -28,7 +28,7 @@ ITEM = Item(
     pair="x",
     sentences=STORY,
     question="where does anna think ball is ?",
-    options=("Bag", "Box", "Jar", "Chest"),
+    options=("inside bag", "inside box", "inside jar", "inside chest"),
     answer=1,
     ability="belief",
     order=1,
@@ -39,7 +39,7 @@ ITEM = Item(
 CUE = "cue : 4 clara puts ball in box . 5 anna leaves ."
 MIND = "mind : anna thinks ball is in box ."
 GOAL = "goal : 2 anna wants to play ."
-SO = "so : Box B ."
+SO = "so : inside box B ."
 CHAIN = f"{CUE} {MIND} {GOAL} {SO}"
 
 
@@ -69,7 +69,7 @@ def test_stages() -> None:
         (f"{SO} {CUE} {MIND} {GOAL}", 0.2),
         (SO, 0.2),
         (f"cue : B . 5 anna leaves . {MIND} {GOAL} {SO}", 0.3),
-        (f"Bag or Box . {CHAIN}", 0.3),
+        (f"inside bag or inside box . {CHAIN}", 0.3),
         (f"{CUE} {GOAL} {SO}", 0.6),
         (f"{CUE} mind : {GOAL} {SO}", 0.6),
         (f"{MIND} {SO}", 0.5),
@@ -82,7 +82,7 @@ def test_stages() -> None:
         (f"{CUE} {STORY[7]} {STORY[2]} {' '.join(STORY[5:7])} {STORY[8]} {MIND} {GOAL} {SO}", 0.8),
         (f"{CUE} {STORY[7]} {STORY[2]} {STORY[8]} {MIND} {GOAL} {SO}", 0.9),
         (CHAIN, 1.0),
-        (f"cue : {STORY[7]} mind : anna thinks ball is in bag . {GOAL} so : Bag .", 1.0),
+        (f"cue : {STORY[7]} mind : anna thinks ball is in bag . {GOAL} so : inside bag .", 1.0),
         (f"{CUE} {MIND} {GOAL} so : B .", 1.0),
     ],
 )
@@ -112,10 +112,10 @@ def test_content_by_hand(thinking: str, score: float) -> None:
 
 
 def test_where_an_option_is_first_mentioned() -> None:
-    """Words of CHAIN: cue 2 + 7 + 4 = 13, mind 2 + 7 = 9, goal 2 + 6 = 8, so 2 + 3 = 5: 35 in all, and 13 + 9 + 8 + 2 = 32 before the
+    """Words of CHAIN: cue 2 + 7 + 4 = 13, mind 2 + 7 = 9, goal 2 + 6 = 8, so 2 + 4 = 6: 36 in all, and 13 + 9 + 8 + 2 = 32 before the
     option.
     """
-    assert reasoning.first_option_mention(CHAIN) == pytest.approx(32 / 35)
+    assert reasoning.first_option_mention(CHAIN) == pytest.approx(32 / 36)
     assert reasoning.first_option_mention("B is it .") == 0.0
     assert reasoning.first_option_mention(f"{CUE} {MIND}") is None
     assert reasoning.first_option_mention("") is None
@@ -166,7 +166,7 @@ def test_a_wrong_answer_follows_from_a_wrong_mind() -> None:
         assert letter != ITEM.answer
         assert conclusion == f"{ITEM.options[letter]} {'ABCD'[letter]} ."
         if mind.split()[-2] != "box":
-            assert mind.split()[-2] == conclusion.split()[0].lower()
+            assert mind.split()[-2] == conclusion.split()[1]
 
 
 def test_generated_answers_are_short_and_in_the_world_s_words() -> None:

@@ -279,7 +279,7 @@ def test_models_write_and_the_oracle_scores(model: str) -> None:
     """Of two reasonings a question the second has no format and is left out: 18 pairs of twins, one row a question."""
 
     def wrote(call: Call, attempt: int) -> Answer:
-        return turn("B" if call.key.endswith("/1") else "<think> so : Box B . </think> <Answer> B </Answer>")
+        return turn("B" if call.key.endswith("/1") else "<think> so : inside box B . </think> <Answer> B </Answer>")
 
     made = judging(f"answers.writers={model}", "answers.per_question=2")
     found, fleet = gathered(made, wrote)

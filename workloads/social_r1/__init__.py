@@ -39,9 +39,9 @@ from workloads.social_r1.questions import Question
 from workloads.social_r1.raters import ContentLesson, Pair, Reasoned, StructureLesson, candidates
 from workloads.social_r1.reward import SocialRewardConfig, is_right, said
 
-MOST_EXAMPLES = 3072
+MOST_EXAMPLES = 8192
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
-ANSWERS_PER_PROMPT = 4
+ANSWERS_PER_PROMPT = 1
 """Answers in one warm-up example of the miniature world: branches of one prompt, which is read once."""
 EXAM_REASONINGS = 3
 """Reasonings a held-out question of the miniature world in the structure judge's exam."""

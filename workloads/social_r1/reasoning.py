@@ -76,7 +76,11 @@ def first_option_mention(text: str, options: Sequence[str] = OPTIONS) -> float |
     options: of which the text may hold one; every one of the world unless given.
     """
     words = text.split()
-    return next((index / len(words) for index, word in enumerate(words) if word in (*LETTERS, *options)), None)
+    wholes = [tuple(option.split()) for option in options]
+    for index, word in enumerate(words):
+        if word in LETTERS or any(tuple(words[index : index + len(whole)]) == whole for whole in wholes):
+            return index / len(words)
+    return None
 
 
 def structure(item: Item, thinking: str) -> float:
@@ -232,7 +236,7 @@ def _wrong_minds(item: Item, cues: Sequence[str], rng: random.Random) -> tuple[s
 def _wrong_choice(item: Item, minds: Sequence[str], rng: random.Random) -> int:
     """The wrong option that follows from wrong mental states, or any wrong one."""
     wrong = [index for index in range(len(item.options)) if index != item.answer]
-    following = [index for index in wrong if item.options[index].lower() == minds[-1].split()[-2]]
+    following = [index for index in wrong if item.options[index].split()[-1] == minds[-1].split()[-2]]
     return rng.choice(following or wrong)
 
 

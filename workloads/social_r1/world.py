@@ -80,7 +80,7 @@ class Item:
 def option_texts() -> tuple[str, ...]:
     """Every option there is."""
     topics = (PLACE, CONTENT, FEELING, MEANING)
-    return tuple(value.capitalize() for topic in topics for value in topic.values)
+    return tuple(topic.option.replace("VALUE", value) for topic in topics for value in topic.values)
 
 
 def vocabulary() -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def _item(pair: str, side: str, draft: Draft, solution: Solution, place: int, rn
         pair=pair,
         sentences=sentences,
         question=draft.question,
-        options=tuple(value.capitalize() for value in values),
+        options=tuple(draft.kind.options.option.replace("VALUE", value) for value in values),
         answer=place,
         ability=draft.kind.ability,
         order=draft.kind.order,

@@ -1,8 +1,7 @@
 """The words of the miniature world: names, things, sentences. Upper-case words of a sentence are filled in.
 
 There are many more names and things than a story holds, so that copying from the story beats guessing, and no articles, so that
-what stands before a thing or a place tells which of the two it is: a small model finds what to copy by the word before it. An option is
-its value with a capital, a word of its own, so that what is found by it is the option's letter and not the story's sentence.
+what stands before a thing or a place tells which of the two it is: a small model finds what to copy by the word before it.
 """
 
 from __future__ import annotations
@@ -35,15 +34,16 @@ class Topic:
 
     puts: str
     state: str
+    option: str
     values: tuple[str, ...]
     things: tuple[str, ...]
 
 
-PLACE = Topic("ACTOR puts THING in VALUE .", "THING is in VALUE", CONTAINERS, TOYS)
-CONTENT = Topic("ACTOR fills THING with VALUE .", "THING holds VALUE", TOYS, CONTAINERS)
-WISH = Topic("ACTOR now wants VALUE .", "THING wants VALUE", TOYS, PEOPLE)
-FEELING = Topic("", "", FEELINGS, ())
-MEANING = Topic("", "", MEANINGS, ())
+PLACE = Topic("ACTOR puts THING in VALUE .", "THING is in VALUE", "inside VALUE", CONTAINERS, TOYS)
+CONTENT = Topic("ACTOR fills THING with VALUE .", "THING holds VALUE", "just VALUE", TOYS, CONTAINERS)
+WISH = Topic("ACTOR now wants VALUE .", "THING wants VALUE", "just VALUE", TOYS, PEOPLE)
+FEELING = Topic("", "", "feels VALUE", FEELINGS, ())
+MEANING = Topic("", "", "a VALUE", MEANINGS, ())
 SENTENCES = {
     "motive": "ACTOR wants to VALUE .",
     "trusts": "ACTOR trusts TO .",
