@@ -23,7 +23,7 @@ from orchestrator.rollouts.unasked import Unasked
 from orchestrator.values import POLICY, Answer, Call, Episode, Group, LogitAnswer, Sampling, Task, Verdict, stable_hash
 from workloads.base import BaseWorkload, Environment, Play, Reward
 from workloads.social_r1.benchmarks import columns
-from workloads.social_r1.benchmarks.files import ENDINGS
+from workloads.social_r1.files import ENDINGS
 from workloads.social_r1.benchmarks.items import FORMS, Form, Item
 
 LANGUAGES = ("en", "zh")

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message
-from workloads.social_r1.benchmarks.files import as_texts, letter, tables_of, text
+from workloads.social_r1.files import as_texts, letter, tables_of, text
 from workloads.social_r1.benchmarks.items import (
     Asked,
     Benchmark,

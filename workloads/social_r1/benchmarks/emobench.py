@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from orchestrator.data.tables import Row
 from orchestrator.errors import DataError
 from orchestrator.values import Message
-from workloads.social_r1.benchmarks.files import Table, index, tables_of, text, texts
+from workloads.social_r1.files import Table, index, tables_of, text, texts
 from workloads.social_r1.benchmarks.items import (
     LETTERS,
     Asked,

@@ -12,7 +12,7 @@ from statistics import fmean, pvariance
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message
-from workloads.social_r1.benchmarks.files import letter, tables_of, text, texts
+from workloads.social_r1.files import letter, tables_of, text, texts
 from workloads.social_r1.benchmarks.items import (
     Asked,
     Benchmark,

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message, stable_hash
-from workloads.social_r1.benchmarks.files import tables_of, text
+from workloads.social_r1.files import tables_of, text
 from workloads.social_r1.benchmarks.items import Asked, Benchmark, Form, Given, Item, Order, in_tags, user
 
 SEED = 42
