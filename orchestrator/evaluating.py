@@ -238,7 +238,7 @@ def _answered(
     tell: _Teller,
 ) -> list[Episode]:
     """One episode a task, in their order; fewer where someone asked to stop."""
-    sampling = Sampling(config.answer_tokens, config.rollout.temperature)
+    sampling = Sampling(config.answer_tokens, config.temperature or 0.0)
     with own_code("the workload's environment()", workload):
         environment = workload.environment()
     episodes: list[Episode] = []

@@ -249,6 +249,23 @@ def test_a_ray_that_is_joined_is_connected_to_before_its_nodes_are_looked_at(
     assert notes == ["connected to head:6379", "looked", "left"]
 
 
+def test_how_answers_are_drawn_is_the_protocols_or_the_users_and_never_trainings(
+    tmp_path: Path, hitom: Path, quiet: None
+) -> None:
+    fake = FakeAnswerer(answer)
+    assert evaluate(config_of(tmp_path, hitom, "temperature=0.7"), opened=opened(fake)) == 0
+    assert {call.sampling.temperature for batch in fake.batches for call in batch if call.sampling} == {0.7}
+    for setting, remedy in (
+        ("rollout.temperature=0.7", r"Set temperature=0\.7"),
+        ("eval.samples_per_task=2", "as its protocol says"),
+        ("eval.test_samples_per_task=2", "as its protocol says"),
+    ):
+        with pytest.raises(ConfigError, match=f"{setting}: .*{remedy}"):
+            config_of(tmp_path, hitom, setting)
+    # What a machine's preset says of training's steps is no wish about answers.
+    assert config_of(tmp_path, hitom, "hardware=1x24GB").rollout.samples_per_prompt == 8
+
+
 def test_an_evaluation_is_a_node_of_a_sweep(tmp_path: Path, hitom: Path) -> None:
     train = Node("policy", "rlvr", {"learner.ranks": 1}, {"": {}}, (0,))
     settings = {"data.hitom": str(hitom), "model.name": "node:policy"}

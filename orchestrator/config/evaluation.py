@@ -81,6 +81,9 @@ class EvaluationConfig(RunConfig):
     steps: int = setting(0, "Nothing is trained: 0.", low=0, high=0)
     model: EvaluatedModelConfig = group(EvaluatedModelConfig, "The model that answers.")
     rollout: EvaluatedRolloutConfig = group(EvaluatedRolloutConfig, "How it answers.")
+    temperature: float | None = setting(
+        None, "Sampling temperature, in place of rollout.temperature. null: that of each benchmark's protocol.", low=0
+    )
 
     def splits(self) -> tuple[str, ...]:
         """Of the tasks: "test" alone."""

@@ -104,9 +104,6 @@ class Config(EvaluationConfig):
         "the tags that Social-R1 trains, alike for all benchmarks.",
         choices=FORMS,
     )
-    temperature: float | None = setting(
-        None, "Sampling temperature. null: the protocol's, 0 for all but TactfulToM (0.2).", low=0
-    )
 
     def chosen(self, places: Mapping[str, str]) -> list[str]:
         """The benchmarks that are asked, in the order of `columns.BENCHMARKS`. places: of files, by source.
