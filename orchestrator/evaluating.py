@@ -47,6 +47,7 @@ from orchestrator.records.mirror import Mirror
 from orchestrator.rollouts.judging import insist
 from orchestrator.rollouts.play import roll_out
 from orchestrator.rollouts.verdicts import Scoring
+from orchestrator.sharing.front_matter import architecture_of
 from orchestrator.sweep.keys import find_by_key, is_finished, key_of
 from orchestrator.values import POLICY, Answer, Call, Episode, Group, Sampling, Task
 
@@ -104,6 +105,7 @@ def evaluate(config: EvaluationConfig, folder: RunFolder | None = None, opened: 
         weights = weights_of(config)
         if not config.served.elsewhere and not Path(str(weights)).is_dir():
             content_of(str(weights))  # fetches config.json, by which the context is known
+        _refuse_scores(config, weights)
         preflight(config)
         workload: Any = source.workload(config)
         with own_code("the workload's tasks()", workload):
@@ -138,6 +140,16 @@ def answering(config: EvaluationConfig, weights: Path | str) -> Iterator[Answere
     ]
     with serving(config, specs) as fleet:
         yield fleet
+
+
+def _refuse_scores(config: EvaluationConfig, weights: Path | str) -> None:
+    """Raises ConfigError for a model that scores texts and writes none, such as a reward model."""
+    architecture = "" if config.served.elsewhere else architecture_of(weights)
+    if architecture.endswith("ForSequenceClassification"):
+        raise ConfigError(
+            f"{config.model.name}: {architecture} scores texts and writes no answers. Name a model that writes: a run's policy, "
+            "run:NAME or run:NAME@STEP, hf:ID, path:FOLDER or a URL."
+        )
 
 
 class _Teller:

@@ -283,6 +283,21 @@ def test_an_evaluation_is_a_node_of_a_sweep(tmp_path: Path, hitom: Path) -> None
     assert compose("rlvr", []).learns
 
 
+def test_a_model_that_only_scores_is_refused(tmp_path: Path, hitom: Path) -> None:
+    """A run's reward model in place of its policy, by the run's word or as a folder."""
+    model = tmp_path / "rater"
+    model.mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (model / name).write_text("")
+    (model / "config.json").write_text(json.dumps({"architectures": ["Qwen3ForSequenceClassification"]}))
+    trained(tmp_path / "runs", {})
+    write_json(RunFolder(tmp_path / "runs" / "rlvr" / "policy").models, {"content": str(model)})
+    for named_model in ("run:policy@content", f"path:{model}"):
+        with pytest.raises(ConfigError, match=f"{named_model}: Qwen3ForSequenceClassification scores texts and writes no answers"):
+            evaluate(config_of(tmp_path, hitom, model=named_model), opened=opened(FakeAnswerer(answer)))
+    assert not (tmp_path / "runs" / "social_r1.benchmarks").exists()
+
+
 def test_a_model_without_weights_and_a_workload_that_trains_are_refused(tmp_path: Path, hitom: Path) -> None:
     with pytest.raises(ConfigError, match="model=mini: name the model that is evaluated"):
         evaluate(config_of(tmp_path, hitom, model="mini"), opened=opened(FakeAnswerer(answer)))
