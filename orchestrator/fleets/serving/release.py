@@ -10,9 +10,12 @@ from typing import Any
 
 from orchestrator.cluster.plan import Bundle, Plan
 from orchestrator.config.compose import compose, from_values, to_values
+from orchestrator.config.own_code import own_code
 from orchestrator.config.schema import Role, RunConfig
+from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError
 from orchestrator.fleets.serving.adapters import Adapter, adapters_of
+from orchestrator.rollouts.rubrics import RubricReward
 from orchestrator.sharing.front_matter import architecture_of
 from orchestrator.sharing.provenance import provenance
 from orchestrator.sharing.public import public
@@ -89,7 +92,7 @@ def release_of(
     """
     source = find_source(target, storage)
     config = _config(source, overrides, storage)
-    shape, role = _kind(source, kind), source.role if source.role in config.roles() else POLICY
+    shape, role = _kind(source, config, kind), source.role if source.role in config.roles() else POLICY
     if config.roles()[role].elsewhere:
         raise ConfigError(f"{target}: the {role} is {config.roles()[role].name}, which is served already.")
     stem = Path(config.workload).stem
@@ -126,18 +129,31 @@ def _own_shape(folder: str) -> list[str]:
     return shape + ([f"model.dtype={dtype}"] if dtype in ("float32", "bfloat16") else [])
 
 
-def _kind(source: Source, asked: str | None) -> str:
+def _kind(source: Source, config: RunConfig, asked: str | None) -> str:
     """Raises ConfigError where the model cannot be what is asked for."""
     architecture = architecture_of(source.folder)
     scores = architecture.endswith("ForSequenceClassification")
-    kind = asked or (REWARD_MODEL if scores else JUDGE if source.role == JUDGE else CHAT)
+    usual = REWARD_MODEL if scores else JUDGE if source.role == JUDGE and _by_rubric(config) else CHAT
+    kind = asked or usual
     if kind not in KINDS:
         raise ConfigError(f"--as {kind}: choose one of {', '.join(KINDS)}.")
     # What was never fetched from the hub may be either: the engine will tell.
     if architecture and scores != (kind == REWARD_MODEL):
         held = "scores whole texts" if scores else "writes text"
         raise ConfigError(f"--as {kind}: {source.reference} {held}. Leave --as out.")
+    if kind == JUDGE and not _by_rubric(config):
+        raise ConfigError(
+            f"--as {kind}: the judge of {config.workload} is asked in that workload's own words, and /v1/judge asks whether criteria of a "
+            f"rubric are met. Leave --as out: runs of {config.workload} can ask the service as it is, judge=URL."
+        )
     return kind
+
+
+def _by_rubric(config: RunConfig) -> bool:
+    """Whether the run's reward asks its judge about the criteria of a rubric, as `/v1/judge` does."""
+    workload: Any = find_workload(config.workload).workload(config)
+    with own_code("the workload's reward()", workload):
+        return isinstance(workload.reward(), RubricReward)
 
 
 def parse_replicas(text: str) -> tuple[int, int]:
