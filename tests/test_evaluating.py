@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from orchestrator import evaluating
 from orchestrator.cluster.needs import needs_of
@@ -18,7 +20,7 @@ from orchestrator.config.evaluation import EvaluationConfig
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.evaluating import evaluate, named, run_named
 from orchestrator.fitting import Fitting
-from orchestrator.records import episodes, jsonl
+from orchestrator.records import episodes, jsonl, report
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.records.metrics import read
 from orchestrator.records.trained_on import fingerprint
@@ -130,6 +132,35 @@ def test_what_is_finished_is_found_and_what_stopped_goes_on(
     assert run_named(config_of(tmp_path, hitom))[1].path == folder.path
     assert len(second.asked) == 3
     assert run_named(config_of(tmp_path, hitom, "limit=2"))[1].path != folder.path
+
+
+def test_what_is_next_is_the_rest_of_it_or_its_views_and_another_model(
+    tmp_path: Path, hitom: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hints(folder: RunFolder) -> list[str]:
+        screen = io.StringIO()
+        report.render(folder, Console(file=screen, width=300))
+        return [line.strip() for line in screen.getvalue().partition("Next\n")[2].splitlines()]
+
+    folder = RunFolder(tmp_path / "runs" / "social_r1.benchmarks" / named(config_of(tmp_path, hitom))[0])
+
+    def stops(call: Call, attempt: int) -> Answer:
+        folder.stop.touch()
+        return answer(call, attempt)
+
+    monkeypatch.setattr(evaluating, "AT_ONCE", 1)
+    monkeypatch.setattr(evaluating, "answering", opened(FakeAnswerer(stops)))
+    assert run_named(config_of(tmp_path, hitom))[0] == 130
+    here = f"orchestrate evaluate {URL} {folder.config}"
+    assert hints(folder) == [here]
+    # As the hint says: by the run's own settings, to the model that it names.
+    fake = FakeAnswerer(answer)
+    monkeypatch.setattr(evaluating, "answering", opened(fake))
+    status, there = run_named(compose(str(folder.config), [f"model.name={URL}"]))
+    assert (status, there.path, len(fake.asked)) == (0, folder.path, 3)
+    by = [f"{here} --by {view}" for view in ("deception", "order", "'story length'")]
+    assert hints(folder) == [*by, f"orchestrate evaluate MODEL {folder.config} name=null"]
+    assert not compose(str(folder.config), ["model.name=http://another/v1", "name=null"]).name
 
 
 def test_a_name_of_ones_own_goes_on_only_with_the_same_settings(tmp_path: Path, hitom: Path) -> None:
@@ -293,7 +324,9 @@ def test_a_model_that_only_scores_is_refused(tmp_path: Path, hitom: Path) -> Non
     trained(tmp_path / "runs", {})
     write_json(RunFolder(tmp_path / "runs" / "rlvr" / "policy").models, {"content": str(model)})
     for named_model in ("run:policy@content", f"path:{model}"):
-        with pytest.raises(ConfigError, match=f"{named_model}: Qwen3ForSequenceClassification scores texts and writes no answers"):
+        with pytest.raises(
+            ConfigError, match=f"{named_model}: Qwen3ForSequenceClassification scores texts and writes no answers"
+        ):
             evaluate(config_of(tmp_path, hitom, model=named_model), opened=opened(FakeAnswerer(answer)))
     assert not (tmp_path / "runs" / "social_r1.benchmarks").exists()
 
