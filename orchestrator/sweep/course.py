@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -18,7 +18,7 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError
 from orchestrator.records.folder import RunFolder, is_taken
 from orchestrator.sweep.folder import SweepFolder
-from orchestrator.sweep.graph import Configured, runs_of, trial_of, trials_of
+from orchestrator.sweep.graph import Configured, runs_of, single_points, trial_of, trials_of
 from orchestrator.sweep.journal import FAILED, FINISHED, LASTING, Journal, Tried, spent_by
 from orchestrator.sweep.keys import is_finished
 from orchestrator.sweep.space import LISTED, active, draw, grid
@@ -131,10 +131,17 @@ class Course:
                 "and tuning.trials."
             )
 
-    def example(self) -> RunConfig:
-        """The config of one of the stage's runs as it will be, with the runs of other nodes that it refers to."""
-        planned = self._planned[0] if self._planned else self._trial({})
-        return compose(planned.target, planned.overrides)
+    def configs(self) -> Iterator[RunConfig]:
+        """Those of the stage's runs as they will be, with the runs of other nodes that they refer to; of a search that finds its points
+        on the way those that set one range (`graph.single_points`)."""
+        planned = self._planned
+        if not planned:
+            node, arm = self.stage.node, self.stage.arm
+            assert arm is not None
+            settings = {**node.settings, **node.arms[arm]}
+            planned = [self._trial(point) for point in [{}, *single_points(node.search, settings)]]
+        for one in planned:
+            yield compose(one.target, one.overrides)
 
     @property
     def is_population(self) -> bool:

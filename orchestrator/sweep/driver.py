@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ray.tune import Tuner
 
 from orchestrator.cluster.preflight import nodes_of_cluster
 from orchestrator.cluster.session import connected
-from orchestrator.config.schema import FleetConfig
+from orchestrator.config.schema import FleetConfig, RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.experiment import run
 from orchestrator.fleets.pool import lease
@@ -97,22 +97,33 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
 @contextmanager
 def _holding_pools(course: Course) -> Iterator[None]:
     """A lease of the pools that the stage's runs share, so that they live on between them. The journal has what they took."""
-    config = course.example()
-    shared = {name: role for name, role in config.roles().items() if role.shared}
-    if not shared:
+    asked = shared_by(course.configs())
+    if not asked:
         yield
         return
-    workload = find_workload(config.workload).workload(config)
     began = time.monotonic()
     with ExitStack() as stack:
-        for name, role in shared.items():
+        for name, config in asked.items():
+            workload = find_workload(config.workload).workload(config)
+            role = config.roles()[name]
             model = starting_model(name, role, config.learner, workload, (), course.folder.storage)
             stack.enter_context(lease(config, model, f"sweep {course.sweep.name}"))
         try:
             yield
         finally:
-            fleets = [role.fleet for role in shared.values()]
+            fleets = [config.roles()[name].fleet for name, config in asked.items()]
             course.journal.pool(course.stage.name, pools_took(fleets, time.monotonic() - began))
+
+
+def shared_by(configs: Iterable[RunConfig]) -> dict[str, RunConfig]:
+    """The shared raters of which all of these runs that ask one ask the same, by name: one of the runs that do. Of several models each
+    run holds its own, as `plan_of` counts them."""
+    asked: dict[str, dict[str, RunConfig]] = {}
+    for config in configs:
+        for name, role in config.roles().items():
+            if role.shared:
+                asked.setdefault(name, {}).setdefault(repr((role.name, role.model, role.fleet)), config)
+    return {name: next(iter(models.values())) for name, models in asked.items() if len(models) == 1}
 
 
 def pools_took(fleets: Sequence[FleetConfig], seconds: float) -> dict[str, float]:

@@ -142,13 +142,40 @@ def test_the_lease_of_a_pool_is_booked(tmp_path: Path, monkeypatch: pytest.Monke
     ticks = iter((100.0, 160.0))
     monkeypatch.setattr(driver.time, "monotonic", lambda: next(ticks))
     course: Any = SimpleNamespace(
-        example=lambda: config, folder=folder, journal=journal, sweep=SimpleNamespace(name="s"),
+        configs=lambda: [config], folder=folder, journal=journal, sweep=SimpleNamespace(name="s"),
         stage=SimpleNamespace(name="policy"),
     )  # fmt: skip
     with driver._holding_pools(course):
         assert journal.pool_of("policy") == {}
     # A minute of one server with one GPU.
     assert journal.pool_of("policy")["gpu_seconds"] == 60.0
+
+
+def test_a_stage_holds_what_its_later_arms_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outcome rewards ask no rater, the arms after it a judge, and two of them each a content model of its own."""
+    judged = {"judge.name": "hf:none/judge", "judge.shared": True, "content.shared": True}
+    arms = {
+        "outcome": {"reward.variant": "outcome"},
+        "full": {"content.name": "hf:none/one"},
+        "other": {"content.name": "hf:none/other"},
+    }
+    sweep, folder, journal = begun(tmp_path, Node("policy", "social_r1", judged, arms, (0, 1)))
+    course = Course(sweep, stages(sweep)[0], folder, journal, [], 1)
+    assert [list(config.raters()) for config in course.configs()] == [[]] * 2 + [["judge", "content"]] * 4
+    held: list[tuple[str, str]] = []
+    monkeypatch.setattr(driver, "starting_model", lambda name, role, *given: (name, role.name))
+    monkeypatch.setattr(driver, "lease", lambda config, model, holder: held.append(model) or nullcontext())
+    with driver._holding_pools(course):
+        assert held == [("judge", "hf:none/judge")]
+    assert journal.pool_of("policy")["seconds"] >= 0
+
+
+def test_a_search_holds_what_any_of_its_points_shares(tmp_path: Path) -> None:
+    ranges = (Range("reward.variant", "choice", ("outcome", "no_content")),)
+    settings = {"reward.variant": "outcome", "judge.name": "hf:none/judge", "judge.shared": True}
+    sweep, folder, journal = begun(tmp_path, Node("policy", "social_r1", settings, {"": {}}, (), ranges, Tuning()))
+    course = Course(sweep, stages(sweep)[0], folder, journal, [], 1)
+    assert list(driver.shared_by(course.configs())) == ["judge"]
 
 
 def test_the_expected_best_of_fewer_trials() -> None:
