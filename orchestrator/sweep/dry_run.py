@@ -61,7 +61,7 @@ def show_sweep(sweep: Sweep, storage: Path) -> None:
     headers = ("stage", "runs", "inputs", "searched", "CPUs a run", "GPUs a run", "at once")
     print_table(headers, map(_stage_row, work))
     if any(bundle.shared for item in work for bundle in item.plan.bundles):
-        typer.echo("Of these CPUs and GPUs a shared judge takes its part once for all runs.")
+        typer.echo("Of these CPUs and GPUs a shared rater takes its part once for all runs.")
     _print_runs(work, storage)
     gpu_memory_gb = nodes[0].gpu_memory_gb if nodes else None
     for item in work:

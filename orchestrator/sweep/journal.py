@@ -107,7 +107,7 @@ class Journal:
         return (self._spent.get(stage, 0.0) + since) / 3600
 
     def pool_of(self, stage: str) -> dict[str, float]:
-        """What the pool of a stage's shared judge took, by the names of `SPENT`; empty where there was none."""
+        """What the pools of a stage's shared raters took, by the names of `SPENT`; empty where there was none."""
         return self._pools.get(stage, {})
 
     # --- what happens ---
@@ -146,7 +146,7 @@ class Journal:
         )  # fmt: skip
 
     def pool(self, stage: str, spent: Mapping[str, float]) -> None:
-        """The pool of a stage's shared judge is given back. spent: what it took since it was leased."""
+        """The pools of a stage's shared raters are given back. spent: what they took since they were leased."""
         self._add({"kind": "pool", "stage": stage, **spent})
 
     def _add(self, line: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def summarise(sweep: Sweep, folder: SweepFolder, journal: Journal, skipped: Mapp
     return {
         "format": FORMAT, "sweep": sweep.name, "about": sweep.about, "metric": sweep.metric, "mode": sweep.mode,
         "hours": sum(journal.spent_h(stage.name) for stage in stages(sweep)),
-        "shared_judges": [
+        "shared_raters": [
             {"stage": stage.name, **spent} for stage in stages(sweep) if (spent := journal.pool_of(stage.name))
         ],
         "arms": found, "differences": tests, "failed": failed, "skipped": dict(skipped),
@@ -190,11 +190,11 @@ def _print_tables(summary: Mapping[str, Any]) -> None:
         )
     headers = ("stage", "arm", "runs", summary["metric"], "95 % interval", "n", "time", "held", "busy", "0.01 costs")
     print_table(headers, rows)
-    for judge in summary["shared_judges"]:
-        kind = "gpu" if judge["gpu_seconds"] else "cpu"
+    for shared in summary["shared_raters"]:
+        kind = "gpu" if shared["gpu_seconds"] else "cpu"
         Console().print(
-            f"{judge['stage']}: beside its runs, the judge that they share held {judge[f'{kind}_seconds'] / 3600:.2f} "
-            f"{kind.upper()}-hours in {duration(judge['seconds'])}",
+            f"{shared['stage']}: beside its runs, the raters that they share held {shared[f'{kind}_seconds'] / 3600:.2f} "
+            f"{kind.upper()}-hours in {duration(shared['seconds'])}",
             soft_wrap=True,
         )
     tests = [test for test in summary["differences"] if "arm" in test]

@@ -88,13 +88,13 @@ def test_a_member_of_a_population_gains_from_its_first_score_on(tmp_path: Path) 
     assert arm["cost_of_a_point"] == pytest.approx(5.0)
 
 
-def test_a_shared_judge_is_told_of_a_stage(tmp_path: Path) -> None:
+def test_shared_raters_are_told_of_a_stage(tmp_path: Path) -> None:
     sweep, folder, journal = begun(tmp_path, SEEDS)
-    assert summarise(sweep, folder, journal, {})["shared_judges"] == []
+    assert summarise(sweep, folder, journal, {})["shared_raters"] == []
     # Two servers of 1.5 CPUs and half a GPU for 100 s.
     took = driver.pools_took([FleetConfig(servers=2, cpus_per_server=1.5, gpus_per_server=0.5)], 100.0)
     journal.pool("policy", took)
-    (judge,) = summarise(sweep, folder, journal, {})["shared_judges"]
+    (judge,) = summarise(sweep, folder, journal, {})["shared_raters"]
     assert judge == {"stage": "policy", "seconds": 100.0, "cpu_seconds": 300.0, "gpu_seconds": 100.0}
 
 
