@@ -9,12 +9,12 @@ A part is what one number is told of, such as a benchmark: tasks name theirs, an
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,10 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.experiment import preflight, record, run, show
 from orchestrator.fitting import Fitting
-from orchestrator.fleets.alone import serving
 from orchestrator.fleets.fleet import Answerer
-from orchestrator.fleets.remote import RemoteFleet
-from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.verdict_cache import read
 from orchestrator.following import stopping
-from orchestrator.gathering import Kept
+from orchestrator.gathering import Kept, Open, answering
 from orchestrator.learning.starting import content_of, load_tokenizer
 from orchestrator.records import episodes as episode_files
 from orchestrator.records import jsonl, trained_on
@@ -57,9 +54,6 @@ AT_ONCE = 256
 """Tasks of a batch: what was answered before the last one is kept, whatever happens."""
 SPLIT = "test"
 STEP = 0
-
-Open = Callable[[EvaluationConfig, Path | str], Any]
-"""(settings, weights) -> a context that lends an Answerer."""
 
 
 def run_named(config: RunConfig) -> tuple[int, RunFolder]:
@@ -116,7 +110,9 @@ def evaluate(config: EvaluationConfig, folder: RunFolder | None = None, opened: 
         folder.begin()
         mirror = Mirror(config.mirror, folder)
         try:
-            status = _executed(config, folder, workload, tasks, weights, opened or answering, display)
+            status = _executed(
+                config, folder, workload, tasks, weights, opened or partial(answering, config, group="model"), display
+            )
         finally:
             mirror.finish()
             folder.end()
@@ -125,21 +121,6 @@ def evaluate(config: EvaluationConfig, folder: RunFolder | None = None, opened: 
     if status == "stopped":
         log.warning("stopped; the same command goes on with what is not answered yet")
     return 0 if status == "finished" else 130
-
-
-@contextmanager
-def answering(config: EvaluationConfig, weights: Path | str) -> Iterator[Answerer]:
-    """The model's servers, which end with the block, or its URL."""
-    served = config.served
-    if served.elsewhere:
-        yield RemoteFleet.of(served, os.environ.get(served.api_key_env), "model")
-        return
-    specs = [
-        ServerSpec(POLICY, index, str(weights), True, served.model, served.fleet)
-        for index in range(served.fleet.servers)
-    ]
-    with serving(config, specs) as fleet:
-        yield fleet
 
 
 def _refuse_scores(config: EvaluationConfig, weights: Path | str) -> None:
@@ -212,7 +193,7 @@ def _executed(
         if fitted.cut:
             tell(f"{fitted.cut:,} of {len(tasks):,} prompts do not fit: the middle of their story is cut")
         with ledger.phase("eval"):
-            episodes = _answered(config, folder, workload, fitted.tasks, opened, weights, tell)
+            episodes = _answered(config, folder, workload, fitted.tasks, opened, tell)
         status = "stopped" if len(episodes) < len(tasks) else "finished"
         if status == "finished":
             also = _recorded(config, folder, workload, tasks, episodes, ledger, tell)
@@ -246,7 +227,6 @@ def _answered(
     workload: Any,
     tasks: Sequence[Task],
     opened: Open,
-    weights: Path | str,
     tell: _Teller,
 ) -> list[Episode]:
     """One episode a task, in their order; fewer where someone asked to stop."""
@@ -255,7 +235,7 @@ def _answered(
         environment = workload.environment()
     episodes: list[Episode] = []
     words = "stopping after the questions that are being asked"
-    with stopping(folder.stop, words, tell), opened(config, weights) as answerer:
+    with stopping(folder.stop, words, tell), opened(POLICY, config.served) as answerer:
         fleet = _Keeping(answerer, folder.answers, config.model.retries)
         for part, mine in parts_of(tasks).items():
             for start in range(0, len(mine), AT_ONCE):

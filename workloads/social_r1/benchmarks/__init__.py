@@ -23,8 +23,8 @@ from orchestrator.rollouts.unasked import Unasked
 from orchestrator.values import POLICY, Answer, Call, Episode, Group, LogitAnswer, Sampling, Task, Verdict, stable_hash
 from workloads.base import BaseWorkload, Environment, Play, Reward
 from workloads.social_r1.benchmarks import columns
-from workloads.social_r1.files import ENDINGS
 from workloads.social_r1.benchmarks.items import FORMS, Form, Item
+from workloads.social_r1.files import ENDINGS
 
 LANGUAGES = ("en", "zh")
 SOURCES = tuple(sorted({one.source for one in columns.BENCHMARKS.values()}))
