@@ -30,7 +30,7 @@ from orchestrator.sweep.capacity import at_once
 from orchestrator.sweep.course import Course
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import Configured, MissingRunError, check_stages, plan_of, stages
-from orchestrator.sweep.journal import FINISHED, Journal, winner_of
+from orchestrator.sweep.journal import FINISHED, Journal, best_point
 from orchestrator.sweep.spec import Done, Sweep
 from orchestrator.sweep.standing import to_mend
 from orchestrator.sweep.trial import Body, release
@@ -169,5 +169,5 @@ def _done(course: Course) -> list[Done]:
     stage, tried = course.stage, course.journal.of(course.stage.name)
     if stage.arm is None:
         return [Done(stage.node.name, one.arm, one.seed, one.run) for one in tried if one.outcome == FINISHED]
-    best = winner_of(tried, course.sweep.mode)
-    return [Done(stage.node.name, best.arm, best.seed, best.run, dict(best.point), True)] if best else []
+    best = best_point(tried, course.sweep.mode)[:1]
+    return [Done(stage.node.name, one.arm, one.seed, one.run, dict(one.point), True) for one in best]

@@ -19,7 +19,7 @@ from orchestrator.records.shown import print_table
 from orchestrator.sweep import pictures
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import stages
-from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried, in_words, winner_of
+from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried, best_point, in_words, mean_score
 from orchestrator.sweep.spec import Stage, Sweep
 from orchestrator.sweep.statistics import mean_interval
 from orchestrator.sweep.trial import evaluations, spent
@@ -83,8 +83,8 @@ def summarise(sweep: Sweep, folder: SweepFolder, journal: Journal, skipped: Mapp
 def _arm(sweep: Sweep, folder: SweepFolder, stage: Stage, name: str, tried: Sequence[Tried]) -> dict[str, Any]:
     """One arm of a stage. score: of its runs at their last step, or of its search's winner."""
     finished = [one for one in tried if one.outcome == FINISHED]
-    best = winner_of(tried, sweep.mode)
-    counted = finished if stage.arm is None else [best] if best else []
+    best = best_point(tried, sweep.mode) if stage.arm is not None else []
+    counted = finished if stage.arm is None else best
     took = spent_on(folder, tried)
     counted = [one for one in counted if one.scores]  # runs without a policy may have none
     rows = [evaluations(RunFolder(folder.storage / one.run), sweep.metric) for one in counted]
@@ -106,8 +106,8 @@ def _arm(sweep: Sweep, folder: SweepFolder, stage: Stage, name: str, tried: Sequ
         paid = took[device] if stage.arm is not None else spent_on(folder, counted)[device] / len(counted)
         if values["gain"] > 0 and paid:
             values["cost_of_a_point"] = paid / (values["gain"] / POINT)
-    if stage.arm is not None and best:
-        values["winner"] = {"run": best.run, "score": best.score, "point": dict(best.point)}
+    if best:
+        values["winner"] = {"run": best[0].run, "score": mean_score(best), "point": dict(best[0].point)}
     return values
 
 

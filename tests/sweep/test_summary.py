@@ -178,6 +178,37 @@ def test_a_search_holds_what_any_of_its_points_shares(tmp_path: Path) -> None:
     assert list(driver.shared_by(course.configs())) == ["judge"]
 
 
+def test_a_point_is_tried_with_all_of_its_seeds(tmp_path: Path) -> None:
+    """Points 0 and 1 with two seeds each; the search is told their means, and the summary of both runs of the better one."""
+    ranges = (Range("learner.learning_rate", "loguniform", low=1e-5, high=1e-3),)
+    node = Node("policy", "rlvr", {}, {"": {}}, (0, 1), ranges, Tuning(trials=2, seed=1000, repeats=2))
+    sweep, folder, journal = begun(tmp_path, node)
+    (stage, _) = stages(sweep)
+    course = Course(sweep, stage, folder, journal, [], 1)
+    found = [course.next() for _ in range(5)]
+    assert found.pop() is None
+    trials = [one[0] for one in found if one]
+    assert [one.seed for one in trials] == [1000, 1001, 1000, 1001]
+    assert trials[0].point == trials[1].point != trials[2].point == trials[3].point
+    assert len({one.run for one in trials}) == 4
+    told: list[tuple[int, float]] = []
+    assert course._points is not None
+    course._points.tell = lambda number, score: told.append((number, score))  # type: ignore[method-assign]
+    for one, score in zip(trials, (0.8, 0.2, 0.5, 0.7), strict=True):
+        write(tmp_path, one.run.removeprefix("rlvr/"), [0.1, score], 1.0)
+        tell(journal, one, [0.1, score], FINISHED)
+        course.tell(one.number, score)
+    assert told == [(0, 0.5), (1, pytest.approx(0.6))]
+    (arm,) = summarise(sweep, folder, journal, {})["arms"]
+    assert (arm["winner"]["run"], arm["winner"]["score"]) == (trials[2].run, pytest.approx(0.6))
+    assert (arm["score"]["mean"], arm["score"]["n"]) == (pytest.approx(0.6), 2)
+    (done,) = driver._done(course)
+    assert (done.run, done.winner, done.point) == (trials[2].run, True, trials[2].point)
+    # Gone on with, every trial has the point and the run that it had.
+    again = Course(sweep, stage, folder, Journal(folder.journal), [], 1)
+    assert [one[0].run for one in (again.next() for _ in range(4)) if one] == [one.run for one in trials]
+
+
 def test_the_expected_best_of_fewer_trials() -> None:
     """Of 1, 2 and 3: one of them 2, the best of the pairs 2, 3 and 3, of all 3; where less is better 1, 1 and 2."""
     assert [expected_best([3.0, 1.0, 2.0], trials, "max") for trials in (1, 2, 3)] == pytest.approx([2, 8 / 3, 3])
