@@ -9,12 +9,12 @@ A part is what one number is told of, such as a benchmark: tasks name theirs, an
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,10 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.experiment import preflight, record, run, show
 from orchestrator.fitting import Fitting
-from orchestrator.fleets.alone import serving
 from orchestrator.fleets.fleet import Answerer
-from orchestrator.fleets.remote import RemoteFleet
-from orchestrator.fleets.specs import ServerSpec
 from orchestrator.fleets.verdict_cache import read
 from orchestrator.following import stopping
-from orchestrator.gathering import Kept
+from orchestrator.gathering import Kept, Open, answering
 from orchestrator.learning.starting import content_of, load_tokenizer
 from orchestrator.records import episodes as episode_files
 from orchestrator.records import jsonl, trained_on
@@ -47,6 +44,7 @@ from orchestrator.records.mirror import Mirror
 from orchestrator.rollouts.judging import insist
 from orchestrator.rollouts.play import roll_out
 from orchestrator.rollouts.verdicts import Scoring
+from orchestrator.sharing.front_matter import architecture_of
 from orchestrator.sweep.keys import find_by_key, is_finished, key_of
 from orchestrator.values import POLICY, Answer, Call, Episode, Group, Sampling, Task
 
@@ -56,9 +54,6 @@ AT_ONCE = 256
 """Tasks of a batch: what was answered before the last one is kept, whatever happens."""
 SPLIT = "test"
 STEP = 0
-
-Open = Callable[[EvaluationConfig, Path | str], Any]
-"""(settings, weights) -> a context that lends an Answerer."""
 
 
 def run_named(config: RunConfig) -> tuple[int, RunFolder]:
@@ -104,6 +99,7 @@ def evaluate(config: EvaluationConfig, folder: RunFolder | None = None, opened: 
         weights = weights_of(config)
         if not config.served.elsewhere and not Path(str(weights)).is_dir():
             content_of(str(weights))  # fetches config.json, by which the context is known
+        _refuse_scores(config, weights)
         preflight(config)
         workload: Any = source.workload(config)
         with own_code("the workload's tasks()", workload):
@@ -114,7 +110,9 @@ def evaluate(config: EvaluationConfig, folder: RunFolder | None = None, opened: 
         folder.begin()
         mirror = Mirror(config.mirror, folder)
         try:
-            status = _executed(config, folder, workload, tasks, weights, opened or answering, display)
+            status = _executed(
+                config, folder, workload, tasks, weights, opened or partial(answering, config, group="model"), display
+            )
         finally:
             mirror.finish()
             folder.end()
@@ -125,19 +123,14 @@ def evaluate(config: EvaluationConfig, folder: RunFolder | None = None, opened: 
     return 0 if status == "finished" else 130
 
 
-@contextmanager
-def answering(config: EvaluationConfig, weights: Path | str) -> Iterator[Answerer]:
-    """The model's servers, which end with the block, or its URL."""
-    served = config.served
-    if served.elsewhere:
-        yield RemoteFleet.of(served, os.environ.get(served.api_key_env), "model")
-        return
-    specs = [
-        ServerSpec(POLICY, index, str(weights), True, served.model, served.fleet)
-        for index in range(served.fleet.servers)
-    ]
-    with serving(config, specs) as fleet:
-        yield fleet
+def _refuse_scores(config: EvaluationConfig, weights: Path | str) -> None:
+    """Raises ConfigError for a model that scores texts and writes none, such as a reward model."""
+    architecture = "" if config.served.elsewhere else architecture_of(weights)
+    if architecture.endswith("ForSequenceClassification"):
+        raise ConfigError(
+            f"{config.model.name}: {architecture} scores texts and writes no answers. Name a model that writes: a run's policy, "
+            "run:NAME or run:NAME@STEP, hf:ID, path:FOLDER or a URL."
+        )
 
 
 class _Teller:
@@ -200,7 +193,7 @@ def _executed(
         if fitted.cut:
             tell(f"{fitted.cut:,} of {len(tasks):,} prompts do not fit: the middle of their story is cut")
         with ledger.phase("eval"):
-            episodes = _answered(config, folder, workload, fitted.tasks, opened, weights, tell)
+            episodes = _answered(config, folder, workload, fitted.tasks, opened, tell)
         status = "stopped" if len(episodes) < len(tasks) else "finished"
         if status == "finished":
             also = _recorded(config, folder, workload, tasks, episodes, ledger, tell)
@@ -234,16 +227,15 @@ def _answered(
     workload: Any,
     tasks: Sequence[Task],
     opened: Open,
-    weights: Path | str,
     tell: _Teller,
 ) -> list[Episode]:
     """One episode a task, in their order; fewer where someone asked to stop."""
-    sampling = Sampling(config.answer_tokens, config.rollout.temperature)
+    sampling = Sampling(config.answer_tokens, config.temperature or 0.0)
     with own_code("the workload's environment()", workload):
         environment = workload.environment()
     episodes: list[Episode] = []
     words = "stopping after the questions that are being asked"
-    with stopping(folder.stop, words, tell), opened(config, weights) as answerer:
+    with stopping(folder.stop, words, tell), opened(POLICY, config.served) as answerer:
         fleet = _Keeping(answerer, folder.answers, config.model.retries)
         for part, mine in parts_of(tasks).items():
             for start in range(0, len(mine), AT_ONCE):

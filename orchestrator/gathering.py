@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def gather(config: RunConfig, workload: Any, tell: Tell, opened: Open | None = N
     if not hasattr(workload, "gather"):
         return None
     with ExitStack() as stack:
-        asking = _Asking(config, tell, opened or (lambda role, served: answering(config, role, served)), stack)
+        asking = _Asking(config, tell, opened or partial(answering, config), stack)
         found = _played(workload, asking)
     tell(found.told)
     with own_code("the workload's use()", workload):
@@ -172,10 +173,10 @@ def _identity(served: ServedConfig, storage: str) -> str:
 
 
 @contextmanager
-def answering(config: RunConfig, role: str, served: ServedConfig) -> Iterator[Answerer]:
-    """The servers of a model, which end with the block, or its URL."""
+def answering(config: RunConfig, role: str, served: ServedConfig, group: str = "") -> Iterator[Answerer]:
+    """The servers of a model, which end with the block, or its URL. group: of its settings, if not the role's name."""
     if served.elsewhere:
-        yield RemoteFleet.of(served, os.environ.get(served.api_key_env), role)
+        yield RemoteFleet.of(served, os.environ.get(served.api_key_env), group or role)
         return
     folder = str(resolve(ModelReference.parse(served.name), config.storage))
     specs = [

@@ -28,6 +28,7 @@ from orchestrator.config.keys import keys_of
 from orchestrator.config.own_code import load_module
 from orchestrator.config.workloads import find_workload, workload_names
 from orchestrator.data import TableConfig
+from orchestrator.gathering import gather
 from orchestrator.records import diagnosis
 from orchestrator.rollouts.functions import verdicts_of
 from orchestrator.rollouts.judge_file import WORKLOAD, read_answers
@@ -231,6 +232,8 @@ def _check_data(composed: Composed) -> None:
     workload = composed.source.workload(config)
     assert workload.tasks("train")
     if not composed.source.name.startswith("rlvr"):
+        # As a run does: its lessons may be made of what is gathered first. On a page's data nobody has to be asked.
+        gather(config, workload, lambda text: None)
         workload.lessons()
     task = workload.tasks("eval")[0]
     for function in functions:

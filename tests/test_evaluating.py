@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from orchestrator import evaluating
 from orchestrator.cluster.needs import needs_of
@@ -18,7 +20,7 @@ from orchestrator.config.evaluation import EvaluationConfig
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.evaluating import evaluate, named, run_named
 from orchestrator.fitting import Fitting
-from orchestrator.records import episodes, jsonl
+from orchestrator.records import episodes, jsonl, report
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.records.metrics import read
 from orchestrator.records.trained_on import fingerprint
@@ -71,7 +73,7 @@ def answer(call: Call, attempt: int) -> Answer:
 
 def opened(fake: FakeAnswerer) -> Any:
     @contextmanager
-    def lend(config: EvaluationConfig, weights: Path | str) -> Iterator[FakeAnswerer]:
+    def lend(*asked: Any, **further: Any) -> Iterator[FakeAnswerer]:
         yield fake
 
     return lend
@@ -130,6 +132,35 @@ def test_what_is_finished_is_found_and_what_stopped_goes_on(
     assert run_named(config_of(tmp_path, hitom))[1].path == folder.path
     assert len(second.asked) == 3
     assert run_named(config_of(tmp_path, hitom, "limit=2"))[1].path != folder.path
+
+
+def test_what_is_next_is_the_rest_of_it_or_its_views_and_another_model(
+    tmp_path: Path, hitom: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hints(folder: RunFolder) -> list[str]:
+        screen = io.StringIO()
+        report.render(folder, Console(file=screen, width=300))
+        return [line.strip() for line in screen.getvalue().partition("Next\n")[2].splitlines()]
+
+    folder = RunFolder(tmp_path / "runs" / "social_r1.benchmarks" / named(config_of(tmp_path, hitom))[0])
+
+    def stops(call: Call, attempt: int) -> Answer:
+        folder.stop.touch()
+        return answer(call, attempt)
+
+    monkeypatch.setattr(evaluating, "AT_ONCE", 1)
+    monkeypatch.setattr(evaluating, "answering", opened(FakeAnswerer(stops)))
+    assert run_named(config_of(tmp_path, hitom))[0] == 130
+    here = f"orchestrate evaluate {URL} {folder.config}"
+    assert hints(folder) == [here]
+    # As the hint says: by the run's own settings, to the model that it names.
+    fake = FakeAnswerer(answer)
+    monkeypatch.setattr(evaluating, "answering", opened(fake))
+    status, there = run_named(compose(str(folder.config), [f"model.name={URL}"]))
+    assert (status, there.path, len(fake.asked)) == (0, folder.path, 3)
+    by = [f"{here} --by {view}" for view in ("deception", "order", "'story length'")]
+    assert hints(folder) == [*by, f"orchestrate evaluate MODEL {folder.config} name=null"]
+    assert not compose(str(folder.config), ["model.name=http://another/v1", "name=null"]).name
 
 
 def test_a_name_of_ones_own_goes_on_only_with_the_same_settings(tmp_path: Path, hitom: Path) -> None:
@@ -249,6 +280,23 @@ def test_a_ray_that_is_joined_is_connected_to_before_its_nodes_are_looked_at(
     assert notes == ["connected to head:6379", "looked", "left"]
 
 
+def test_how_answers_are_drawn_is_the_protocols_or_the_users_and_never_trainings(
+    tmp_path: Path, hitom: Path, quiet: None
+) -> None:
+    fake = FakeAnswerer(answer)
+    assert evaluate(config_of(tmp_path, hitom, "temperature=0.7"), opened=opened(fake)) == 0
+    assert {call.sampling.temperature for batch in fake.batches for call in batch if call.sampling} == {0.7}
+    for setting, remedy in (
+        ("rollout.temperature=0.7", r"Set temperature=0\.7"),
+        ("eval.samples_per_task=2", "as its protocol says"),
+        ("eval.test_samples_per_task=2", "as its protocol says"),
+    ):
+        with pytest.raises(ConfigError, match=f"{setting}: .*{remedy}"):
+            config_of(tmp_path, hitom, setting)
+    # What a machine's preset says of training's steps is no wish about answers.
+    assert config_of(tmp_path, hitom, "hardware=1x24GB").rollout.samples_per_prompt == 8
+
+
 def test_an_evaluation_is_a_node_of_a_sweep(tmp_path: Path, hitom: Path) -> None:
     train = Node("policy", "rlvr", {"learner.ranks": 1}, {"": {}}, (0,))
     settings = {"data.hitom": str(hitom), "model.name": "node:policy"}
@@ -264,6 +312,23 @@ def test_an_evaluation_is_a_node_of_a_sweep(tmp_path: Path, hitom: Path) -> None
     assert "model.name=run:rlvr/policy" in planned.overrides
     assert not compose(planned.target, planned.overrides).learns
     assert compose("rlvr", []).learns
+
+
+def test_a_model_that_only_scores_is_refused(tmp_path: Path, hitom: Path) -> None:
+    """A run's reward model in place of its policy, by the run's word or as a folder."""
+    model = tmp_path / "rater"
+    model.mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (model / name).write_text("")
+    (model / "config.json").write_text(json.dumps({"architectures": ["Qwen3ForSequenceClassification"]}))
+    trained(tmp_path / "runs", {})
+    write_json(RunFolder(tmp_path / "runs" / "rlvr" / "policy").models, {"content": str(model)})
+    for named_model in ("run:policy@content", f"path:{model}"):
+        with pytest.raises(
+            ConfigError, match=f"{named_model}: Qwen3ForSequenceClassification scores texts and writes no answers"
+        ):
+            evaluate(config_of(tmp_path, hitom, model=named_model), opened=opened(FakeAnswerer(answer)))
+    assert not (tmp_path / "runs" / "social_r1.benchmarks").exists()
 
 
 def test_a_model_without_weights_and_a_workload_that_trains_are_refused(tmp_path: Path, hitom: Path) -> None:

@@ -13,8 +13,6 @@ from orchestrator.values import Answer, Call, Fault, Turn, Unscored
 ORACLE, TEACHER = "oracle", "teacher"
 Question = TypeVar("Question")
 Word = TypeVar("Word")
-_THOUGHT = "</think>"
-"""Ends what a model of the Qwen and DeepSeek families thinks aloud."""
 
 
 @dataclass
@@ -59,9 +57,17 @@ def until_told(
     return told
 
 
+def after_thought(text: str) -> str:
+    """What follows the thinking of a model that thinks aloud, as those of the Qwen and DeepSeek families do; nothing where the thought
+    has no end."""
+    if "</think>" in text:
+        return text.rpartition("</think>")[2].strip()
+    return "" if text.lstrip().startswith("<think>") else text.strip()
+
+
 def last_word(turn: Turn, words: Sequence[str]) -> str | Unscored:
     """The one of the words that stands in a text's last line, in any case."""
-    lines = [line for line in turn.text.rpartition(_THOUGHT)[2].splitlines() if line.strip()]
+    lines = [line for line in after_thought(turn.text).splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     found = {word for word in words if re.search(rf"\b{word}\b", last, re.IGNORECASE)}
     if len(found) != 1:

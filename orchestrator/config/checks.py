@@ -9,7 +9,16 @@ from pathlib import Path
 
 from orchestrator.config.keys import files_named, keys_of, value_at
 from orchestrator.config.references import ModelReference, resolve
-from orchestrator.config.schema import ADAPTER_RANKS, FleetConfig, LimitsConfig, ModelConfig, RaterConfig, RunConfig
+from orchestrator.config.schema import (
+    ADAPTER_RANKS,
+    EvalConfig,
+    FleetConfig,
+    LimitsConfig,
+    ModelConfig,
+    RaterConfig,
+    RolloutConfig,
+    RunConfig,
+)
 from orchestrator.errors import ConfigError
 from orchestrator.values import POLICY
 
@@ -95,6 +104,15 @@ def _evaluated(config: RunConfig) -> Iterator[str]:
     yield from _reference("model.name", config.model.name)
     if config.reward.name is not None:
         yield f"reward.name={config.reward.name}: an evaluation scores answers by its own protocols. Leave reward.name out."
+    if config.rollout.temperature != RolloutConfig().temperature:
+        yield (
+            f"rollout.temperature={config.rollout.temperature:g}: an evaluation samples as its protocols say. Set temperature="
+            f"{config.rollout.temperature:g} for another one, and leave rollout.temperature out."
+        )
+    for name in ("samples_per_task", "test_samples_per_task"):
+        given = getattr(config.eval, name)
+        if given != getattr(EvalConfig(), name):
+            yield f"eval.{name}={given}: an evaluation asks each question as often as its protocol says. Leave it out."
 
 
 def _servers(config: RunConfig) -> Iterator[str]:

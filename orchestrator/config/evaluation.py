@@ -13,18 +13,14 @@ from typing import Any, ClassVar
 from orchestrator.config.references import ModelReference, find_run, resolve
 from orchestrator.config.schema import FleetConfig, ModelConfig, Role, RolloutConfig, RunConfig, ServedConfig, SftConfig
 from orchestrator.config.settings import group, setting
-from orchestrator.config.shapes import config_json
+from orchestrator.config.shapes import context_and_dtype
 from orchestrator.errors import ConfigError
 from orchestrator.values import POLICY
 
-LONGEST_CONTEXT = 8192
-"""Tokens that are planned for, however many more a model can read: a server's cache is sized by them."""
 USUAL_CONTEXT = 4096
 """Where nothing says what a model can read."""
 LONGEST_ANSWER = 1024
 """Tokens, where neither settings nor a run of the model say how long it answers."""
-HALVES = ("bfloat16", "float16")
-"""Precisions in a config.json that are served as bfloat16."""
 
 
 @dataclass
@@ -81,6 +77,9 @@ class EvaluationConfig(RunConfig):
     steps: int = setting(0, "Nothing is trained: 0.", low=0, high=0)
     model: EvaluatedModelConfig = group(EvaluatedModelConfig, "The model that answers.")
     rollout: EvaluatedRolloutConfig = group(EvaluatedRolloutConfig, "How it answers.")
+    temperature: float | None = setting(
+        None, "Sampling temperature, in place of rollout.temperature. null: that of each benchmark's protocol.", low=0
+    )
 
     def splits(self) -> tuple[str, ...]:
         """Of the tasks: "test" alone."""
@@ -136,10 +135,8 @@ def known(name: str, storage: str) -> Known:
     if settings:
         model = settings["model"]
         return Known(model["context_tokens"], settings["answer"], model["dtype"], bool(model["thinking"]))
-    values = config_json(reference, storage) or {}
-    dtype = values.get("dtype") or values.get("torch_dtype")
-    context = int(values.get("max_position_embeddings") or 0)
-    return Known(min(context, LONGEST_CONTEXT), 0, "bfloat16" if dtype in HALVES else "float32", False)
+    context, dtype = context_and_dtype(reference, storage)
+    return Known(context, 0, dtype or "float32", False)
 
 
 def _settings_of(reference: ModelReference, storage: str) -> Mapping[str, Any]:

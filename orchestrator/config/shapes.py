@@ -14,6 +14,10 @@ from orchestrator.config.schema import ModelConfig
 from orchestrator.errors import ConfigError
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+HALVES = ("bfloat16", "float16")
+"""Precisions in a config.json that are served as bfloat16."""
+LONGEST_CONTEXT = 8192
+"""Tokens that are planned for, however many more a model can read: a server's cache is sized by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,15 @@ def config_json(reference: ModelReference, storage: str | Path = "runs") -> Mapp
     except (ConfigError, OSError, json.JSONDecodeError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def context_and_dtype(reference: ModelReference, storage: str | Path = "runs") -> tuple[int, str]:
+    """(tokens that a model of no run can read, at most `LONGEST_CONTEXT`; the precision it is served in) by its config.json; 0 and ""
+    where that does not say."""
+    values = config_json(reference, storage) or {}
+    dtype = values.get("dtype") or values.get("torch_dtype") or ""
+    context = min(int(values.get("max_position_embeddings") or 0), LONGEST_CONTEXT)
+    return context, "bfloat16" if dtype in HALVES else "float32" if dtype else ""
 
 
 def _built(model: ModelConfig) -> ModelShape:

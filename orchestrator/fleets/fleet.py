@@ -1,4 +1,4 @@
-"""A fleet: servers that share one role's calls, looked after. Policy and judge fleets are the same class.
+"""A fleet: servers that share one role's calls, looked after. Those of policy and raters are the same class.
 
 The driver creates the actors, so that they outlive a restarted rank; rank 0 of the learner holds a `Fleet` over their handles.
 """

@@ -1,4 +1,4 @@
-"""A judge's servers that all runs of a cluster share: whoever asks first starts them, and they end after the last.
+"""A rater's servers that all runs of a cluster share: whoever asks first starts them, and they end after the last.
 
 `lease` holds a pool; `orchestrator.fleets.pooled` asks it; `orchestrator.fleets.pool_manager` is what lives in the cluster.
 """
@@ -37,9 +37,9 @@ RELEASE_S = 10.0
 
 
 def pool_of(config: RunConfig, model: StartingModel) -> PoolSpec:
-    """The pool of a run's shared judge: the same for all runs whose judge has the same content and settings.
+    """The pool of a run's shared rater: the same for all runs whose rater has the same content and settings.
 
-    model: of the judge, with weights (`starting_model` sees to it).
+    model: of the rater, with weights (`starting_model` sees to it).
     """
     role = config.roles()[model.role]
     content, shape = content_of(model.folder), role.model
@@ -54,7 +54,7 @@ def pool_of(config: RunConfig, model: StartingModel) -> PoolSpec:
 
 @contextmanager
 def lease(config: RunConfig, model: StartingModel, holder: str) -> Iterator[PoolSpec]:
-    """Hold the pool of a shared judge while the block runs, whoever else asks it meanwhile. holder: who, in words."""
+    """Hold the pool of a shared rater while the block runs, whoever else asks it meanwhile. holder: who, in words."""
     held = Lease(pool_of(config, model), holder)
     try:
         yield held.spec

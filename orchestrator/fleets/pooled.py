@@ -1,4 +1,4 @@
-"""A run's end of a judge pool: answers calls as a fleet does."""
+"""A run's end of a rater's pool: answers calls as a fleet does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PooledFleet:
 
     What can be repeated: an answer that is kept is the same for ever, to the last bit. A new one shares its batch with whatever
     others ask at that moment, and batches move the last bits of probabilities (about 1e-6 of P(yes) in float32). So a run's soft
-    rewards repeat only that far, verdicts by a threshold practically always; with servers of its own (judge.shared=false) a run
+    rewards repeat only that far, verdicts by a threshold practically always; with servers of its own (its `shared=false`) a run
     repeats to the last bit. A sampled answer is a draw of its seed, and where the last bits decide a token it may be another.
 
     holder: who asks, in words. tell: is given what the pool has to say, and a line about every long wait.

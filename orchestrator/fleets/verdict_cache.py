@@ -1,4 +1,4 @@
-"""What a judge has answered, kept in a file: the same question for the same purpose is not put to the same model twice."""
+"""What a rater has answered, kept in a file: the same question for the same purpose is not put to the same model twice."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class VerdictCache:
     def _go_without(self, error: Exception) -> None:
         self.close()
         self.problem = (
-            f"the judge's pool goes on without its verdicts of before in {self._path} ({error}). Another pool may hold the file; if it "
+            f"the rater's pool goes on without its verdicts of before in {self._path} ({error}). Another pool may hold the file; if it "
             "is broken, delete it."
         )
         self._tell(self.problem)

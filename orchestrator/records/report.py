@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.config.workloads import find_workload
+from orchestrator.errors import ConfigError
 from orchestrator.records import episodes, ledger, metrics, page, plots
 from orchestrator.records.diagnosis import diagnose
 from orchestrator.records.folder import FORMAT, RunFolder, read_json
@@ -157,27 +160,41 @@ def render(folder: RunFolder | Path, console: Console | None = None, unredacted:
         console.print(told, soft_wrap=True, highlight=False)
     console.print(_places(folder, pictures))
     console.print("[bold]Next[/bold]")
-    # A name alone is looked for in runs/.
-    named = folder.name if folder.path == Path("runs", folder.workload, folder.name) else folder.path
-    models = read_json(folder.models) if folder.models.is_file() else {}
-    taught = [role for role in models if POLICY not in models]
-    # The same questions to another model.
-    again = [f"orchestrate evaluate MODEL {folder.config} name=null"]
-    for command in again if "evaluation" in summary else _next(folder, str(named), taught):
+    for command in _evaluation_next(folder, summary) if _evaluates(folder) else _next(folder):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 
 
-def _next(folder: RunFolder, named: str, roles: Sequence[str]) -> list[str]:
-    """What to do with a run that has ended. roles: the models of one without a policy."""
+def _evaluates(folder: RunFolder) -> bool:
+    """Whether the run only evaluates; not told of one whose own workload is gone."""
+    try:
+        return find_workload(str(folder.settings().get("workload", ""))).config.evaluates
+    except ConfigError:
+        return False
+
+
+def _evaluation_next(folder: RunFolder, summary: Mapping[str, Any]) -> list[str]:
+    """What to do with an evaluation: the rest of it, or its scores by each view and the same questions to another model."""
+    here = f"orchestrate evaluate {folder.settings()['model']['name']} {folder.config}"
+    if "evaluation" not in summary:
+        return [here]
+    views = dict.fromkeys(view for part in summary["evaluation"]["parts"] for view in part["views"])
+    return [
+        *(f"{here} --by {shlex.quote(view)}" for view in views),
+        f"orchestrate evaluate MODEL {folder.config} name=null",
+    ]
+
+
+def _next(folder: RunFolder) -> list[str]:
+    """What to do with a run that has ended."""
     again = f"orchestrate train {folder.config} name=null seed=1"
-    if roles:
+    models = read_json(folder.models) if folder.models.is_file() else {}
+    if models and POLICY not in models:
         storage = folder.path.parent.parent
         there = "" if storage == Path("runs") else f" storage={storage}"
-        named = f"run:{folder.name}"
-        return [
-            again,
-            *(f"orchestrate train {folder.workload.partition('.')[0]} {role}={named}@{role}{there}" for role in roles),
-        ]
+        whole = folder.workload.partition(".")[0]
+        return [again, *(f"orchestrate train {whole} {role}=run:{folder.name}@{role}{there}" for role in models)]
+    # A name alone is looked for in runs/.
+    named = folder.name if folder.path == Path("runs", folder.workload, folder.name) else folder.path
     return [
         again,
         f"orchestrate compare {named} ANOTHER",

@@ -13,7 +13,7 @@ from orchestrator.config.references import ModelReference, find_run, resolve
 from orchestrator.errors import ConfigError
 from orchestrator.records.folder import plain, step_of
 from orchestrator.sweep.folder import SweepFolder
-from orchestrator.sweep.journal import Journal, Tried, winner_of
+from orchestrator.sweep.journal import Journal, Tried, best_point, winner_of
 from orchestrator.sweep.standing import find_sweep
 from orchestrator.sweep.statistics import Block, Interval, combined_interval
 from orchestrator.values import POLICY
@@ -117,7 +117,9 @@ def best_of(sweep: SweepFolder) -> Best | None:
         by_seed = [one for one in mine if one.stage == node]
         if not mine:
             continue
-        arms = _together(by_seed, "arm") if by_seed else [[_best(trials, mode)] for trials in _together(mine, "stage")]
+        arms = (
+            _together(by_seed, "arm") if by_seed else [best_point(trials, mode) for trials in _together(mine, "stage")]
+        )
         means = [_mean(arm) for arm in arms]
         mean = (max if mode == "max" else min)(means, key=lambda interval: interval.mean)
         arm = arms[means.index(mean)]

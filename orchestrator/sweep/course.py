@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError
 from orchestrator.records.folder import RunFolder, is_taken
 from orchestrator.sweep.folder import SweepFolder
-from orchestrator.sweep.graph import Configured, runs_of, trial_of, trials_of
+from orchestrator.sweep.graph import Configured, runs_of, single_points, trials_of
 from orchestrator.sweep.journal import FAILED, FINISHED, LASTING, Journal, Tried, spent_by
 from orchestrator.sweep.keys import is_finished
 from orchestrator.sweep.space import LISTED, active, draw, grid
@@ -87,6 +88,9 @@ class Course:
         self._known = {one.number: one for one in journal.of(stage.name)}
         self._next = 0
         self._points: Points | None = None
+        self._repeats = self.tuning.repeats if self.tuning else 1
+        self._asked: dict[int, dict[str, Any]] = {}
+        self._told: dict[int, list[float]] = {}
         self._planned: list[Planned] = []
         if stage.arm is None:
             self._planned = runs_of(sweep, stage, done, folder.storage)
@@ -97,7 +101,7 @@ class Course:
         node, arm = stage.node, stage.arm if stage.arm is not None else next(iter(stage.node.arms))
         seed = self.tuning.seed if self.tuning else node.seeds[0]
         self.config = Configured(sweep, node, arm, folder.storage)(seed, {})
-        self.total = self._points.count if self._points else len(self._planned)
+        self.total = self._points.count * self._repeats if self._points else len(self._planned)
         self.slots = folder.slots(min(fits, self.total))
         if self.is_population:
             self._check_population()
@@ -107,7 +111,7 @@ class Course:
         assert arm is not None
         assert tuning is not None
         settings = {**node.settings, **node.arms[arm]}
-        known = {number: one.point for number, one in self._known.items()}
+        known = {number // tuning.repeats: one.point for number, one in self._known.items()}
         return Points(node.search, settings, tuning, self.sweep.mode, known)
 
     def _check_population(self) -> None:
@@ -131,10 +135,18 @@ class Course:
                 "and tuning.trials."
             )
 
-    def example(self) -> RunConfig:
-        """The config of one of the stage's runs as it will be, with the runs of other nodes that it refers to."""
-        planned = self._planned[0] if self._planned else self._trial({})
-        return compose(planned.target, planned.overrides)
+    def configs(self) -> Iterator[RunConfig]:
+        """Those of the stage's runs as they will be, with the runs of other nodes that they refer to; of a search that finds its points
+        on the way those that set one range (`graph.single_points`)."""
+        planned = self._planned
+        if not planned:
+            node, arm = self.stage.node, self.stage.arm
+            assert arm is not None
+            settings = {**node.settings, **node.arms[arm]}
+            points = [{}, *single_points(node.search, settings)]
+            planned = trials_of(self.sweep, self.stage, points, self.done, self.folder.storage)
+        for one in planned:
+            yield compose(one.target, one.overrides)
 
     @property
     def is_population(self) -> bool:
@@ -147,8 +159,8 @@ class Course:
         if self._next >= self.total:
             return None
         number, self._next = self._next, self._next + 1
-        point = self._points.ask(number) if self._points else {}
-        planned = self._planned[number] if self._planned else self._trial(point)
+        point = self._point(number)
+        planned = self._planned[number] if self._planned else self._trial(point, number)
         work = self.work_of(planned, point, str(number))
         work = work.apart(None) if self.is_population else work
         tried = self._known.get(number)
@@ -167,8 +179,17 @@ class Course:
         """An earlier trial of the stage with the same settings, and so the same run."""
         return next((one for one in self._known.values() if one.run == tried.run and one.number < tried.number), None)
 
-    def _trial(self, point: Mapping[str, Any]) -> Planned:
-        return trial_of(self.sweep, self.stage, point, self.done, self.folder.storage)
+    def _point(self, number: int) -> dict[str, Any]:
+        """Of a trial: the trials of a point come one after another, each with its own seed."""
+        if self._points is None:
+            return {}
+        place = number // self._repeats
+        if place not in self._asked:
+            self._asked[place] = self._points.ask(place)
+        return self._asked[place]
+
+    def _trial(self, point: Mapping[str, Any], number: int = 0) -> Planned:
+        return trials_of(self.sweep, self.stage, [point], self.done, self.folder.storage)[number % self._repeats]
 
     def work_of(self, planned: Planned, point: Mapping[str, Any], token: str) -> Work:
         """A planned run as a trial's work."""
@@ -198,9 +219,13 @@ class Course:
         return rows
 
     def tell(self, number: int, score: float) -> None:
-        """The search learns what a trial came to; NaN says that it failed."""
-        if self._points:
-            self._points.tell(number, score)
+        """The search learns what a point came to once all of its trials have ended: their mean; NaN says that one failed."""
+        if self._points is None:
+            return
+        told = self._told.setdefault(number // self._repeats, [])
+        told.append(score)
+        if len(told) == self._repeats:
+            self._points.tell(number // self._repeats, fmean(told))
 
     # --- when to begin nothing more ---
 

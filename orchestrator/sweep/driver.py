@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ray.tune import Tuner
 
 from orchestrator.cluster.preflight import nodes_of_cluster
 from orchestrator.cluster.session import connected
-from orchestrator.config.schema import FleetConfig
+from orchestrator.config.schema import FleetConfig, RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.experiment import run
 from orchestrator.fleets.pool import lease
@@ -30,7 +30,7 @@ from orchestrator.sweep.capacity import at_once
 from orchestrator.sweep.course import Course
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import Configured, MissingRunError, check_stages, plan_of, stages
-from orchestrator.sweep.journal import FINISHED, Journal, winner_of
+from orchestrator.sweep.journal import FINISHED, Journal, best_point
 from orchestrator.sweep.spec import Done, Sweep
 from orchestrator.sweep.standing import to_mend
 from orchestrator.sweep.trial import Body, release
@@ -97,22 +97,33 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
 @contextmanager
 def _holding_pools(course: Course) -> Iterator[None]:
     """A lease of the pools that the stage's runs share, so that they live on between them. The journal has what they took."""
-    config = course.example()
-    shared = {name: role for name, role in config.roles().items() if role.shared}
-    if not shared:
+    asked = shared_by(course.configs())
+    if not asked:
         yield
         return
-    workload = find_workload(config.workload).workload(config)
     began = time.monotonic()
     with ExitStack() as stack:
-        for name, role in shared.items():
+        for name, config in asked.items():
+            workload = find_workload(config.workload).workload(config)
+            role = config.roles()[name]
             model = starting_model(name, role, config.learner, workload, (), course.folder.storage)
             stack.enter_context(lease(config, model, f"sweep {course.sweep.name}"))
         try:
             yield
         finally:
-            fleets = [role.fleet for role in shared.values()]
+            fleets = [config.roles()[name].fleet for name, config in asked.items()]
             course.journal.pool(course.stage.name, pools_took(fleets, time.monotonic() - began))
+
+
+def shared_by(configs: Iterable[RunConfig]) -> dict[str, RunConfig]:
+    """The shared raters of which all of these runs that ask one ask the same, by name: one of the runs that do. Of several models each
+    run holds its own, as `plan_of` counts them."""
+    asked: dict[str, dict[str, RunConfig]] = {}
+    for config in configs:
+        for name, role in config.roles().items():
+            if role.shared:
+                asked.setdefault(name, {}).setdefault(repr((role.name, role.model, role.fleet)), config)
+    return {name: next(iter(models.values())) for name, models in asked.items() if len(models) == 1}
 
 
 def pools_took(fleets: Sequence[FleetConfig], seconds: float) -> dict[str, float]:
@@ -158,5 +169,5 @@ def _done(course: Course) -> list[Done]:
     stage, tried = course.stage, course.journal.of(course.stage.name)
     if stage.arm is None:
         return [Done(stage.node.name, one.arm, one.seed, one.run) for one in tried if one.outcome == FINISHED]
-    best = winner_of(tried, course.sweep.mode)
-    return [Done(stage.node.name, best.arm, best.seed, best.run, dict(best.point), True)] if best else []
+    best = best_point(tried, course.sweep.mode)[:1]
+    return [Done(stage.node.name, one.arm, one.seed, one.run, dict(one.point), True) for one in best]

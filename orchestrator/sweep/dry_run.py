@@ -43,7 +43,9 @@ class _Work:
     def each(self) -> int:
         """Runs of an arm, or trials of its search."""
         node = self.stage.node
-        return node.tuning.trials if self.stage.arm is not None and node.tuning else len(node.seeds)
+        return (
+            node.tuning.trials * node.tuning.repeats if self.stage.arm is not None and node.tuning else len(node.seeds)
+        )
 
     @property
     def count(self) -> int:
@@ -61,7 +63,7 @@ def show_sweep(sweep: Sweep, storage: Path) -> None:
     headers = ("stage", "runs", "inputs", "searched", "CPUs a run", "GPUs a run", "at once")
     print_table(headers, map(_stage_row, work))
     if any(bundle.shared for item in work for bundle in item.plan.bundles):
-        typer.echo("Of these CPUs and GPUs a shared judge takes its part once for all runs.")
+        typer.echo("Of these CPUs and GPUs a shared rater takes its part once for all runs.")
     _print_runs(work, storage)
     gpu_memory_gb = nodes[0].gpu_memory_gb if nodes else None
     for item in work:
@@ -137,7 +139,8 @@ def _stage_row(work: _Work) -> tuple[str, ...]:
     node, tuning = work.stage.node, work.stage.node.tuning
     searched = ""
     if work.stage.arm is not None and tuning:
-        how = ", ".join(word for word in (tuning.searcher, tuning.scheduler) if word != "none")
+        repeats = f"{tuning.repeats} seeds a point" if tuning.repeats > 1 else "none"
+        how = ", ".join(word for word in (tuning.searcher, tuning.scheduler, repeats) if word != "none")
         runs = f"{work.count} trials ({how})"
         settings = {**node.settings, **node.arms[work.stage.arm]}
         searched = "; ".join(in_words(item) for item in node.search if reachable(item, node.search, settings))

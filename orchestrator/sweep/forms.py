@@ -31,6 +31,7 @@ TUNING: Mapping[str, Any] = {
     "searcher": ("grid", "random", "optuna"),
     "scheduler": ("none", "asha", "pbt"),
     "seed": int,
+    "repeats": int,
     "hours": float,
     "gpu_hours": float,
     "grace_steps": int,

@@ -89,16 +89,12 @@ def runs_of(sweep: Sweep, stage: Stage, done: Sequence[Done], storage: Path) -> 
 def trials_of(
     sweep: Sweep, stage: Stage, points: Sequence[Mapping[str, Any]], done: Sequence[Done], storage: Path
 ) -> list[Planned]:
-    """The runs of points of a search. done: as for `runs_of`."""
+    """The runs of points of a search, those of a point with all of its seeds one after another. done: as for `runs_of`."""
     assert stage.arm is not None
     assert stage.node.tuning is not None
-    seed = stage.node.tuning.seed
-    return _planned(sweep, stage.node, stage.arm, [(seed, point) for point in points], done, storage)
-
-
-def trial_of(sweep: Sweep, stage: Stage, point: Mapping[str, Any], done: Sequence[Done], storage: Path) -> Planned:
-    """The run of one point of a search. done: as for `runs_of`."""
-    return trials_of(sweep, stage, [point], done, storage)[0]
+    seeds = stage.node.tuning.seeds
+    variations = [(seed, point) for point in points for seed in seeds]
+    return _planned(sweep, stage.node, stage.arm, variations, done, storage)
 
 
 def plan_of(sweep: Sweep, stage: Stage, storage: Path) -> Plan:
@@ -106,7 +102,7 @@ def plan_of(sweep: Sweep, stage: Stage, storage: Path) -> Plan:
     node, plans = stage.node, []
     asked: defaultdict[str, set[tuple[str, Any]]] = defaultdict(set)
     nodes = {other.name: other for other in sweep.nodes}
-    seeds = node.seeds if stage.arm is None or node.tuning is None else (node.tuning.seed,)
+    seeds = node.seeds if stage.arm is None or node.tuning is None else node.tuning.seeds
     for arm in node.arms if stage.arm is None else (stage.arm,):
         configured = Configured(sweep, node, arm, storage)
         for point in [{}, *single_points(node.search, configured.settings)]:

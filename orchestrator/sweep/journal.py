@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
@@ -74,8 +75,32 @@ def spent_by(tried: Iterable[Tried]) -> dict[str, float]:
 
 def winner_of(tried: Sequence[Tried], mode: str) -> Tried | None:
     """The best of the trials that did all of their steps, by the score at the last one; None where there is none."""
-    whole = [one for one in tried if one.outcome == FINISHED and math.isfinite(one.score)]
-    return (max if mode == "max" else min)(whole, key=lambda one: one.score, default=None)
+    return (max if mode == "max" else min)(_whole(tried), key=lambda one: one.score, default=None)
+
+
+def best_point(tried: Sequence[Tried], mode: str) -> list[Tried]:
+    """The trials of a search's winner: of the points that were tried with the most seeds the one with the best mean score."""
+    points = by_point(tried)
+    most = max(map(len, points), default=0)
+    whole = [mine for mine in points if len(mine) == most]
+    return (max if mode == "max" else min)(whole, key=mean_score, default=[])
+
+
+def by_point(tried: Sequence[Tried]) -> list[list[Tried]]:
+    """The trials that did all of their steps, those of a point together, one a seed."""
+    points: dict[str, dict[int, Tried]] = {}
+    for one in _whole(tried):
+        points.setdefault(repr(sorted(one.point.items())), {}).setdefault(one.seed, one)
+    return [list(mine.values()) for mine in points.values()]
+
+
+def mean_score(tried: Iterable[Tried]) -> float:
+    """Of their last evaluations."""
+    return fmean(one.score for one in tried)
+
+
+def _whole(tried: Sequence[Tried]) -> list[Tried]:
+    return [one for one in tried if one.outcome == FINISHED and math.isfinite(one.score)]
 
 
 class Journal:
@@ -107,7 +132,7 @@ class Journal:
         return (self._spent.get(stage, 0.0) + since) / 3600
 
     def pool_of(self, stage: str) -> dict[str, float]:
-        """What the pool of a stage's shared judge took, by the names of `SPENT`; empty where there was none."""
+        """What the pools of a stage's shared raters took, by the names of `SPENT`; empty where there was none."""
         return self._pools.get(stage, {})
 
     # --- what happens ---
@@ -146,7 +171,7 @@ class Journal:
         )  # fmt: skip
 
     def pool(self, stage: str, spent: Mapping[str, float]) -> None:
-        """The pool of a stage's shared judge is given back. spent: what it took since it was leased."""
+        """The pools of a stage's shared raters are given back. spent: what they took since they were leased."""
         self._add({"kind": "pool", "stage": stage, **spent})
 
     def _add(self, line: dict[str, Any]) -> None:

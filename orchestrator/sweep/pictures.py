@@ -18,7 +18,7 @@ from orchestrator.records.curves import COLOURS
 from orchestrator.records.folder import atomic_path
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import stages
-from orchestrator.sweep.journal import FINISHED, Journal, Tried
+from orchestrator.sweep.journal import FINISHED, Journal, Tried, by_point, mean_score
 from orchestrator.sweep.spec import Range, Sweep
 
 SHORT_H = 2
@@ -117,12 +117,12 @@ def _search(sweep: Sweep, node: str, ranges: Sequence[Range], tried: Sequence[Tr
 
 def _budget(axes: Axes, sweep: Sweep, tried: Sequence[Tried], arms: Sequence[str]) -> None:
     for arm in arms:
-        scores = [one.score for one in tried if one.arm == arm and one.outcome == FINISHED]
+        scores = [mean_score(mine) for mine in by_point([one for one in tried if one.arm == arm])]
         best = [expected_best(scores, trials, sweep.mode) for trials in range(1, len(scores) + 1)]
         colour = COLOURS[arms.index(arm) % len(COLOURS)]
         axes.plot(range(1, len(scores) + 1), best, "o-", color=colour, label=arm or None)
     axes.set_title("score against budget")
-    axes.set_xlabel("trials of the search")
+    axes.set_xlabel("points of the search")
     axes.set_ylabel(f"expected best {sweep.metric}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines["right"].set_visible(False)

@@ -193,9 +193,9 @@ class _Reader:
             seeds = self.seeds
         if seeds is None:
             self.problems.append(f"{place}, seeds={parts['seeds']}: write 0..3, or a list of whole numbers.")
-        elif tuning and tuning.seed in seeds:
+        elif tuning and (shared := set(tuning.seeds) & set(seeds)):
             self.problems.append(
-                f"{place}.tuning, seed={tuning.seed}: is one of seeds, on which the winner must not have been chosen. Take another."
+                f"{place}.tuning, seed={min(shared)}: is one of seeds, on which the winner must not have been chosen. Take another."
             )
         mentioned = list(_references(node, search))
         inputs = tuple(dict.fromkeys(str(node_named(value)) for value in mentioned))
@@ -252,6 +252,10 @@ class _Reader:
         if tuning.scheduler == "pbt" and (tuning.searcher != "random" or tuning.trials < 2):
             problems.append(
                 f"{place}.tuning: pbt has at least 2 trials learn from each other: trials: 4, searcher: random."
+            )
+        if tuning.scheduler != "none" and tuning.repeats > 1:
+            problems.append(
+                f"{place}.tuning, repeats={tuning.repeats}: {tuning.scheduler} compares single runs. Leave one of them out."
             )
         self.problems += problems
         return tuple(ranges), tuning
@@ -317,7 +321,7 @@ class _Reader:
             self.problems.append(
                 f"{place}: write node:NAME, node:NAME@STEP or node:NAME@ROLE ({', '.join(sorted(roles))})."
             )
-        seeds = (*node.seeds, *((node.tuning.seed,) if node.tuning else ()))
+        seeds = (*node.seeds, *(node.tuning.seeds if node.tuning else ()))
         for arm in node.arms:
             for seed in seeds:
                 try:

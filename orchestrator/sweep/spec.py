@@ -30,20 +30,26 @@ class Tuning:
     """How an arm's settings are searched: the same for every arm of a node, so that all have the same budget.
 
     searcher: `grid` tries every combination; `random` and `optuna` (TPE) try `trials`. scheduler: `asha` stops the worse ones early,
-    `pbt` has them copy the better ones' checkpoints and settings every `every_steps`. seed: of all trials, apart from the
-    seeds on which the winner is run. hours, gpu_hours: of an arm; no further trial starts once they are spent. grace_steps: before
-    which ASHA stops nothing; reduction: of how many it keeps one.
+    `pbt` has them copy the better ones' checkpoints and settings every `every_steps`. trials: points, each of which is tried with
+    `repeats` seeds from `seed` on, apart from the seeds on which the winner is run. hours, gpu_hours: of an arm; no further trial
+    starts once they are spent. grace_steps: before which ASHA stops nothing; reduction: of how many it keeps one.
     """
 
     trials: int = 8
     searcher: Literal["grid", "random", "optuna"] = "optuna"
     scheduler: Literal["none", "asha", "pbt"] = "none"
     seed: int = 1000
+    repeats: int = 1
     hours: float | None = None
     gpu_hours: float | None = None
     grace_steps: int = 5
     reduction: int = 3
     every_steps: int = 10
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of every point."""
+        return tuple(range(self.seed, self.seed + self.repeats))
 
 
 @dataclass(frozen=True, slots=True)

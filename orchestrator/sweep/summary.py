@@ -19,7 +19,7 @@ from orchestrator.records.shown import print_table
 from orchestrator.sweep import pictures
 from orchestrator.sweep.folder import SweepFolder
 from orchestrator.sweep.graph import stages
-from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried, in_words, winner_of
+from orchestrator.sweep.journal import EARLY, FINISHED, LASTING, SPENT, Journal, Tried, best_point, in_words, mean_score
 from orchestrator.sweep.spec import Stage, Sweep
 from orchestrator.sweep.statistics import mean_interval
 from orchestrator.sweep.trial import evaluations, spent
@@ -73,7 +73,7 @@ def summarise(sweep: Sweep, folder: SweepFolder, journal: Journal, skipped: Mapp
     return {
         "format": FORMAT, "sweep": sweep.name, "about": sweep.about, "metric": sweep.metric, "mode": sweep.mode,
         "hours": sum(journal.spent_h(stage.name) for stage in stages(sweep)),
-        "shared_judges": [
+        "shared_raters": [
             {"stage": stage.name, **spent} for stage in stages(sweep) if (spent := journal.pool_of(stage.name))
         ],
         "arms": found, "differences": tests, "failed": failed, "skipped": dict(skipped),
@@ -83,8 +83,8 @@ def summarise(sweep: Sweep, folder: SweepFolder, journal: Journal, skipped: Mapp
 def _arm(sweep: Sweep, folder: SweepFolder, stage: Stage, name: str, tried: Sequence[Tried]) -> dict[str, Any]:
     """One arm of a stage. score: of its runs at their last step, or of its search's winner."""
     finished = [one for one in tried if one.outcome == FINISHED]
-    best = winner_of(tried, sweep.mode)
-    counted = finished if stage.arm is None else [best] if best else []
+    best = best_point(tried, sweep.mode) if stage.arm is not None else []
+    counted = finished if stage.arm is None else best
     took = spent_on(folder, tried)
     counted = [one for one in counted if one.scores]  # runs without a policy may have none
     rows = [evaluations(RunFolder(folder.storage / one.run), sweep.metric) for one in counted]
@@ -106,8 +106,8 @@ def _arm(sweep: Sweep, folder: SweepFolder, stage: Stage, name: str, tried: Sequ
         paid = took[device] if stage.arm is not None else spent_on(folder, counted)[device] / len(counted)
         if values["gain"] > 0 and paid:
             values["cost_of_a_point"] = paid / (values["gain"] / POINT)
-    if stage.arm is not None and best:
-        values["winner"] = {"run": best.run, "score": best.score, "point": dict(best.point)}
+    if best:
+        values["winner"] = {"run": best[0].run, "score": mean_score(best), "point": dict(best[0].point)}
     return values
 
 
@@ -190,11 +190,11 @@ def _print_tables(summary: Mapping[str, Any]) -> None:
         )
     headers = ("stage", "arm", "runs", summary["metric"], "95 % interval", "n", "time", "held", "busy", "0.01 costs")
     print_table(headers, rows)
-    for judge in summary["shared_judges"]:
-        kind = "gpu" if judge["gpu_seconds"] else "cpu"
+    for shared in summary["shared_raters"]:
+        kind = "gpu" if shared["gpu_seconds"] else "cpu"
         Console().print(
-            f"{judge['stage']}: beside its runs, the judge that they share held {judge[f'{kind}_seconds'] / 3600:.2f} "
-            f"{kind.upper()}-hours in {duration(judge['seconds'])}",
+            f"{shared['stage']}: beside its runs, the raters that they share held {shared[f'{kind}_seconds'] / 3600:.2f} "
+            f"{kind.upper()}-hours in {duration(shared['seconds'])}",
             soft_wrap=True,
         )
     tests = [test for test in summary["differences"] if "arm" in test]

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.cluster.preflight import inventory
 from orchestrator.config.compose import compose
 from orchestrator.errors import PreflightError, RunError
-from orchestrator.sweep.graph import check_stages, plan_of, runs_of, stages, trial_of, trials_of
+from orchestrator.sweep.graph import check_stages, plan_of, runs_of, stages, trials_of
 from orchestrator.sweep.keys import key_of
 from orchestrator.sweep.reading import read_sweep
 from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep, Tuning
@@ -83,7 +83,7 @@ def test_a_run_is_planned_with_all_that_it_is_started_with(folder: Path) -> None
 def test_a_trial_has_its_point_the_arm_and_the_searchs_seed() -> None:
     sweep = read()
     stage = stages(sweep)[2]
-    trial = trial_of(sweep, stage, {"learner.learning_rate": 0.0003}, [TEACH], STORAGE)
+    (trial,) = trials_of(sweep, stage, [{"learner.learning_rate": 0.0003}], [TEACH], STORAGE)
     assert (trial.node, trial.arm, trial.seed) == ("policy", "flowrl", 1000)
     assert trial.name == f"policy-flowrl-{trial.key}"
     found = settings(trial)
@@ -91,9 +91,9 @@ def test_a_trial_has_its_point_the_arm_and_the_searchs_seed() -> None:
     assert (found["judge.name"], found["judge.shared"]) == ("run:rlvr/teach-0123456789@judge", "true")
     assert trials_of(sweep, stage, [{"learner.learning_rate": 0.0003}], [TEACH], STORAGE) == [trial]
     # The whole of two trials differs in the point alone, and a point that chooses a preset is composed with it.
-    other = trial_of(sweep, stage, {"learner.learning_rate": 0.0004}, [TEACH], STORAGE)
+    (other,) = trials_of(sweep, stage, [{"learner.learning_rate": 0.0004}], [TEACH], STORAGE)
     assert other.key != trial.key
-    dapo = trial_of(sweep, stage, {"algorithm.name": "dapo"}, [TEACH], STORAGE)
+    (dapo,) = trials_of(sweep, stage, [{"algorithm.name": "dapo"}], [TEACH], STORAGE)
     like = compose("rlvr", [*(text for text in dapo.overrides if not text.startswith("judge.name")), "judge=hf:a/b"])
     like.judge.name = "run:rlvr/teach-0123456789@judge"
     assert (like.algorithm.clip_high, key_of(like)) == (0.28, dapo.key)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, Journal, Tried, spent_by, winner_of
+from orchestrator.sweep.journal import EARLY, FAILED, FINISHED, Journal, Tried, best_point, spent_by, winner_of
 
 
 @pytest.fixture
@@ -141,3 +141,20 @@ def test_the_winner_ran_to_its_end() -> None:
     assert least is not None
     assert (best.number, least.number) == (2, 1)
     assert winner_of(tried[:1], "max") is None
+
+
+def test_a_point_wins_by_its_mean_and_only_whole() -> None:
+    def trial(number: int, rate: float, seed: int, score: float, outcome: str = FINISHED) -> Tried:
+        return Tried("policy", number, "", seed, {"rate": rate}, "", scores=[(8, score, 0.0)], outcome=outcome)
+
+    # Means 0.5 and 0.6; the best single run is of the first point, the best of all of one whose other seed failed.
+    tried = [
+        *(trial(0, 0.1, 1000, 0.8), trial(1, 0.1, 1001, 0.2)),
+        *(trial(2, 0.2, 1000, 0.6), trial(3, 0.2, 1001, 0.6)),
+        *(trial(4, 0.3, 1000, 0.9), trial(5, 0.3, 1001, 0.9, FAILED)),
+    ]
+    assert [one.number for one in best_point(tried, "max")] == [2, 3]
+    assert [one.number for one in best_point(tried, "min")] == [0, 1]
+    # One seed each: the best trial.
+    assert [one.number for one in best_point(tried[::2], "max")] == [4]
+    assert best_point([], "max") == []

@@ -196,6 +196,14 @@ runs:
             "a: {search: {steps: {choice: [1, 2]}}, tuning: {seed: 2}, seeds: 0..2}",
             "runs.a.tuning, seed=2: is one of seeds, on which the winner must not have been chosen. Take another.",
         ),
+        (
+            "a: {search: {steps: {choice: [1, 2]}}, tuning: {seed: 3, repeats: 2}, seeds: [4, 5]}",
+            "runs.a.tuning, seed=4: is one of seeds, on which the winner must not have been chosen. Take another.",
+        ),
+        (
+            "a: {search: {steps: {choice: [1, 2]}}, tuning: {scheduler: asha, repeats: 2}}",
+            "runs.a.tuning, repeats=2: asha compares single runs. Leave one of them out.",
+        ),
         ("a: 3", "s.yaml, runs.a: must hold some of target, settings, arms"),
         ("a b: {}", "use letters, digits"),
         ("a: {arms: {x: 3}}", "runs.a.arms.x=3: must be a mapping of settings"),

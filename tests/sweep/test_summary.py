@@ -88,13 +88,13 @@ def test_a_member_of_a_population_gains_from_its_first_score_on(tmp_path: Path) 
     assert arm["cost_of_a_point"] == pytest.approx(5.0)
 
 
-def test_a_shared_judge_is_told_of_a_stage(tmp_path: Path) -> None:
+def test_shared_raters_are_told_of_a_stage(tmp_path: Path) -> None:
     sweep, folder, journal = begun(tmp_path, SEEDS)
-    assert summarise(sweep, folder, journal, {})["shared_judges"] == []
+    assert summarise(sweep, folder, journal, {})["shared_raters"] == []
     # Two servers of 1.5 CPUs and half a GPU for 100 s.
     took = driver.pools_took([FleetConfig(servers=2, cpus_per_server=1.5, gpus_per_server=0.5)], 100.0)
     journal.pool("policy", took)
-    (judge,) = summarise(sweep, folder, journal, {})["shared_judges"]
+    (judge,) = summarise(sweep, folder, journal, {})["shared_raters"]
     assert judge == {"stage": "policy", "seconds": 100.0, "cpu_seconds": 300.0, "gpu_seconds": 100.0}
 
 
@@ -142,13 +142,71 @@ def test_the_lease_of_a_pool_is_booked(tmp_path: Path, monkeypatch: pytest.Monke
     ticks = iter((100.0, 160.0))
     monkeypatch.setattr(driver.time, "monotonic", lambda: next(ticks))
     course: Any = SimpleNamespace(
-        example=lambda: config, folder=folder, journal=journal, sweep=SimpleNamespace(name="s"),
+        configs=lambda: [config], folder=folder, journal=journal, sweep=SimpleNamespace(name="s"),
         stage=SimpleNamespace(name="policy"),
     )  # fmt: skip
     with driver._holding_pools(course):
         assert journal.pool_of("policy") == {}
     # A minute of one server with one GPU.
     assert journal.pool_of("policy")["gpu_seconds"] == 60.0
+
+
+def test_a_stage_holds_what_its_later_arms_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outcome rewards ask no rater, the arms after it a judge, and two of them each a content model of its own."""
+    judged = {"judge.name": "hf:none/judge", "judge.shared": True, "content.shared": True}
+    arms = {
+        "outcome": {"reward.variant": "outcome"},
+        "full": {"content.name": "hf:none/one"},
+        "other": {"content.name": "hf:none/other"},
+    }
+    sweep, folder, journal = begun(tmp_path, Node("policy", "social_r1", judged, arms, (0, 1)))
+    course = Course(sweep, stages(sweep)[0], folder, journal, [], 1)
+    assert [list(config.raters()) for config in course.configs()] == [[]] * 2 + [["judge", "content"]] * 4
+    held: list[tuple[str, str]] = []
+    monkeypatch.setattr(driver, "starting_model", lambda name, role, *given: (name, role.name))
+    monkeypatch.setattr(driver, "lease", lambda config, model, holder: held.append(model) or nullcontext())
+    with driver._holding_pools(course):
+        assert held == [("judge", "hf:none/judge")]
+    assert journal.pool_of("policy")["seconds"] >= 0
+
+
+def test_a_search_holds_what_any_of_its_points_shares(tmp_path: Path) -> None:
+    ranges = (Range("reward.variant", "choice", ("outcome", "no_content")),)
+    settings = {"reward.variant": "outcome", "judge.name": "hf:none/judge", "judge.shared": True}
+    sweep, folder, journal = begun(tmp_path, Node("policy", "social_r1", settings, {"": {}}, (), ranges, Tuning()))
+    course = Course(sweep, stages(sweep)[0], folder, journal, [], 1)
+    assert list(driver.shared_by(course.configs())) == ["judge"]
+
+
+def test_a_point_is_tried_with_all_of_its_seeds(tmp_path: Path) -> None:
+    """Points 0 and 1 with two seeds each; the search is told their means, and the summary of both runs of the better one."""
+    ranges = (Range("learner.learning_rate", "loguniform", low=1e-5, high=1e-3),)
+    node = Node("policy", "rlvr", {}, {"": {}}, (0, 1), ranges, Tuning(trials=2, seed=1000, repeats=2))
+    sweep, folder, journal = begun(tmp_path, node)
+    (stage, _) = stages(sweep)
+    course = Course(sweep, stage, folder, journal, [], 1)
+    found = [course.next() for _ in range(5)]
+    assert found.pop() is None
+    trials = [one[0] for one in found if one]
+    assert [one.seed for one in trials] == [1000, 1001, 1000, 1001]
+    assert trials[0].point == trials[1].point != trials[2].point == trials[3].point
+    assert len({one.run for one in trials}) == 4
+    told: list[tuple[int, float]] = []
+    assert course._points is not None
+    course._points.tell = lambda number, score: told.append((number, score))  # type: ignore[method-assign]
+    for one, score in zip(trials, (0.8, 0.2, 0.5, 0.7), strict=True):
+        write(tmp_path, one.run.removeprefix("rlvr/"), [0.1, score], 1.0)
+        tell(journal, one, [0.1, score], FINISHED)
+        course.tell(one.number, score)
+    assert told == [(0, 0.5), (1, pytest.approx(0.6))]
+    (arm,) = summarise(sweep, folder, journal, {})["arms"]
+    assert (arm["winner"]["run"], arm["winner"]["score"]) == (trials[2].run, pytest.approx(0.6))
+    assert (arm["score"]["mean"], arm["score"]["n"]) == (pytest.approx(0.6), 2)
+    (done,) = driver._done(course)
+    assert (done.run, done.winner, done.point) == (trials[2].run, True, trials[2].point)
+    # Gone on with, every trial has the point and the run that it had.
+    again = Course(sweep, stage, folder, Journal(folder.journal), [], 1)
+    assert [one[0].run for one in (again.next() for _ in range(4)) if one] == [one.run for one in trials]
 
 
 def test_the_expected_best_of_fewer_trials() -> None:

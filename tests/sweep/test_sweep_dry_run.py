@@ -58,6 +58,13 @@ def test_the_graph_the_runs_and_what_fits() -> None:
     assert "Nothing was started." in out
 
 
+def test_the_runs_of_a_search_with_several_seeds_a_point_are_counted() -> None:
+    out = orchestrate("sweep", "social_r1_search", "--dry-run")[1]
+    # Twelve points with two seeds each, and the winner with three of its own.
+    assert re.search(r"policy search +24 trials \(optuna, 2 seeds a point\)", out)
+    assert re.search(r"^ +policy +3 ", out, re.MULTILINE)
+
+
 def test_what_is_stored_already_is_said(folder: Path) -> None:
     out = orchestrate("train", "rlvr", "seed=0..2", "--dry-run")[1]
     names = re.findall(r"mini-s\d-[0-9a-f]{10}", out)

@@ -16,8 +16,9 @@ from orchestrator.tables.declare import Measured
 from orchestrator.values import Episode, Group, Scored, Task, Turn
 from workloads.social_r1.benchmarks import Config, Workload, choices, columns, limit, tombench
 from workloads.social_r1.benchmarks.columns import BENCHMARKS
-from workloads.social_r1.benchmarks.items import Asked, Benchmark, Form, Item, after_thought
+from workloads.social_r1.benchmarks.items import Asked, Benchmark, Form, Item
 from workloads.social_r1.benchmarks.motivebench import ORDERS
+from workloads.teachers import after_thought
 
 
 def episode(task: Task, text: str, finish: str = "stop") -> Episode:

@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.data.tables import Row
 from orchestrator.errors import ConfigError, DataError
+from workloads.social_r1.benchmarks.columns import BENCHMARKS
 from workloads.social_r1.data import SocialDataConfig, check_data, questions_of, read_questions, reference_of, split
 from workloads.social_r1.hitom import read_hitom
 from workloads.social_r1.questions import Question, question_of
@@ -200,7 +201,7 @@ def test_hitoms_rows(tmp_path: Path) -> None:
     path = tmp_path / "h.json"
     again = hitom(question_order=3, sample_id=27, story="1 Ann entered.\n2 Ann left.\n")
     path.write_text(json.dumps({"data": [hitom(), hitom(prompting_type="VP"), again]}))
-    first, second = read_hitom(path)
+    first, second = (one.as_question for one in read_hitom(str(path)))
     assert (first.id, first.options, first.letter, first.order) == (
         "hitom-plain-1-7",
         ("red_box", "blue_bag", "green_pan"),
@@ -209,30 +210,37 @@ def test_hitoms_rows(tmp_path: Path) -> None:
     )
     assert first.group == second.group
     assert reference_of(first)["order"] == 2
+    # Of VP alone the line of instruction is left out; training and the benchmark read the same.
+    asked = hitom(prompting_type="VP", story=f"Read and answer.\n{hitom()['story']}")
+    path.write_text(json.dumps({"data": [asked]}))
+    (one,), (item,) = read_hitom(str(path)), BENCHMARKS["hitom"].items(str(path), ["en"])
+    assert (one.story, one.as_question.group) == (first.story, first.group)
+    assert (item.story, item.unit, item.asked[0].gold) == (first.story, first.group, {1})
 
 
 @pytest.mark.parametrize(
     ("held", "message"),
     [
         ("[", "is not JSON"),
-        ("[]", "has no list 'data'"),
+        ("[]", "must hold a list of records"),
         (json.dumps({"data": [hitom(answer="pink_hat")]}), "row 0: field 'answer' is 'pink_hat'"),
-        (json.dumps({"data": [hitom(question_order="two")]}), "row 0: field 'question_order' is 'two'"),
+        (json.dumps({"data": [hitom(question_order="two")]}), "row 0: fields 'question_order' and 'sample_id' must be"),
         (json.dumps({"data": [{"story": "s"}]}), "row 0: field 'prompting_type' is missing"),
-        (json.dumps({"data": [hitom(prompting_type="VP")]}), "no row of the prompting type CoTP"),
+        (json.dumps({"data": [hitom(prompting_type="x")]}), "no row of the prompting types CoTP or VP"),
+        (json.dumps({"data": [hitom(choices="red, blue")]}), "row 0: field 'choices' must be written as A. x, B. y"),
     ],
 )
 def test_another_file_is_not_hitom(tmp_path: Path, held: str, message: str) -> None:
     path = tmp_path / "h.json"
     path.write_text(held)
     with pytest.raises(DataError, match=message):
-        read_hitom(path)
+        read_hitom(str(path))
 
 
 @pytest.mark.skipif(not (SHARED / "hitom").is_dir(), reason="the published Hi-ToM file is not here")
 def test_the_published_hitom() -> None:
     """600 distinct questions about 120 stories, five orders each."""
-    questions = read_hitom(SHARED / "hitom" / "Hi-ToM_data.json")
+    questions = [one.as_question for one in read_hitom(str(SHARED / "hitom" / "Hi-ToM_data.json"))]
     assert len(questions) == len({question.id for question in questions}) == 600
     assert len({question.group for question in questions}) == 120
     assert {len(question.options) for question in questions} == {15}

@@ -171,6 +171,7 @@ def test_a_score_is_read(text: str, score: float) -> None:
     [
         ("0.8", "wrote no <Score>"),
         ("<Score>0.8", "wrote no <Score>"),
+        ("<think> so <Score>0.8</Score>", "wrote no <Score>"),
         ("<Score>1.2</Score>", "is 1.2, which is out of 0 to 1"),
         ("<Score>-0.1</Score>", "no number"),
         ("<Score>nan</Score>", "no number"),

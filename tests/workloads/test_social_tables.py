@@ -58,6 +58,9 @@ def test_the_search_is_over_tau_and_the_curricula() -> None:
         "reward.structure_start",
         "reward.content_end",
     }
+    # No point wins by one seed, nor by one that the winner is run with.
+    assert policy.tuning is not None
+    assert (len(policy.tuning.seeds), set(policy.tuning.seeds) & set(policy.seeds)) == (2, set())
 
 
 def test_both_published_recipes_can_be_chosen(tmp_path: Path) -> None:

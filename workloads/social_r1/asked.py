@@ -31,6 +31,7 @@ from orchestrator.values import (
 )
 from workloads.social_r1.prompts import Wording
 from workloads.social_r1.reward import Said, SocialRewardConfig, is_right, repetition, reward_of, said, window
+from workloads.teachers import after_thought
 
 CONTENT = "content"
 """The role of the content reward model, and its judgement's name."""
@@ -38,13 +39,12 @@ STRUCTURE = "structure"
 """The name of the structure judge's judgement."""
 _SCORE = re.compile(r"<Score>(.*?)</Score>", re.DOTALL)
 _NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+")
-_THOUGHT = "</think>"
 
 
 def read_score(text: str) -> float | Unscored:
     """The score in [0, 1] that a structure judge wrote as `<Score>x</Score>`, or why there is none. What a reasoning judge thinks
     aloud before it does not count."""
-    written = [part.strip() for part in _SCORE.findall(text.rpartition(_THOUGHT)[2])]
+    written = [part.strip() for part in _SCORE.findall(after_thought(text))]
     if len(set(written)) != 1:
         return Unscored(f"the judge wrote {len(set(written)) or 'no'} <Score>: {text.strip()[:80]!r}")
     number = float(written[0]) if _NUMBER.fullmatch(written[0]) else None

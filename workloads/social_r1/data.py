@@ -135,7 +135,8 @@ def _refuse_repeated(rows: Sequence[Row], questions: Sequence[Question]) -> None
 def questions_of(data: SocialDataConfig) -> dict[str, list[Question]]:
     """The questions of real data by split, "train", "eval" and "test". Raises DataError and ConfigError."""
     path = str(data.path)
-    questions = read_hitom(Path(path).expanduser()) if data.source == "hitom" else read_questions(path, data)
+    hitom = data.source == "hitom"
+    questions = [one.as_question for one in read_hitom(path)] if hitom else read_questions(path, data)
     held_out = read_questions(data.eval_path, data) if data.eval_path else None
     if held_out is not None:
         _refuse_shared(questions, held_out)

@@ -1,76 +1,84 @@
-"""Hi-ToM's published file as questions to train on: {"data": [...]}, belief orders 0 to 4, 15 options each.
+"""Hi-ToM's published file, read for both of its uses, training and evaluation: belief orders 0 to 4, 15 options each.
 
-The file holds every item twice: VP puts an instruction line before the story, CoTP has the story alone. Only the latter are read.
+The file holds every question twice: VP puts an instruction line before the story, CoTP has the story alone. One of the two is read.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
-from orchestrator.data.tables import Row, read_text
+from orchestrator.data.tables import Row
 from orchestrator.errors import DataError
-from workloads.social_r1.questions import Question, same_story
+from workloads.social_r1.files import index, tables_of, text
+from workloads.social_r1.questions import Question
 
-FIELDS = (
-    "prompting_type",
-    "deception",
-    "story_length",
-    "question_order",
-    "sample_id",
-    "story",
-    "question",
-    "choices",
-    "answer",
-)
-KIND = "CoTP"
+COTP, VP = "CoTP", "VP"
 _CHOICE = re.compile(r"[A-Z]\.\s*(.*?)\s*(?=,\s*[A-Z]\.|$)")
+_LINE = re.compile(r"^\d+ ")
+"""How a line of a story begins, unlike an instruction in front of it."""
 
 
-def read_hitom(path: Path) -> list[Question]:
-    """The distinct questions, in order; those of all orders about one story are a group.
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One question of the file. unit: the same for all questions about a story. answer: index of the right option. length: of the
+    story, in chapters (1 to 3). where: for people, the file and the row."""
+
+    number: int
+    unit: str
+    story: str
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    order: int
+    deception: bool
+    length: str
+    where: str
+
+    @property
+    def as_question(self) -> Question:
+        """To train on; the orders of a story are held out together."""
+        name = f"hitom-{'deception' if self.deception else 'plain'}-{self.length}-{self.number}"
+        return Question(
+            name, self.unit, self.story, self.question, self.options, self.answer, "belief", self.order,
+            where=self.where,
+        )  # fmt: skip
+
+
+def read_hitom(path: str) -> list[Published]:
+    """The distinct questions of Hi-ToM_data.json, its folder, or hf:ORG/NAME, in order.
 
     Raises DataError, which names the row.
     """
-    try:
-        held = json.loads(read_text(path))
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error}): data.source=hitom reads Hi-ToM_data.json.") from error
-    rows = held.get("data") if isinstance(held, Mapping) else None
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: has no list 'data': data.source=hitom reads Hi-ToM_data.json.")
-    found = []
-    for number, values in enumerate(rows):
-        row = Row(f"{path} row {number}", values if isinstance(values, Mapping) else {})
-        missing = [name for name in FIELDS if name not in row.values]
-        if missing:
-            raise row.error(f"field {missing[0]!r} is missing: Hi-ToM's rows have {', '.join(FIELDS)}.")
-        if row.values["prompting_type"] == KIND:
-            found.append(_question(row))
+    rows = [row for table in tables_of(path, (("default", "train"),), "*.json*") for row in table.rows]
+    kinds = {text(row, "prompting_type") for row in rows}
+    found = [_published(row) for row in rows if row.values["prompting_type"] == (COTP if COTP in kinds else VP)]
     if not found:
-        raise DataError(f"{path}: holds no row of the prompting type {KIND}.")
+        raise DataError(f"{path}: holds no row of the prompting types {COTP} or {VP}.")
     return found
 
 
-def _question(row: Row) -> Question:
-    values = row.values
-    options, answer = _CHOICE.findall(str(values["choices"])), str(values["answer"]).strip()
-    if answer not in options:
-        raise row.error(f"field 'answer' is {answer!r}: it must be one of the choices ({', '.join(options)}).")
-    if not isinstance(values["question_order"], int):
-        raise row.error(f"field 'question_order' is {values['question_order']!r:.40}: it must be a whole number.")
+def _published(row: Row) -> Published:
+    lines = text(row, "story").split("\n")
+    first = next((number for number, line in enumerate(lines) if _LINE.match(line)), 0)
     # The same story ends with a line of stars in some rows and not in others.
-    story = str(values["story"]).strip("*\n ")
-    return Question(
-        f"hitom-{'deception' if values['deception'] else 'plain'}-{values['story_length']}-{values['sample_id']}",
-        same_story(story),
+    story = "\n".join(lines[first:]).strip("*\n ")
+    options = tuple(_CHOICE.findall(text(row, "choices")))
+    if len(options) < 2 or not all(options):
+        raise row.error("field 'choices' must be written as A. x, B. y and so on.")
+    order, number = (row.values.get(name) for name in ("question_order", "sample_id"))
+    if not isinstance(order, int) or not isinstance(number, int):
+        raise row.error("fields 'question_order' and 'sample_id' must be whole numbers.")
+    return Published(
+        number,
+        # Three stories have a stray sign in some of their questions' copies.
+        "".join(char for char in story if char.isalnum()),
         story,
-        str(values["question"]).strip(),
-        tuple(options),
-        options.index(answer),
-        "belief",
-        values["question_order"],
-        where=row.where,
+        text(row, "question"),
+        options,
+        index(row, "answer", text(row, "answer"), options),
+        order,
+        bool(row.values.get("deception")),
+        str(row.values.get("story_length", "")),
+        row.where,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +9,14 @@ from typing import Any
 
 from orchestrator.cluster.plan import Bundle, Plan
 from orchestrator.config.compose import compose, from_values, to_values
+from orchestrator.config.own_code import own_code
+from orchestrator.config.references import ModelReference
 from orchestrator.config.schema import Role, RunConfig
+from orchestrator.config.shapes import context_and_dtype
+from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError
 from orchestrator.fleets.serving.adapters import Adapter, adapters_of
+from orchestrator.rollouts.rubrics import RubricReward
 from orchestrator.sharing.front_matter import architecture_of
 from orchestrator.sharing.provenance import provenance
 from orchestrator.sharing.public import public
@@ -24,8 +28,6 @@ KINDS = (CHAT, JUDGE, REWARD_MODEL)
 """What is served, and so by which routes: completions; those and verdicts; a reward model's scores alone."""
 UNTRAINED = ("preset=mini", "rollout.max_completion_tokens=1", "limits.logprob_gap_max=10", "limits.logprob_gap_mean=1")
 """Settings that leave room for any model: no run is made with them."""
-LONGEST = 8192
-"""The context that is given to a model of no run, where it could have more: memory is reserved for one of this length."""
 TAUGHT = "taught"
 """The folder of the cache where lessons leave their models."""
 PLAIN = "rubric"
@@ -89,7 +91,7 @@ def release_of(
     """
     source = find_source(target, storage)
     config = _config(source, overrides, storage)
-    shape, role = _kind(source, kind), source.role if source.role in config.roles() else POLICY
+    shape, role = _kind(source, config, kind), source.role if source.role in config.roles() else POLICY
     if config.roles()[role].elsewhere:
         raise ConfigError(f"{target}: the {role} is {config.roles()[role].name}, which is served already.")
     stem = Path(config.workload).stem
@@ -113,31 +115,38 @@ def _config(source: Source, overrides: Sequence[str], storage: Path) -> RunConfi
     # Replicas have devices of their own, wherever the run's servers sat.
     given = [f"storage={storage}", "placement=split", *overrides]
     if source.run is None:
-        return compose(PLAIN, [f"model={source.reference}", *UNTRAINED, *_own_shape(source.folder), *given])
+        context, dtype = context_and_dtype(ModelReference.parse(source.reference), storage)
+        said = {"model.context_tokens": context, "model.dtype": dtype}
+        shape = [f"{key}={value}" for key, value in said.items() if value]
+        return compose(PLAIN, [f"model={source.reference}", *UNTRAINED, *shape, *given])
     return compose(str(source.run / "config.yaml"), given)
 
 
-def _own_shape(folder: str) -> list[str]:
-    """Context and precision of a model that is of no run, by its own config.json; nothing of one that is not on this machine."""
-    path = Path(folder) / "config.json"
-    said = json.loads(path.read_text()) if path.is_file() else {}
-    context, dtype = said.get("max_position_embeddings"), said.get("dtype", said.get("torch_dtype"))
-    shape = [f"model.context_tokens={min(int(context), LONGEST)}"] if context else []
-    return shape + ([f"model.dtype={dtype}"] if dtype in ("float32", "bfloat16") else [])
-
-
-def _kind(source: Source, asked: str | None) -> str:
+def _kind(source: Source, config: RunConfig, asked: str | None) -> str:
     """Raises ConfigError where the model cannot be what is asked for."""
     architecture = architecture_of(source.folder)
     scores = architecture.endswith("ForSequenceClassification")
-    kind = asked or (REWARD_MODEL if scores else JUDGE if source.role == JUDGE else CHAT)
+    usual = REWARD_MODEL if scores else JUDGE if source.role == JUDGE and _by_rubric(config) else CHAT
+    kind = asked or usual
     if kind not in KINDS:
         raise ConfigError(f"--as {kind}: choose one of {', '.join(KINDS)}.")
     # What was never fetched from the hub may be either: the engine will tell.
     if architecture and scores != (kind == REWARD_MODEL):
         held = "scores whole texts" if scores else "writes text"
         raise ConfigError(f"--as {kind}: {source.reference} {held}. Leave --as out.")
+    if kind == JUDGE and not _by_rubric(config):
+        raise ConfigError(
+            f"--as {kind}: the judge of {config.workload} is asked in that workload's own words, and /v1/judge asks whether criteria "
+            f"of a rubric are met. Leave --as out: runs of {config.workload} can ask the service as it is, judge=URL."
+        )
     return kind
+
+
+def _by_rubric(config: RunConfig) -> bool:
+    """Whether the run's reward asks its judge about the criteria of a rubric, as `/v1/judge` does."""
+    workload: Any = find_workload(config.workload).workload(config)
+    with own_code("the workload's reward()", workload):
+        return isinstance(workload.reward(), RubricReward)
 
 
 def parse_replicas(text: str) -> tuple[int, int]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config.compose import compose, to_values
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.serving.parity import owed_canary
 from orchestrator.fleets.serving.release import Release, parse_replicas, release_of
-from orchestrator.records.folder import write_json
+from orchestrator.records.folder import RunFolder, write_json
 from tests.fakes.models import ROWS, model_folder, run_with_checkpoints
 
 
@@ -64,6 +65,17 @@ def test_a_model_that_writes_can_be_a_judge_and_no_reward_model(tmp_path: Path) 
         release_of(f"path:{folder}", [], tmp_path, kind="reward_model")
     with pytest.raises(ConfigError, match="choose one of chat, judge, reward_model"):
         release_of(f"path:{folder}", [], tmp_path, kind="poet")
+
+
+@pytest.mark.parametrize("workload", ["social_r1", "social_r1.judge"])
+def test_a_judge_that_is_asked_no_rubric_is_served_as_chat(workload: str, tmp_path: Path) -> None:
+    """Social-R1's writes a score; the route of rubrics would ask it what it was never taught."""
+    config = compose(workload, ["name=mine", f"storage={tmp_path}"])
+    run = RunFolder.create(tmp_path, workload, "mine", to_values(config))
+    write_json(run.models, {"judge": str(model_folder(tmp_path / "judge").relative_to(tmp_path))})
+    assert release_of("mine@judge", [], tmp_path).kind == "chat"
+    with pytest.raises(ConfigError, match=rf"--as judge: the judge of {workload} is asked in .* Leave --as out"):
+        release_of("mine@judge", [], tmp_path, kind="judge")
 
 
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:

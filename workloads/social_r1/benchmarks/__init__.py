@@ -23,8 +23,8 @@ from orchestrator.rollouts.unasked import Unasked
 from orchestrator.values import POLICY, Answer, Call, Episode, Group, LogitAnswer, Sampling, Task, Verdict, stable_hash
 from workloads.base import BaseWorkload, Environment, Play, Reward
 from workloads.social_r1.benchmarks import columns
-from workloads.social_r1.benchmarks.files import ENDINGS
 from workloads.social_r1.benchmarks.items import FORMS, Form, Item
+from workloads.social_r1.files import ENDINGS
 
 LANGUAGES = ("en", "zh")
 SOURCES = tuple(sorted({one.source for one in columns.BENCHMARKS.values()}))
@@ -103,9 +103,6 @@ class Config(EvaluationConfig):
         "How an answer is asked for: `direct`, at once, and `cot`, after steps of thought, each as the protocol has it; `tagged`, in "
         "the tags that Social-R1 trains, alike for all benchmarks.",
         choices=FORMS,
-    )
-    temperature: float | None = setting(
-        None, "Sampling temperature. null: the protocol's, 0 for all but TactfulToM (0.2).", low=0
     )
 
     def chosen(self, places: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,6 @@ from statistics import fmean
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message
-from workloads.social_r1.benchmarks.files import as_texts, letter, tables_of, text
 from workloads.social_r1.benchmarks.items import (
     Asked,
     Benchmark,
@@ -22,6 +21,7 @@ from workloads.social_r1.benchmarks.items import (
     position,
     user,
 )
+from workloads.social_r1.files import as_texts, letter, tables_of, text
 
 THINK = "Think step by step. End your reply with `Therefore, the answer is: ` and the letter."
 PLAIN = "Answer with the letter alone, such as (A)."

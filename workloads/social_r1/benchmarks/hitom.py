@@ -1,8 +1,7 @@
 """Hi-ToM (Findings of EMNLP 2023): where does A think that B thinks that …, of orders 0 to 4, one of 15 places.
 
 Protocol: accuracy by order of the question; joint accuracy of an order k: all questions about a story up to that order are right. The
-two published prompts are the forms: VP, an answer at once, and CoTP, step by step. VP rows repeat the stories of CoTP with the
-instruction in front, so that one of the two is read.
+two published prompts are the forms: VP, an answer at once, and CoTP, step by step.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from orchestrator.data.tables import Row
 from orchestrator.values import Message
-from workloads.social_r1.benchmarks.files import index, tables_of, text
 from workloads.social_r1.benchmarks.items import (
     LETTERS,
     Asked,
@@ -25,10 +22,8 @@ from workloads.social_r1.benchmarks.items import (
     in_tags,
     user,
 )
+from workloads.social_r1.hitom import Published, read_hitom
 
-VP, COTP = "VP", "CoTP"
-LINE = re.compile(r"^\d+ ")
-"""How a line of a story begins, unlike an instruction in front of it."""
 LETTER = re.compile(r"[\W_]*(?![AI][ ,'’]+\w)([A-O])(?:\W|$)")
 """A letter at the beginning of an answer; A and I before another word are words themselves."""
 NOTE = (
@@ -50,31 +45,16 @@ class HiToM(Benchmark):
 
     def items(self, path: str, languages: Sequence[str]) -> list[Item]:
         """From Hi-ToM_data.json, its folder, or a file of such rows."""
-        rows = [row for table in tables_of(path, (("default", "train"),), "*.json*") for row in table.rows]
-        kinds = {text(row, "prompting_type") for row in rows}
-        kept = COTP if COTP in kinds else VP
-        return [self._item(row) for row in rows if row.values["prompting_type"] == kept]
+        return [self._item(one) for one in read_hitom(path)]
 
-    def _item(self, row: Row) -> Item:
-        lines = text(row, "story").split("\n")
-        first = next((number for number, line in enumerate(lines) if LINE.match(line)), 0)
-        story = "\n".join(lines[first:])
-        options = tuple(part.partition(". ")[2] for part in text(row, "choices").split(", "))
-        if len(options) < 2 or not all(options):
-            raise row.error("field 'choices' must be written as A. x, B. y and so on.")
-        gold = index(row, "answer", text(row, "answer"), options)
-        order, number = (row.values.get(name) for name in ("question_order", "sample_id"))
-        if not isinstance(order, int) or not isinstance(number, int):
-            raise row.error("fields 'question_order' and 'sample_id' must be whole numbers.")
+    def _item(self, one: Published) -> Item:
         views = {
-            "order": str(order),
-            "deception": "yes" if row.values.get("deception") else "no",
-            "story length": str(row.values.get("story_length", "")),
+            "order": str(one.order),
+            "deception": "yes" if one.deception else "no",
+            "story length": one.length,
         }
-        asked = (Asked(text(row, "question"), options, frozenset([gold])),)
-        # Three stories have a stray sign in some of their questions' copies.
-        unit = "".join(char for char in story if char.isalnum())
-        return Item(str(number), unit, story, asked, views)
+        asked = (Asked(one.question, one.options, frozenset([one.answer])),)
+        return Item(str(one.number), one.unit, one.story, asked, views)
 
     def messages(self, item: Item, shown: Sequence[Asked], form: Form) -> tuple[Message, ...]:
         """Story, question, choices, and the rules of the world."""

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, ClassVar, Literal
 
 from orchestrator.values import Message, Task
+from workloads.teachers import after_thought
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Form = Literal["direct", "cot", "tagged"]
@@ -165,13 +166,6 @@ def item_of(reference: Mapping[str, Any]) -> Item:
     return Item(
         reference["item"], reference["unit"], reference["story"], tuple(asked), reference["views"], reference["kind"]
     )
-
-
-def after_thought(text: str) -> str:
-    """What follows the thinking of a model that thinks; nothing where the thought has no end."""
-    if "</think>" in text:
-        return text.rpartition("</think>")[2].strip()
-    return "" if text.lstrip().startswith("<think>") else text.strip()
 
 
 def tagged(text: str, shown: Sequence[Asked], lists: bool) -> list[Given]:

@@ -12,7 +12,6 @@ from statistics import fmean, pvariance
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message
-from workloads.social_r1.benchmarks.files import letter, tables_of, text, texts
 from workloads.social_r1.benchmarks.items import (
     Asked,
     Benchmark,
@@ -26,6 +25,7 @@ from workloads.social_r1.benchmarks.items import (
     unlettered,
     user,
 )
+from workloads.social_r1.files import letter, tables_of, text, texts
 
 _PUBLISHED = (
     "123456 654321 316542 235614 541263 462135 143256 254361 312546 235416 341265 562134",

@@ -14,7 +14,6 @@ from statistics import fmean
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message, stable_hash
-from workloads.social_r1.benchmarks.files import Table, fields_like, letter, tables_of, text
 from workloads.social_r1.benchmarks.items import (
     LETTERS,
     Asked,
@@ -30,6 +29,7 @@ from workloads.social_r1.benchmarks.items import (
     unlettered,
     user,
 )
+from workloads.social_r1.files import Table, fields_like, letter, tables_of, text
 from workloads.social_r1.questions import question_of
 
 SEED, TRIES = 42, 5
