@@ -158,15 +158,15 @@ def answer(item: Item, rng: random.Random, quality: Quality) -> str:
 
 
 def warmup_quality(rng: random.Random) -> Quality:
-    """What the policy's warm-up sees: a third have a flaw of form, but nearly all are right, or a small model would not learn which
-    sentences decide. That it does not always find them is by the shortness of its lesson."""
-    mind = rng.random() < 0.97
+    """What the policy's warm-up sees: one in eight has a flaw of form, and nearly all are right, or a small model would not learn
+    which sentences decide. That it does not always find them is by the shortness of its lesson."""
+    mind = rng.random() < 0.98
     return Quality(
         cues=rng.random() < (0.99 if mind else 0.3),
         mind=mind,
         goal=rng.random() < 0.95,
         right=rng.random() < (0.99 if mind else 0.1),
-        flaws=frozenset({rng.choice(FLAWS)} if rng.random() < 0.35 else ()),
+        flaws=frozenset({rng.choice(FLAWS)} if rng.random() < 0.125 else ()),
     )
 
 

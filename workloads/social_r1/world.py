@@ -110,14 +110,13 @@ def make_items(
     for split, count in ((name, counts.get(name, 0)) for name in ("eval", "train", "test", "warmup")):
         rng = random.Random(stable_hash("social stories", split, seed))
         targets = {kind: _dealt(targets_of(kind), rng) for kind in kinds}
-        places = {kind: _dealt(range(len(LETTERS)), rng) for kind in kinds}
         items: list[Item] = []
         while len(items) < 2 * count:
             number = len(items) // 2
             kind = kinds[number % len(kinds)]
             drafts = draw_pair(kind, next(targets[kind]), rng)
             pair = [
-                _item(f"{split}-{number}", side, draft, solution, next(places[kind]), rng)
+                _item(f"{split}-{number}", side, draft, solution)
                 for side, (draft, solution) in zip("ab", drafts, strict=True)
             ]
             if not seen.intersection(item.story for item in pair):
@@ -133,19 +132,17 @@ def _dealt(cards: Sequence[Card], rng: random.Random) -> Iterator[Card]:
         yield from rng.sample(cards, len(cards))
 
 
-def _item(pair: str, side: str, draft: Draft, solution: Solution, place: int, rng: random.Random) -> Item:
-    """place: of the right option."""
+def _item(pair: str, side: str, draft: Draft, solution: Solution) -> Item:
     sentences = tuple(f"{number} {draft.sentence(event)}" for number, event in enumerate(draft.events, 1))
-    values = rng.sample([value for value in draft.values if value != solution.answer], len(LETTERS) - 1)
-    values.insert(place, solution.answer)
+    topic = draft.kind.options
     wants = next(i for i, event in enumerate(draft.events) if event.kind == "motive" and event.actor == draft.chain[0])
     return Item(
         id=f"{pair}-{side}",
         pair=pair,
         sentences=sentences,
         question=draft.question,
-        options=tuple(draft.kind.options.option.replace("VALUE", value) for value in values),
-        answer=place,
+        options=tuple(topic.option.replace("VALUE", value) for value in topic.values),
+        answer=topic.values.index(solution.answer),
         ability=draft.kind.ability,
         order=draft.kind.order,
         cues=tuple(sentences[index] for index in solution.cues),
