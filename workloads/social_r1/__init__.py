@@ -41,8 +41,6 @@ from workloads.social_r1.reward import SocialRewardConfig, is_right, said
 
 MOST_EXAMPLES = 8192
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
-ANSWERS_PER_PROMPT = 1
-"""Answers in one warm-up example of the miniature world: branches of one prompt, which is read once."""
 EXAM_REASONINGS = 3
 """Reasonings a held-out question of the miniature world in the structure judge's exam."""
 TRAJECTORIES = 6
@@ -200,7 +198,7 @@ class Workload(BaseWorkload):
         return ContentLesson(taught, asked, self.wording, self.config.content.gate_accuracy)
 
     def _warmup(self) -> PolicyLesson:
-        """On stories of its own, each once: the few of RL, again and again, would be remembered instead of read."""
+        """On many stories of its own, one answer each: the few of RL, again and again, would be remembered instead of read."""
         count = _examples(self.config.warmup)
         stories = world.make_items(self._counts | {"warmup": (count + 1) // 2}, self.config.data.seed)["warmup"]
         rng = random.Random(stable_hash("warmup", self.config.data.seed))
@@ -209,7 +207,7 @@ class Workload(BaseWorkload):
                 chat(
                     item.pair,
                     self.task_of(mini.question_of(item)).messages,
-                    [reasoning.warmup(item, rng) for _ in range(ANSWERS_PER_PROMPT)],
+                    [reasoning.warmup(item, rng)],
                 )
                 for item in stories[:count]
             ]
