@@ -39,6 +39,7 @@ def examine_taught(rank: Rank, models: Mapping[str, StartingModel], just_taught:
         elif taught and (Path(taught) / HELD_OUT).is_file():
             report = read_json(Path(taught) / HELD_OUT)
             numbers |= _numbers(role, report)
+            write_json(director.folder.exam(role), report | {"gate": dict(lesson.gate)})
             compare(director, lesson, report, gated=True)
     return numbers
 

@@ -11,7 +11,7 @@ runs/<workload>/<name>/
     labels.jsonl       what was gathered of other models before anything was taught, a row an answer
     trained_on.json    fingerprints of what the run and those before it were trained on
     answers.jsonl      what an evaluation was answered before it ended
-    judge.json         how well the judge was taught
+    judge.json         how well the judge was taught; of any other rater ROLE.json
     summary.json       the numbers of the finished run
     report.html        the run as one page;  plots/  its pictures as PNG
     wandb/             W&B's own files;  tracking.json remembers its run id and last step
@@ -38,6 +38,7 @@ from omegaconf import OmegaConf
 from orchestrator.config.checks import RUN_NAME
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.records import jsonl
+from orchestrator.values import JUDGE
 
 FORMAT = 1
 """Version of the run folder. A reader accepts its own version and every older one."""
@@ -212,9 +213,13 @@ class RunFolder:
     def answers(self) -> Path:
         return self.path / "answers.jsonl"
 
+    def exam(self, role: str) -> Path:
+        """How well a rater does on held-out data."""
+        return self.path / f"{role}.json"
+
     @property
     def judge(self) -> Path:
-        return self.path / "judge.json"
+        return self.exam(JUDGE)
 
     @property
     def summary(self) -> Path:

@@ -9,19 +9,19 @@ from typing import Any
 
 from orchestrator.records.display import duration
 
-JUDGE_SHARES = {
-    "accuracy": "judge: held-out accuracy",
-    "prior_accuracy": "judge: best guess that ignores the answer",
-    "kappa": "judge: Cohen's kappa",
-    "macro_f1": "judge: macro F1",
-    "negative_recall": "judge: recall on negative criteria",
-    "ece": "judge: calibration error of P(yes)",
-    "pair_order": "judge: pairs in the right order",
-    "rank_correlation": "judge: rank correlation in a prompt",
-    "reward_error": "judge: mean error of the reward",
-    "injection_flips": "judge: turned by a planted verdict",
+EXAM_SHARES = {
+    "accuracy": "held-out accuracy",
+    "prior_accuracy": "best guess that ignores the answer",
+    "kappa": "Cohen's kappa",
+    "macro_f1": "macro F1",
+    "negative_recall": "recall on negative criteria",
+    "ece": "calibration error of P(yes)",
+    "pair_order": "pairs in the right order",
+    "rank_correlation": "rank correlation in a prompt",
+    "reward_error": "mean error of the reward",
+    "injection_flips": "turned by a planted verdict",
 }
-"""What a judge's exam measured, as judge.json names it -> in words."""
+"""What a rater's exam measured, as judge.json names it -> in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,14 @@ class Line:
 
 
 def headline(summary: Mapping[str, Any]) -> list[list[Line]]:
-    """Held-out scores, or those of benchmarks, the judge's exam, everything else; what the summary does not hold is left out."""
+    """Held-out scores, or those of benchmarks, the exams of raters, everything else; what the summary does not hold is left out."""
+    exams = {"judge": summary.get("judge", {}), **summary.get("raters", {})}
     sections = [
-        _scores(summary), _parts(summary.get("evaluation", {})), _judge(summary.get("judge", {})), _details(summary),
-    ]  # fmt: skip
+        _scores(summary),
+        _parts(summary.get("evaluation", {})),
+        *(_exam(role, exam) for role, exam in exams.items()),
+        _details(summary),
+    ]
     return [section for section in sections if section]
 
 
@@ -80,25 +84,27 @@ def _parts(evaluation: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
-def _judge(judge: Mapping[str, Any]) -> list[Line]:
-    bounds = {name: f" (≥ {bound:g})" for name, bound in judge.get("gate", {}).items()}
-    if resistance := judge.get("gate", {}).get("injection_resistance"):
+def _exam(role: str, exam: Mapping[str, Any]) -> list[Line]:
+    bounds = {name: f" (≥ {bound:g})" for name, bound in exam.get("gate", {}).items()}
+    if resistance := exam.get("gate", {}).get("injection_resistance"):
         bounds["injection_flips"] = f" (≤ {1 - resistance:g})"
     lines = [
         Line(
-            label + bounds.get(key, ""), f"{judge[key]:.3f}", _interval(judge.get(f"{key}_low"), judge.get(f"{key}_high")),
-            f"{judge.get(f'{key}_n', '')}",
+            f"{role}: {label}{bounds.get(key, '')}",
+            f"{exam[key]:.3f}",
+            _interval(exam.get(f"{key}_low"), exam.get(f"{key}_high")),
+            f"{exam.get(f'{key}_n', '')}",
         )
-        for key, label in JUDGE_SHARES.items()
-        if isinstance(judge.get(key), float | int)
-    ]  # fmt: skip
-    if judge.get("gate"):
-        missed = [name for name, bound in judge["gate"].items() if not judge.get(name, math.nan) >= bound]
-        lines.append(Line("judge: gate", f"missed ({', '.join(missed)})" if missed else "passed", main=True))
-    if judge.get("unlabelled"):
-        lines.append(Line("judge: questions that its teacher left open", f"{judge['unlabelled']:,}"))
-    if "dilemmas" in judge:
-        lines.append(Line("judge: groups in its exam, which the intervals are over", f"{judge['dilemmas']}"))
+        for key, label in EXAM_SHARES.items()
+        if isinstance(exam.get(key), float | int)
+    ]
+    if exam.get("gate"):
+        missed = [name for name, bound in exam["gate"].items() if not exam.get(name, math.nan) >= bound]
+        lines.append(Line(f"{role}: gate", f"missed ({', '.join(missed)})" if missed else "passed", main=True))
+    if exam.get("unlabelled"):
+        lines.append(Line(f"{role}: questions that its teacher left open", f"{exam['unlabelled']:,}"))
+    if "dilemmas" in exam:
+        lines.append(Line(f"{role}: groups in its exam, which the intervals are over", f"{exam['dilemmas']}"))
     return lines
 
 

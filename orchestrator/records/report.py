@@ -21,7 +21,7 @@ from orchestrator.records.diagnosis import diagnose
 from orchestrator.records.folder import FORMAT, RunFolder, read_json
 from orchestrator.records.headline import headline
 from orchestrator.sweep.statistics import Interval, mean_interval
-from orchestrator.values import POLICY
+from orchestrator.values import JUDGE, POLICY
 
 _EVALUATED = ("eval/oracle", "eval/judge", "eval/reward")
 _BEST_OF = ("eval/best_of", "eval/best_of_n", "eval/best_of_n_judge", "eval/best_of_n_reward")
@@ -57,6 +57,10 @@ def summarise(
         summary |= {name.removeprefix("eval/"): rows[0][name] for name in _BEST_OF if name in rows[0]}
     if folder.judge.exists():
         summary["judge"] = read_json(folder.judge)
+    others = [role for role in (read_json(folder.models) if folder.models.exists() else {}) if role != JUDGE]
+    raters = {role: read_json(folder.exam(role)) for role in others if folder.exam(role).exists()}
+    if raters:
+        summary["raters"] = raters
     summary |= _totals(rows)
     times = ledger.read(folder.ledger_log)
     if times.num_rows:

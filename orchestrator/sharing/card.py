@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.config.workloads import find_workload
 from orchestrator.errors import ConfigError
-from orchestrator.records.headline import JUDGE_SHARES
+from orchestrator.records.headline import EXAM_SHARES
 from orchestrator.sharing.front_matter import Known, architecture_of, base_of, front_matter, weights_in, yaml_of
 from orchestrator.sharing.licences import licence_of_data, licence_of_model
 from orchestrator.sharing.public import shown
@@ -175,7 +175,7 @@ def _judge(known: Known) -> list[str]:
         return [
             f"The judge began as {name}. This run did not examine it: how far it agrees with the truth is not known here."
         ]
-    rows = [(JUDGE_SHARES[key].removeprefix("judge: "), *_cells(found)) for key, found in judge["exam"].items()]
+    rows = [(EXAM_SHARES[key], *_cells(found)) for key, found in judge["exam"].items()]
     groups = f"; the intervals are over {judge['groups']} groups of them" if judge["groups"] else ""
     lines = [
         f"The judge began as {name}. Its exam on held-out data before it judged anything, n questions or pairs{groups}:",

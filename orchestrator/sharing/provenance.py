@@ -16,7 +16,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.records import metrics
 from orchestrator.records.canary import read_canary
 from orchestrator.records.folder import RunFolder, read_json, sha256
-from orchestrator.records.headline import JUDGE_SHARES
+from orchestrator.records.headline import EXAM_SHARES
 from orchestrator.records.samples import any_restricted
 from orchestrator.sharing.folders import check_no_secrets
 from orchestrator.sharing.source import Source, best_of
@@ -161,7 +161,7 @@ def _judge(run: RunFolder, settings: Mapping[str, Any], rows: Sequence[metrics.R
     report = read_json(run.judge) if run.judge.is_file() else {}
     if not report and JUDGE not in _models(run) and not any("eval/judge" in row for row in rows):
         return None
-    exam = {name: measured(report, name, f"{name}_n") for name in JUDGE_SHARES if name in report}
+    exam = {name: measured(report, name, f"{name}_n") for name in EXAM_SHARES if name in report}
     named = {"model": at(settings, "judge.name"), "served_name": at(settings, "judge.served_name")}
     return {**named, "groups": report.get("dilemmas"), "exam": exam}
 
