@@ -84,10 +84,8 @@ def test_both_raters_are_examined(run: Run) -> None:
 
 def test_its_policy_is_asked_a_benchmark(storage: Path, tmp_path: Path) -> None:
     """SocialIQA's schema, 12 of 20 questions in words that the tiny tokenizer does not have: it guesses at best, and is told so."""
-    rows = [
-        {"context": f"Ann lost {n} coins.", "question": "How does she feel?", "answerA": "sad", "answerB": "glad", "answerC": "tired", "label": "1"}
-        for n in range(20)
-    ]  # fmt: skip
+    said = {"question": "How does she feel?", "answerA": "sad", "answerB": "glad", "answerC": "tired", "label": "1"}
+    rows = [{"context": f"Ann lost {number} coins.", **said} for number in range(20)]
     path = tmp_path / "dev.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
     shown = orchestrate(
