@@ -86,11 +86,11 @@ def test_the_policy_reads_the_worlds_own_prompt(made: social_r1.Workload) -> Non
 
 
 def test_the_warm_up_has_stories_of_its_own(made: social_r1.Workload) -> None:
-    """Two steps of four examples: eight stories, none of which RL or an evaluation asks about."""
+    """Two steps of 32 examples: 64 stories, none of which RL or an evaluation asks about."""
     lesson = next(lesson for lesson in made.lessons() if lesson.role == "policy")
     read = [example.branches[0].messages[0]["content"] for example in lesson.examples()]
     asked = {task.messages[0]["content"] for split in ("train", "eval") for task in made.tasks(split)}
-    assert len(set(read)) == len(read) == 8
+    assert len(set(read)) == len(read) == 64
     assert not asked & set(read)
 
 
