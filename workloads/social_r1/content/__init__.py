@@ -24,8 +24,6 @@ from workloads.social_r1.raters import Pair, candidates
 from workloads.teachers import ORACLE, TEACHER, TeacherConfig, last_word, until_told
 
 FIRST, SECOND = "A", "B"
-PUBLISHED_ACCURACY = 0.892
-"""On 2,000 held-out automatic pairs (arXiv 2603.09249)."""
 
 
 @dataclass
