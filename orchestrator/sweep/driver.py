@@ -29,9 +29,9 @@ from orchestrator.sweep import summary
 from orchestrator.sweep.capacity import at_once
 from orchestrator.sweep.course import Course
 from orchestrator.sweep.folder import SweepFolder
-from orchestrator.sweep.graph import Configured, MissingRunError, check_stages, plan_of, runs_of, stages, trials_of
+from orchestrator.sweep.graph import Configured, MissingRunError, check_stages, is_as_planned, is_of, plan_of, stages
 from orchestrator.sweep.journal import FINISHED, Journal, best_point
-from orchestrator.sweep.spec import Done, Stage, Sweep
+from orchestrator.sweep.spec import Done, Sweep
 from orchestrator.sweep.standing import to_mend
 from orchestrator.sweep.trial import Body, release
 from orchestrator.sweep.tuning import tuner_of
@@ -72,10 +72,10 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
     left = [stage for stage in stages(sweep) if stage.name not in closed]
     check_stages(sweep, left, nodes_of_cluster(), folder.storage)
     for stage in stages(sweep):
-        if stage.name in closed and _is_as_planned(sweep, stage, done, folder.storage):
+        if stage.name in closed and is_as_planned(sweep, stage, done, folder.storage):
             log.info("%s: done already", stage.name)
             continue
-        done = [one for one in done if not _is_of(one, stage)]
+        done = [one for one in done if not is_of(one, stage)]
         try:
             fits = at_once(plan_of(sweep, stage, folder.storage), nodes_of_cluster(), sweep.at_once)
             course = Course(sweep, stage, folder, journal, done, fits)
@@ -93,30 +93,6 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
         if found and (stage.arm is not None or len(found) == course.total):
             folder.close(stage, done)
     return skipped
-
-
-def _is_of(one: Done, stage: Stage) -> bool:
-    """Whether a run is what the stage left to later ones."""
-    return one.node == stage.node.name and one.winner == (stage.arm is not None) and stage.arm in (None, one.arm)
-
-
-def _is_as_planned(sweep: Sweep, stage: Stage, done: Sequence[Done], storage: Path) -> bool:
-    """Whether the runs of a stage that ended are those that it would have now: a preset, or a file that decides them, may have changed
-    since the sweep was stopped. Of a population, whose members are copies, it is not asked."""
-    ended = [one for one in done if _is_of(one, stage)]
-    if stage.arm is not None and stage.node.tuning and stage.node.tuning.scheduler == "pbt":
-        return True
-    try:
-        planned = (
-            runs_of(sweep, stage, done, storage)
-            if stage.arm is None
-            else trials_of(sweep, stage, [one.point for one in ended], done, storage)
-        )
-    except MissingRunError:
-        return False
-    names = {Path(one.run).name for one in ended}
-    wanted = {one.name for one in planned}
-    return wanted <= names if stage.arm is None else names <= wanted
 
 
 @contextmanager

@@ -97,6 +97,30 @@ def trials_of(
     return _planned(sweep, stage.node, stage.arm, variations, done, storage)
 
 
+def is_of(one: Done, stage: Stage) -> bool:
+    """Whether a run is what the stage left to later ones."""
+    return one.node == stage.node.name and one.winner == (stage.arm is not None) and stage.arm in (None, one.arm)
+
+
+def is_as_planned(sweep: Sweep, stage: Stage, done: Sequence[Done], storage: Path) -> bool:
+    """Whether the runs of a stage that ended are those that it would have now: a preset, or a file that decides them, may have changed
+    since the sweep was stopped. Of a population, whose members are copies, it is not asked."""
+    ended = [one for one in done if is_of(one, stage)]
+    if stage.arm is not None and stage.node.tuning and stage.node.tuning.scheduler == "pbt":
+        return True
+    try:
+        planned = (
+            runs_of(sweep, stage, done, storage)
+            if stage.arm is None
+            else trials_of(sweep, stage, [one.point for one in ended], done, storage)
+        )
+    except MissingRunError:
+        return False
+    names = {Path(one.run).name for one in ended}
+    wanted = {one.name for one in planned}
+    return wanted <= names if stage.arm is None else names <= wanted
+
+
 def plan_of(sweep: Sweep, stage: Stage, storage: Path) -> Plan:
     """What the most demanding run of a stage places. A rater is shared where all runs of the stage ask the same one."""
     node, plans = stage.node, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from orchestrator.cluster.preflight import inventory
 from orchestrator.config.compose import compose
 from orchestrator.errors import PreflightError, RunError
-from orchestrator.sweep.graph import check_stages, plan_of, runs_of, stages, trials_of
+from orchestrator.sweep.graph import check_stages, is_as_planned, plan_of, runs_of, stages, trials_of
 from orchestrator.sweep.keys import key_of
 from orchestrator.sweep.reading import read_sweep
 from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep, Tuning
@@ -111,6 +112,22 @@ def test_runs_after_a_search_have_the_winners_settings_by_arm() -> None:
     assert [run.name for run in runs[:2]] == [f"policy-grpo-s{seed}-{runs[seed].key}" for seed in (0, 1)]
     with pytest.raises(RunError, match=r"runs\.policy needs policy-flowrl, which has no winner"):
         runs_of(sweep, stages(sweep)[3], [TEACH, WINNERS[0]], STORAGE)
+
+
+def test_a_stage_that_ended_counts_while_its_runs_are_those_that_it_would_have_now() -> None:
+    """The run of `teach`, and the winner of an arm's search; with another judge, or other settings, they are other runs."""
+    sweep = read()
+    teach, grpo = stages(sweep)[0], stages(sweep)[1]
+    (planned,) = runs_of(sweep, teach, [], STORAGE)
+    taught = Done("teach", "", 0, f"rlvr/{planned.name}")
+    assert is_as_planned(sweep, teach, [taught], STORAGE)
+    assert not is_as_planned(sweep, teach, [replace(taught, run="rlvr/teach-0123456789")], STORAGE)
+    assert not is_as_planned(sweep, teach, [], STORAGE)
+    point = {"learner.learning_rate": 0.001}
+    (trial,) = trials_of(sweep, grpo, [point], [TEACH], STORAGE)
+    winner = Done("policy", "grpo", 1000, f"rlvr/{trial.name}", point, True)
+    assert is_as_planned(sweep, grpo, [TEACH, winner], STORAGE)
+    assert not is_as_planned(sweep, grpo, [TEACH, replace(winner, point={"learner.learning_rate": 0.002})], STORAGE)
 
 
 def test_a_reference_means_the_run_of_the_same_arm_and_seed() -> None:
