@@ -16,7 +16,7 @@ from orchestrator.errors import RunError
 from orchestrator.fleets.fleet import Fleet
 from orchestrator.learning.starting import StartingModel
 from orchestrator.loop import Rank
-from orchestrator.records.folder import write_json
+from orchestrator.records.folder import RunFolder, read_json, write_json
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
@@ -119,8 +119,11 @@ def test_rollouts_run_ahead_only_when_every_fleet_has_its_weights_and_every_exam
 def test_a_reward_model_gets_its_weights_and_its_held_out_report_is_its_exam(
     stage: tuple[Rank, Any, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The numbers of the report are those of the run's row; a missed gate names the setting that lifts it."""
+    """The numbers of the report are those of the run's row and stand in its folder; a missed gate names the setting that lifts it."""
     rank, _, notes = stage
+    assert rank.director is not None
+    rank.director.folder = RunFolder(tmp_path / "run")
+    rank.director.folder.path.mkdir()
     lesson = SimpleNamespace(role="content", kind="preference", gate={"accuracy": 0.75})
     rank.lessons = {"content": lesson}
     monkeypatch.setattr(Director, "push", lambda self, role, version, buckets: notes.append(f"push {role} {version}"))
@@ -129,6 +132,7 @@ def test_a_reward_model_gets_its_weights_and_its_held_out_report_is_its_exam(
     found = examining.examine_taught(rank, {"content": content}, frozenset({"content"}))
     assert notes == ["push content 1"]
     assert found == {"content/accuracy": 0.75, "content/reward_mean": 1.5}
+    assert read_json(rank.director.folder.exam("content"))["gate"] == {"accuracy": 0.75}
     lesson.gate = {"accuracy": 0.8}
     with pytest.raises(RunError, match=r"the content failed its exam.*accuracy is 0.750.*content\.gate_accuracy=0"):
         examining.examine_taught(rank, {"content": content}, frozenset())

@@ -232,6 +232,19 @@ def test_the_gain_is_last_minus_first_also_where_something_is_unscored(tmp_path:
     assert (shown["held-out oracle, last (step 1)"], shown["held-out judge, last (step 1)"]) == ("2", "1")
 
 
+def test_the_exam_of_every_rater_is_shown(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig())
+    write_json(folder.models, {"policy": "p", "judge": "j", "content": "c"})
+    write_json(folder.judge, {"accuracy": 0.9, "gate": {}})
+    write_json(folder.exam("content"), {"accuracy": 0.7, "accuracy_n": 454, "gate": {"accuracy": 0.6}})
+    summary = report.summarise(folder)
+    assert list(summary["raters"]) == ["content"]
+    shown = {line.label: (line.value, line.n) for section in headline(summary) for line in section}
+    assert shown["judge: held-out accuracy"] == ("0.900", "")
+    assert shown["content: held-out accuracy (≥ 0.6)"] == ("0.700", "454")
+    assert shown["content: gate"] == ("passed", "")
+
+
 # Matplotlib would read what is between two $ as mathematics, and this is none.
 def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "rlvr", "a", RunConfig())
