@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes.answerers import FakeAnswerer
+from fakes.gathering import gathered
 
 from orchestrator.cluster.plan import make_plan
 from orchestrator.config.compose import compose
-from orchestrator.config.schema import ServedConfig
 from orchestrator.errors import ConfigError, DataError, RunError
-from orchestrator.gathering import gather
 from orchestrator.sweep.keys import key_of
-from orchestrator.values import Answer, Call, Choice, Fault, Gathered, Turn, Unscored
+from orchestrator.values import Answer, Call, Choice, Fault, Turn, Unscored
 from workloads import rlvr
 from workloads.lessons import JudgeLesson
 from workloads.rlvr.judge import Workload
@@ -31,19 +28,6 @@ SMALL = ["data.train_groups=6", "data.eval_groups=3", "judge.training.steps=2"]
 
 def workload(*words: str) -> Workload:
     return Workload(compose("rlvr.judge", [*SMALL, *words]))  # type: ignore[arg-type]
-
-
-def gathered(made: Workload, answer: Any = None) -> tuple[Gathered, FakeAnswerer]:
-    """What a workload gathers; all models are one function."""
-    fleet = FakeAnswerer(answer)
-
-    @contextmanager
-    def opened(role: str, served: ServedConfig) -> Iterator[FakeAnswerer]:
-        yield fleet
-
-    found = gather(made.config, made, str, opened)
-    assert found is not None
-    return found, fleet
 
 
 def lesson_of(made: rlvr.Workload) -> JudgeLesson:

@@ -313,7 +313,9 @@ def test_every_value_is_as_often_right() -> None:
     ranks: Counter[int] = Counter()
     for item in made:
         words = item.story.split()
-        ranks[sorted(item.options, key=lambda text: words.index(text.split()[-1])).index(item.options[item.answer])] += 1
+        ranks[
+            sorted(item.options, key=lambda text: words.index(text.split()[-1])).index(item.options[item.answer])
+        ] += 1
     assert len(ranks) == 4
     assert all(abs(count / len(made) - 0.25) < 0.02 for count in ranks.values())
     felt = Counter(item.options[item.answer].split()[-1] for item in items()["train"] if item.ability == "emotion")
