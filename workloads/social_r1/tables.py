@@ -27,8 +27,8 @@ BEFORE, FULL, OUTCOME = "before RL", "full reward", "outcome only"
 ARMS = {
     FULL: "full",
     OUTCOME: "outcome",
-    "no structure": "no_structure",
     "no content": "no_content",
+    "no structure": "no_structure",
     "no length": "no_length",
 }
 """Rows of the ablation and their arms."""
