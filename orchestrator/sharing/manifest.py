@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.records.folder import RunFolder, read_json, sha256, versions, write_json
+from orchestrator.records.folder import RunFolder, read_json, sha256, write_json
+from orchestrator.records.versions import versions
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"

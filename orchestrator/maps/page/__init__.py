@@ -14,7 +14,8 @@ from orchestrator.maps.grid import cells_of, headers_of, title_of
 from orchestrator.maps.measure import Measures
 from orchestrator.maps.picture import COLOURS
 from orchestrator.records import page, plots, samples
-from orchestrator.records.folder import atomic_write, versions
+from orchestrator.records.folder import atomic_write
+from orchestrator.records.versions import versions
 
 CHARACTERS = 4_000
 """Longest text of a prompt or an answer on the page."""
