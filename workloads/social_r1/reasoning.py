@@ -2,8 +2,8 @@
 
 Thinking has four stages behind marker words, in the order of social information processing: "cue : …" quotes the deciding
 sentences with their numbers, "mind : …" says who thinks what, "goal : …" what the protagonist is after, "so : …" concludes in an
-option and its letter, which is the answer. `answer` makes what is asked for, sound or flawed; `warmup` the middling
-mixture that RL starts from.
+option and its letter, which is the answer. `answer` makes what is asked for, sound or flawed; `warmup` the mixture
+that RL starts from.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def any_quality(rng: random.Random) -> Quality:
 
 
 def warmup(item: Item, rng: random.Random) -> str:
-    """A middling completion: see `warmup_quality`."""
+    """A completion of the warm-up: see `warmup_quality`."""
     return answer(item, rng, warmup_quality(rng))
 
 
