@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.app import Overrides, Storage, app, expected_errors, step_of
+from orchestrator.errors import ConfigError
 
 
 @app.command()
@@ -16,7 +17,10 @@ def compare(
     runs: Annotated[list[str], typer.Argument(metavar="A B …", help="Runs, or lists of seeds with commas.")],
     step: Annotated[int | None, typer.Option(help="The evaluation to compare; by default each run's last.")] = None,
     samples: Annotated[int, typer.Option(min=0, help="Held-out tasks whose answers are shown side by side.")] = 3,
-    plot: Annotated[Path | None, typer.Option(help="Write the held-out curves of all runs to this .png.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write curves of all runs to this .png.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="With --plot: what is drawn, a panel each; the held-out score where left out.")
+    ] = None,
     storage: Storage = Path("runs"),
 ) -> None:
     """Compare runs: what was set differently, how they ended, a paired test on the same held-out tasks, answers side by side.
@@ -25,7 +29,10 @@ def compare(
     Examples:
       orchestrate compare A B
       orchestrate compare A1,A2,A3 B1,B2,B3 --plot curves.png
+      orchestrate compare A B --plot entropy.png --metric policy/entropy --metric episodes/length
     """
+    if metric and not plot:
+        raise ConfigError("--metric goes with --plot FILE.png.")
     from orchestrator.records.compare import compare, find_arms
     from orchestrator.records.shown import show_comparison
 
@@ -35,7 +42,7 @@ def compare(
     if plot:
         from orchestrator.records.curves import draw
 
-        draw(arms, plot, comparison.by)
+        draw(arms, plot, metric or [f"eval/{comparison.by}"])
         typer.echo(f"picture: {plot}")
 
 
