@@ -19,7 +19,8 @@ def compare(
     samples: Annotated[int, typer.Option(min=0, help="Held-out tasks whose answers are shown side by side.")] = 3,
     plot: Annotated[Path | None, typer.Option(help="Write curves of all runs to this .png.")] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="With --plot: what is drawn, a panel each; the held-out score where left out.")
+        list[str] | None,
+        typer.Option(help="With --plot: what is drawn, a panel each; the held-out score where left out."),
     ] = None,
     storage: Storage = Path("runs"),
 ) -> None:

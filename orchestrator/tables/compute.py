@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from orchestrator.config.keys import keys_of
 from orchestrator.config.schema import RunConfig
@@ -176,7 +178,11 @@ class _Computation:
         stored = self._stored.get(at, Stored({}))
         found = Found(reasons=list(stored.missing), asked=len(stored.runs) + len(stored.missing), chosen=stored.chosen)
         found.presets = frozenset({self._presets[at]})
-        checkpoint = self.table.checkpoint_of(row, column)
+        checkpoint, only = self.table.checkpoint_of(row, column), self._half(column)
+        if only is not None and not only:
+            assert column.half is not None
+            found.reasons.append(f"no run of {column.half.row} is there, by which the tasks are halved")
+            return found
         scored: dict[int, Scores] = {}
         for seed, folder in stored.runs.items():
             played = self._reader.read(folder, column.split, checkpoint)
@@ -185,7 +191,7 @@ class _Computation:
                 continue
             self._remember(folder, played, column.split)
             try:
-                scores = scores_of(row, column, played)
+                scores = scores_of(row, column, played, only)
             except TooFewAnswers as error:
                 found.reasons.append(str(error))
                 continue
@@ -200,6 +206,19 @@ class _Computation:
             block = block_of(row.node, scored)
             found.value, found.terms = block.mean, [(1.0, block)]
         return found
+
+    def _half(self, column: Column) -> frozenset[Hashable] | None:
+        """The tasks that alone count in a column; None: all."""
+        if column.half is None:
+            return None
+        half = column.half
+        terms = self._measure(self.table.row(half.row), replace(column, metric=half.metric, half=None)).terms
+        if not terms:
+            return frozenset()
+        (_, block) = terms[0]
+        means = np.nanmean(block.scores, axis=0)
+        upper = means > np.median(means)
+        return frozenset(task for task, above in zip(block.tasks, upper, strict=True) if above == half.upper)
 
     def _remember(self, folder: RunFolder, played: Played, split: str) -> None:
         self._files[played.file] = {"run": played.run, "split": split, "step": played.step, "sha256": played.digest}

@@ -83,12 +83,23 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Half:
+    """One half of the held-out tasks: those whose mean of a metric in the runs of a row is at most the median over tasks, or the
+    others (upper)."""
+
+    row: str
+    metric: Metric
+    upper: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """The mean of a metric: over the episodes of a task, the tasks of a run, the runs.
 
     node: whose runs are looked at in place of the row's, with the same arm and seed: those that play another benchmark with the
     row's policies. split: of the stored episodes. samples: the first so many answers of each task count alone (1: Score@1, 8:
-    Avg@8); a row of the best of several has but one. checkpoint, tolerance: in place of the table's. form: of its numbers.
+    Avg@8); a row of the best of several has but one. half: of the tasks, which alone count. checkpoint, tolerance: in place of the
+    table's. form: of its numbers.
     """
 
     name: str
@@ -96,6 +107,7 @@ class Column:
     node: str | None = None
     split: str = "eval"
     samples: int | None = None
+    half: Half | None = None
     checkpoint: Checkpoint | None = None
     tolerance: float | None = None
     form: str = ".3f"
@@ -210,6 +222,12 @@ def _problems(table: Table) -> Iterator[str]:
                 yield f"the column {column.name!r} is of {name!r}, which is no other column"
         if isinstance(column, Column) and column.split == "train":
             yield f"the column {column.name!r} is of training episodes; a table is of held-out ones"
+        if (
+            isinstance(column, Column)
+            and column.half
+            and not any(r.name == column.half.row and r.node for r in table.rows)
+        ):
+            yield f"the column {column.name!r} is of half of the tasks by the row {column.half.row!r}, which is no row with runs"
         if isinstance(column, Difference) and any(row.node and not table.baseline_of(row) for row in table.rows):
             yield f"the column {column.name!r} is a difference: name the row that it is from (baseline=…)"
     yield from _circles(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -123,11 +123,16 @@ def counted(row: Row, column: Column, played: Played) -> Iterator[Measured]:
             yield max(scored, key=lambda pair: pair[0])[1]
 
 
-def scores_of(row: Row, column: Column, played: Played) -> Scores:
-    """A column's metric on what counts of one file. Raises ConfigError where it raises, or gives what is no number; TooFewAnswers."""
+def scores_of(row: Row, column: Column, played: Played, only: Set[Hashable] | None = None) -> Scores:
+    """A column's metric on what counts of one file. only: the tasks that count, by name; None: all.
+
+    Raises ConfigError where the metric raises, or gives what is no number; TooFewAnswers.
+    """
     by_task: dict[Hashable, list[float]] = {}
     unscored = 0
     for measured in counted(row, column, played):
+        if only is not None and _name(measured) not in only:
+            continue
         with own_code(f"the metric of the column {column.name!r} on {played.file}", column.metric):
             value = column.metric(measured)
         if value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from orchestrator.tables import (
     Average,
     Column,
     Difference,
+    Half,
     Measured,
     Row,
     component,
@@ -106,6 +108,23 @@ def test_the_first_answers_and_the_best_by_reward() -> None:
     assert [found.cell("Base", column.name).mean for column in columns] == pytest.approx([0.35, 0.3, 0.3])
     assert [found.cell("best", name).mean for name in ("first", "all")] == pytest.approx([0.45, 0.45])
     assert found.cell("best", "two").blank
+
+
+def test_a_half_of_the_tasks_is_that_of_one_row_for_all_rows() -> None:
+    """GRPO's means over its two runs are 0.4 on a and 0.6 on b, with 0.5 between: a is the lower half, b the upper one."""
+    make_runs(STORAGE)
+    halves = {"lower": Half("GRPO", truth), "upper": Half("GRPO", truth, upper=True)}
+    columns = tuple(Column(name, judged, half=half) for name, half in halves.items())
+    found = computed(table(columns=columns, published={}))
+    assert [found.cell("GRPO", name).mean for name in halves] == pytest.approx([0.5, 0.7])
+    assert [found.cell("FlowRL", name).mean for name in halves] == pytest.approx([0.7, 0.9])
+    assert (found.cell("Base", "lower").mean, found.cell("Base", "lower").tasks) == (pytest.approx(0.2), 1)
+    shutil.rmtree(stored(STORAGE, "policy-grpo-s0").path)
+    shutil.rmtree(stored(STORAGE, "policy-grpo-s1").path)
+    assert (
+        "no run of GRPO is there, by which the tasks are halved"
+        in computed(table(columns=columns, published={})).cell("Base", "upper").reason
+    )
 
 
 def test_too_few_answers_leave_a_cell_open_and_no_table() -> None:
