@@ -41,7 +41,7 @@ Open = Callable[[str, ServedConfig], Any]
 
 
 def gather(config: RunConfig, workload: Any, tell: Tell, opened: Open | None = None) -> Gathered | None:
-    """Ask what the workload wants to know, and let it use that. Returns what is to be kept; None where it asks nothing.
+    """Ask what the workload wants to know, and let it use that. Returns what is to be kept; None where it wants to know nothing.
 
     tell: is given a line about how far it is. opened: by default servers of the model's own, or its URL. Raises RunError.
     """
@@ -50,6 +50,8 @@ def gather(config: RunConfig, workload: Any, tell: Tell, opened: Open | None = N
     with ExitStack() as stack:
         asking = _Asking(config, tell, opened or partial(answering, config), stack)
         found = _played(workload, asking)
+    if found is None:
+        return None
     tell(found.told)
     with own_code("the workload's use()", workload):
         workload.use(found.rows)
@@ -67,14 +69,14 @@ def recall(workload: Any, folder: RunFolder) -> None:
         workload.use([json.loads(line) for line in folder.labels.read_text().split("\n") if line])
 
 
-def _played(workload: Any, ask: Callable[[Sequence[Call]], list[Answer]]) -> Gathered:
+def _played(workload: Any, ask: Callable[[Sequence[Call]], list[Answer]]) -> Gathered | None:
     gathering, answers = workload.gather(), None
     while True:
         with own_code("the workload's gather()", workload):
             try:
                 calls = gathering.send(answers)
             except StopIteration as end:
-                if not isinstance(end.value, Gathered):
+                if not isinstance(end.value, Gathered | None):
                     raise RunError(
                         f"the workload's gather() returned {end.value!r:.80}; let it return `Gathered`."
                     ) from None

@@ -36,16 +36,17 @@ class TeacherConfig(ServedConfig):
 def until_told(
     questions: Sequence[Question],
     call: Callable[[Question, int], Call],
-    verdict: Callable[[Answer], Word | Unscored],
+    verdict: Callable[[Question, Answer], Word | Unscored],
     retries: int,
 ) -> Generator[Sequence[Call], Sequence[Answer], list[Word | Unscored]]:
-    """A verdict a question. call: of a question and the number of its attempt, from 0. What told nothing is asked again."""
+    """A verdict a question. call: of a question and the number of its attempt, from 0. verdict: what an answer to a question tells.
+    What told nothing is asked again."""
     told: list[Word | Unscored] = [Unscored("not asked")] * len(questions)
     open_ = list(range(len(questions)))
     for attempt in range(retries + 1):
         said = yield [call(questions[index], attempt) for index in open_]
         for index, answer in zip(open_, said, strict=True):
-            told[index] = verdict(answer)
+            told[index] = verdict(questions[index], answer)
         # A fault was insisted on already.
         open_ = [
             index

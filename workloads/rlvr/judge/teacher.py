@@ -24,7 +24,7 @@ def ask(
     verdicts = yield from until_told(
         asked,
         lambda one, attempt: _call(*one, question(rows[one[0]], one[1]), attempt, teacher),
-        lambda answer: verdict_of(answer, teacher.min_mass),
+        lambda _, answer: verdict_of(answer, teacher.min_mass),
         teacher.retries,
     )
     labels: list[dict[str, float]] = [{} for _ in rows]

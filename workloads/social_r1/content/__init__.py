@@ -125,7 +125,7 @@ class Workload(RaterWorkload):
         said = yield from until_told(
             asked,
             lambda one, attempt: _call(*one, compared[one[0]], attempt, teacher),
-            lambda answer: _first_is_better(answer, teacher.min_mass),
+            lambda _, answer: _first_is_better(answer, teacher.min_mass),
             teacher.retries,
         )
         rows, undecided, unscored = [], 0, []

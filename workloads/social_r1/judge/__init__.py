@@ -87,4 +87,4 @@ class Workload(RaterWorkload):
             )
             return Call(key, TEACHER, messages, sampling, seed=stable_hash("label", attempt), route=key)
 
-        return (yield from until_told(range(len(written)), call, score_of, teacher.retries))
+        return (yield from until_told(range(len(written)), call, lambda _, answer: score_of(answer), teacher.retries))
