@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -35,6 +36,7 @@ from orchestrator.learning.engine import Engine, start_deepspeed
 from orchestrator.learning.lora import apart, check_origin, origin_of
 from orchestrator.learning.model import TokenScorer, build, load, local_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
+from orchestrator.learning.spans import read
 from orchestrator.learning.starting import (
     StartingModel,
     load_tokenizer,
@@ -124,6 +126,7 @@ class Rank:
     def learner(self, policy: StartingModel) -> PolicyLearner:
         """The policy under DeepSpeed, and beside it its frozen starting point and a critic where the objective needs them."""
         shape, algorithm = self.config.model, self.config.algorithm
+        tokenizer = load_tokenizer(policy.folder)
         # With LoRA the policy without its adapters is the starting point.
         copied = algorithm.needs_reference and not self.config.learner.lora_rank
 
@@ -141,12 +144,13 @@ class Rank:
             algorithm,
             dtype=shape.dtype,
             rank=self.rank,
-            pad_id=padding_id(load_tokenizer(policy.folder)),
+            pad_id=padding_id(tokenizer),
             max_logprob_gap=self.config.limits.logprob_gap_max,
             mean_logprob_gap=self.config.limits.logprob_gap_mean,
             steps=self.config.steps,
             critic=start() if algorithm.has_critic else None,
             seed=self.config.seed,
+            reader=partial(read, tokenizer=tokenizer, model=shape),
         )
 
     def prepare_fleets(

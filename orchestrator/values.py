@@ -163,21 +163,51 @@ Verdict = Scored | Unscored
 
 @dataclass(frozen=True, slots=True)
 class LogitQuery:
-    """A reward's question to the learner: how the policy itself rates the tokens ids[start:stop], given ids[:start]."""
+    """A reward's question to the learner: how the policy itself rates parts of `text`, given all that stands before them.
 
-    key: str
-    ids: tuple[int, ...]
-    start: int
-    stop: int
+        LogitQuery(turn, spans)                what was generated, its ids exactly as generated
+        LogitQuery(messages, spans, words)     words as the answer to a chat
+        LogitQuery(turn, spans, words, kept)   words in place of all behind the first `kept` characters of the turn's text
+
+    spans: (start, stop) of characters of `text`; `orchestrator.learning.spans` says which tokens they hold. None at all is a
+    question too, answered by no token. Equal queries cost one forward pass. Raises ValueError where a span lies outside the text,
+    `kept` outside the turn's, or no words replace what it leaves out.
+    """
+
+    before: Turn | tuple[Message, ...]
+    spans: tuple[tuple[int, int], ...]
+    words: str = ""
+    kept: int | None = None
+
+    def __post_init__(self) -> None:
+        generated = len(self.before.text) if isinstance(self.before, Turn) else 0
+        if self.kept is not None and not (self.words and 0 <= self.kept <= generated):
+            raise ValueError(f"kept={self.kept} of {generated} generated characters, before the words {self.words[:60]!r}")
+        for start, stop in self.spans:
+            if not 0 <= start <= stop <= len(self.text):
+                raise ValueError(f"the span {(start, stop)} lies outside a text of {len(self.text)} characters")
+
+    @property
+    def text(self) -> str:
+        """What stands behind the prompt: the kept characters of the turn, then the words."""
+        return (self.before.text[: self.kept] if isinstance(self.before, Turn) else "") + self.words
 
 
 @dataclass(frozen=True, slots=True)
 class LogitAnswer:
-    """Mean raw logit and mean log-probability over the span, under the weights of `weight_version`."""
+    """How the policy rates the tokens of a query, under the weights of `weight_version`, adapters included, at temperature 1.
+
+    mean_logit: of the language-model head's raw outputs; computed in the model's precision (bfloat16 knows steps of 0.25 from 32 to
+    64), averaged in float64. Raw logits have no scale of their own: mean_logit - mean_logprob is the mean log-partition log Z.
+    tokens: how many were rated; with none both means are NaN. cut: tokens left out at the prompt's beginning, which was longer than
+    the context.
+    """
 
     mean_logit: float
     mean_logprob: float
     weight_version: int
+    tokens: int
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)

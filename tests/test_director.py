@@ -53,7 +53,7 @@ class TinyReward:
         return [Call(episode.id, "judge", (), choices=("yes",))]
 
     def queries(self, episode: Episode) -> Sequence[LogitQuery]:
-        return [LogitQuery(f"{episode.id}?{n}", (1, 2), 1, 2) for n in range(episode.sample)]
+        return [LogitQuery((), (), f"{episode.id}?{n}") for n in range(episode.sample)]
 
     def control(self, episode: Episode, call: Call, answer: Answer) -> Call | None:
         return None
@@ -154,7 +154,7 @@ def test_one_step_from_tasks_to_a_batch_and_a_row(make: Make) -> None:
     director = make()
     queries = director.play(1)
     assert len(queries) == 2 * (0 + 1 + 2 + 3)
-    batch = director.batch(1, [LogitAnswer(0.0, 0.0, 0) for _ in queries])
+    batch = director.batch(1, [LogitAnswer(0.0, 0.0, 0, 1) for _ in queries])
     assert batch is not None
     assert len(batch.rows) == 8
     assert batch.total == 2 * (1 + 2 + 3 + 4)
@@ -189,8 +189,8 @@ def test_each_episode_is_handed_the_answers_to_its_own_queries(make: Make) -> No
     """Query q, counted over the step, is answered by 1000 + q. Sample n asks n queries: none, 0, 1-2, 3-5 | none, 6, 7-8, 9-11."""
     director = make()
     queries = director.play(1)
-    assert [query.key.split("/")[-1] for query in queries] == ["1?0", "2?0", "2?1", "3?0", "3?1", "3?2"] * 2
-    director.batch(1, [LogitAnswer(1000.0 + number, 0.0, 0) for number in range(len(queries))])
+    assert [query.words.split("/")[-1] for query in queries] == ["1?0", "2?0", "2?1", "3?0", "3?1", "3?2"] * 2
+    director.batch(1, [LogitAnswer(1000.0 + number, 0.0, 0, 1) for number in range(len(queries))])
     stored = episode_files.read(director.folder, "train").to_pylist()
     expected = [0.0, 1000.1, 2003.2, 3012.3, 0.0, 1006.1, 2015.2, 3030.3]
     assert [line["reward"] for line in stored] == pytest.approx(expected)
@@ -204,7 +204,7 @@ def test_too_many_unscored_episodes_stop_the_run_and_are_on_record(make: Make) -
 
     director = make(fails(3))
     queries = director.play(1)
-    batch = director.batch(1, [LogitAnswer(0.0, 0.0, 0) for _ in queries])
+    batch = director.batch(1, [LogitAnswer(0.0, 0.0, 0, 1) for _ in queries])
     assert batch is not None
     assert len(batch.rows) == 6
     director.close_step(1, {})
@@ -215,7 +215,7 @@ def test_too_many_unscored_episodes_stop_the_run_and_are_on_record(make: Make) -
     director = make(fails(2, 3))
     director.play(1)
     with pytest.raises(RunError, match=r"faults/unscored: 4 of 8 .*max_unscored_share=0.25.*judge gone"):
-        director.batch(1, [LogitAnswer(0.0, 0.0, 0)] * 12)
+        director.batch(1, [LogitAnswer(0.0, 0.0, 0, 1)] * 12)
     stored = episode_files.read(director.folder, "train").to_pylist()
     assert [line["unscored"] for line in stored] == [None, None, "judge gone", "judge gone"] * 2
     assert [line["reward"] for line in stored][2] is None
@@ -304,7 +304,7 @@ def fakes(director: Director) -> dict[str, FakeAnswerer]:
 
 def evaluate(director: Director, step: int) -> None:
     queries = director.play(step, "eval")
-    director.evaluate(step, [LogitAnswer(0.0, 0.0, step)] * len(queries), "eval")
+    director.evaluate(step, [LogitAnswer(0.0, 0.0, step, 1)] * len(queries), "eval")
 
 
 def test_an_evaluation_scores_held_out_tasks_and_the_first_takes_the_best_of_n(make: Make) -> None:

@@ -25,7 +25,7 @@ def with_refills(director: Director, step: int = 1) -> tuple[Any, list[list[str]
     while isinstance(batch, Refill):
         queries = director.play(step, "train", len(rounds))
         rounds.append(list(dict.fromkeys(episode.task.id for episode in director._played.episodes)))
-        batch = director.batch(step, [LogitAnswer(0.0, 0.0, 0) for _ in queries])
+        batch = director.batch(step, [LogitAnswer(0.0, 0.0, 0, 1) for _ in queries])
     return batch, rounds
 
 

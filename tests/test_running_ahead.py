@@ -23,7 +23,7 @@ DEADLINE_S = 10
 def learn(director: Director, step: int) -> None:
     """What follows the rollouts of a step, up to its row."""
     queries = director.play(step)
-    director.batch(step, [LogitAnswer(0.0, 0.0, 0) for _ in queries])
+    director.batch(step, [LogitAnswer(0.0, 0.0, 0, 1) for _ in queries])
     director.close_step(step, {})
 
 

@@ -8,7 +8,8 @@ How the kinds of reward fit:
 - a rubric judge: `calls` returns one `Call(role="judge", choices=("yes", "no"))` a criterion;
 - process rewards from served judges and reward models: `calls` returns one `Call` a role, for text, choices or a reward model's
   scalar (`Call.scalar`, answered by a `Score`);
-- a reward that needs the policy's own logits: `queries` returns spans, answered in one sharded forward of the learner;
+- a reward that needs the policy's own logits: `queries` returns a `LogitQuery` a text (a turn, words that answer messages, a turn
+  with another ending) with spans of its characters, answered in one sharded forward of the learner;
 - an environment of several agents: `play` yields a `Call` whenever some role is to speak and is sent that role's `Turn`;
 - a function of text alone, or a verifier that takes seconds (code that is run, proofs that are checked): no `Reward` at all but
   a function, which works in processes of its own that can be killed. It is named by `reward=path/to/file.py:function`, or is

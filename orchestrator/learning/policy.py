@@ -26,6 +26,7 @@ from orchestrator.learning.partition import PartitionScorer, PartitionScores
 from orchestrator.learning.parts import Columns, Part, columns_of, loss_terms, metrics_of, split, together
 from orchestrator.learning.rows import Microbatch, Row, pack
 from orchestrator.learning.schedule import learning_rate_at
+from orchestrator.learning.spans import Rated, rows_of
 from orchestrator.values import LogitAnswer, LogitQuery
 
 CRITIC = "critic."
@@ -73,11 +74,12 @@ class PolicyLearner:
         steps: int,
         critic: TokenScorer | None = None,
         seed: int = 0,
+        reader: Callable[[LogitQuery], Rated] | None = None,
     ) -> None:
         """steps: of the whole run, for the learning-rate schedule. reference: the starting policy, where the objective
         `needs_reference`; frozen here, and sharded as the policy is. With LoRA it is not needed: the policy without its adapters
         is asked. critic: a model of the policy's kind that an objective with a critic starts it from; with LoRA it gets adapters
-        of its own, and all of its head is trained. seed: of fresh adapters.
+        of its own, and all of its head is trained. seed: of fresh adapters. reader: makes tokens of a reward's queries (`answer`).
         """
         self.objective = OBJECTIVES[algorithm.name]
         self._base_is_reference = bool(learner.lora_rank) and algorithm.needs_reference
@@ -88,7 +90,7 @@ class PolicyLearner:
         self.critic = Critic(adapted(critic, learner, seed), learner, algorithm, dtype) if critic else None
         self.reference = frozen(reference, learner, dtype, self.engine.device) if reference else None
         self._learner, self._algorithm = learner, algorithm
-        self._rank, self._pad_id = rank, pad_id
+        self._rank, self._pad_id, self._reader = rank, pad_id, reader
         self._bounds = {"max": max_logprob_gap, "mean": mean_logprob_gap}
         self._steps = steps
         self.steps_done = 0
@@ -99,15 +101,22 @@ class PolicyLearner:
         return pack(rows, self._rank, self.engine.ranks, self._learner.tokens_per_microbatch, self._pad_id)
 
     def answer(self, queries: Sequence[LogitQuery], weight_version: int) -> list[LogitAnswer]:
-        """How the current policy rates the spans that a reward asked about: one sharded forward pass."""
-        rows = [
-            Row(query.ids[: query.start], (query.ids[query.start : query.stop],), (query.stop - query.start,))
-            for query in queries
+        """How the current policy rates what a reward asked about: one sharded forward pass, a row for all that ask the same."""
+        assert self._reader is not None, "nobody told the learner how to read a reward's queries"
+        asked = [self._reader(query) for query in queries]
+        rows, targets = rows_of(asked)
+        total = sum(row.targets for row in rows)
+        logits_T = logprobs_T = torch.zeros(0, dtype=torch.float64)
+        if rows:
+            scores = self.engine.score(self._pack(rows), total)
+            logits_T, logprobs_T = scores.logits, scores.logprobs
+            check_finite("logits", logits_T)
+        return [
+            LogitAnswer(
+                float(logits_T[mine].mean()), float(logprobs_T[mine].mean()), weight_version, len(mine), rated.cut
+            )
+            for rated, mine in zip(asked, targets, strict=True)
         ]
-        scores = self.engine.score(self._pack(rows), sum(row.targets for row in rows))
-        lengths = [row.targets for row in rows]
-        spans = zip(scores.logits.split(lengths), scores.logprobs.split(lengths), strict=True)
-        return [LogitAnswer(float(logits.mean()), float(logprobs.mean()), weight_version) for logits, logprobs in spans]
 
     def update(self, batch: Batch, version: int) -> dict[str, float]:
         """Train on one batch with weights of this version. Raises RunError before any optimizer step if trainer and engine disagree
