@@ -16,7 +16,7 @@ from orchestrator.config.own_code import load_module
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 
-SHARED_MODULES = ("base", "exams", "lessons", "teachers", "writers")
+SHARED_MODULES = ("base", "benchmarks", "exams", "files", "lessons", "teachers", "writers")
 """Modules of `workloads` that are no workload: what several share."""
 
 

@@ -14,7 +14,9 @@ from orchestrator.errors import ConfigError, DataError
 from orchestrator.rollouts.parts import estimate, rows_of
 from orchestrator.tables.declare import Measured
 from orchestrator.values import Episode, Group, Scored, Task, Turn
-from workloads.social_r1.benchmarks import Config, Workload, choices, columns, limit, tombench
+from workloads.benchmarks import limit
+from workloads.benchmarks.results import results, score_of
+from workloads.social_r1.benchmarks import Config, Workload, choices, columns, tombench
 from workloads.social_r1.benchmarks.columns import BENCHMARKS
 from workloads.social_r1.benchmarks.items import Asked, Benchmark, Form, Item
 from workloads.social_r1.benchmarks.motivebench import ORDERS
@@ -172,7 +174,9 @@ def test_motivebench_means_18_orders_and_takes_scenarios_together() -> None:
     verdicts = columns.scored(episodes)
     assert {verdict.components["scenario"] for verdict in verdicts if isinstance(verdict, Scored)} == {0.5}
     # Accuracies by order: nine times 1 and nine times 2/3, whose variance is (1/6)².
-    (result,) = columns.results([Group((one,), (verdict,)) for one, verdict in zip(episodes, verdicts, strict=True)])
+    (result,) = results(
+        [Group((one,), (verdict,)) for one, verdict in zip(episodes, verdicts, strict=True)], BENCHMARKS
+    )
     assert result.extras == {"variance over orders": pytest.approx(1 / 36), "scenario": 0.5}
     assert (result.score.mean, result.answers, result.no_answer) == (pytest.approx(5 / 6), 54, 9)
 
@@ -226,15 +230,15 @@ def test_results_are_over_units_and_columns_read_them_from_stored_episodes() -> 
         for task, text, finish in zip(tasks, "AAB?", ("stop", "stop", "length", "stop"), strict=True)
     ]
     groups = [Group((one,), (verdict,)) for one, verdict in zip(episodes, columns.scored(episodes), strict=True)]
-    (result,) = columns.results(groups)
+    (result,) = results(groups, BENCHMARKS)
     assert (result.score.mean, result.score.n, result.score.units) == (0.5, 4, 3)
     assert (result.answers, result.cut_off, result.no_answer, result.prompts_cut) == (4, 1, 1, 0)
     assert result.chance == pytest.approx(1 / 3)
     measured = [Measured(g.episodes[0], g.verdicts[0], None, {}, lambda verdict: verdict.reward) for g in groups]
-    assert [columns.score_of("socialiqa")(one) for one in measured] == [1.0, 1.0, 0.0, 0.0]
-    assert columns.score_of("tombench")(measured[0]) is None
-    assert columns.score_of("socialiqa", view="order", value="1")(measured[0]) is None
-    assert columns.score_of("socialiqa", component="found")(measured[3]) == 0.0
+    assert [score_of("socialiqa")(one) for one in measured] == [1.0, 1.0, 0.0, 0.0]
+    assert score_of("tombench")(measured[0]) is None
+    assert score_of("socialiqa", view="order", value="1")(measured[0]) is None
+    assert score_of("socialiqa", component="found")(measured[3]) == 0.0
 
 
 def test_a_table_says_what_holds_chance_and_has_no_score_of_what_training_touched() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from orchestrator.data.tables import Row
 from orchestrator.errors import DataError
-from workloads.social_r1.files import index, tables_of, text
+from workloads.files import index, tables_of, text
 from workloads.social_r1.questions import Question
 
 COTP, VP = "CoTP", "VP"

@@ -18,9 +18,9 @@ from orchestrator.tables import (
     truth,
 )
 from orchestrator.values import Scored
+from workloads.benchmarks.results import score_of
 from workloads.social_r1 import EARLY
 from workloads.social_r1.asked import CONTENT, STRUCTURE
-from workloads.social_r1.benchmarks.columns import score_of
 from workloads.social_r1.reward import said
 
 BEFORE, FULL, OUTCOME = "before RL", "full reward", "outcome only"

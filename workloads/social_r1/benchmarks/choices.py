@@ -9,10 +9,11 @@ from statistics import fmean
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message
+from workloads.benchmarks.results import Counted
+from workloads.files import as_texts, letter, tables_of, text
 from workloads.social_r1.benchmarks.items import (
     Asked,
     Benchmark,
-    Counted,
     Form,
     Given,
     Item,
@@ -21,7 +22,6 @@ from workloads.social_r1.benchmarks.items import (
     position,
     user,
 )
-from workloads.social_r1.files import as_texts, letter, tables_of, text
 
 THINK = "Think step by step. End your reply with `Therefore, the answer is: ` and the letter."
 PLAIN = "Answer with the letter alone, such as (A)."
@@ -108,7 +108,7 @@ class SimpleToM(PlainChoice):
         """The mean over the kinds of question."""
         kinds: dict[str, list[float]] = defaultdict(list)
         for one in counted:
-            kinds[one.item.views["question"]].append(one.score)
+            kinds[one.views["question"]].append(one.score)
         return {"mean of question scores": fmean(map(fmean, kinds.values()))}
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from orchestrator.data.tables import Row
 from orchestrator.errors import DataError
 from orchestrator.values import Message
+from workloads.files import Table, index, tables_of, text, texts
 from workloads.social_r1.benchmarks.items import (
     LETTERS,
     Asked,
@@ -22,7 +23,6 @@ from workloads.social_r1.benchmarks.items import (
     lettered,
     user,
 )
-from workloads.social_r1.files import Table, index, tables_of, text, texts
 
 SYSTEM = {
     "en": "You understand emotions well. Put yourself into the place of the person in the scenario, and select the option that is best "

@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from orchestrator.values import Message
+from workloads.benchmarks.results import Counted
 from workloads.social_r1.benchmarks.items import (
     LETTERS,
     Asked,
     Benchmark,
-    Counted,
     Form,
     Given,
     Item,
@@ -42,6 +42,7 @@ class HiToM(Benchmark):
     """600 questions."""
 
     name = source = "hitom"
+    told_by = "order"
 
     def items(self, path: str, languages: Sequence[str]) -> list[Item]:
         """From Hi-ToM_data.json, its folder, or a file of such rows."""
@@ -86,10 +87,10 @@ class HiToM(Benchmark):
         """`joint`: whether all questions about the story up to the item's order are right; of stories that have all of these."""
         stories: dict[str, dict[int, bool]] = defaultdict(dict)
         for one in counted:
-            stories[one.item.unit][int(one.item.views["order"])] = one.score == 1.0
+            stories[one.unit][int(one.views["order"])] = one.score == 1.0
         found = {}
         for one in counted:
-            orders, upto = stories[one.item.unit], range(int(one.item.views["order"]) + 1)
+            orders, upto = stories[one.unit], range(int(one.views["order"]) + 1)
             if all(order in orders for order in upto):
-                found[one.item.id] = {"joint": float(all(orders[order] for order in upto))}
+                found[one.item] = {"joint": float(all(orders[order] for order in upto))}
         return found

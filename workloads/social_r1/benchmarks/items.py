@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, ClassVar, Literal
 
 from orchestrator.values import Message, Task
+from workloads.benchmarks.results import Counted, Published
 from workloads.teachers import after_thought
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -55,29 +56,15 @@ class Item:
         return "\n".join(one.question for one in self.asked)
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """An item with its score. tries: whether each was right."""
+class Benchmark(Published, ABC):
+    """One benchmark of options.
 
-    item: Item
-    score: float
-    tries: tuple[bool, ...]
-
-
-class Benchmark(ABC):
-    """One benchmark by its published protocol.
-
-    source: the setting data.SOURCE that names its files. vote: whether the option that most tries name
-    is the item's answer; without it the item's score is the mean over its tries. temperature: of its protocol. lists: whether some
-    items, of the kind "list", have several right options. restricted: its licence, or that it has none, forbids passing texts on.
+    vote: whether the option that most tries name is the item's answer; without it the item's score is the mean over its tries. lists:
+    whether some items, of the kind "list", have several right options.
     """
 
-    name: ClassVar[str]
-    source: ClassVar[str]
     vote: ClassVar[bool] = False
-    temperature: ClassVar[float] = 0.0
     lists: ClassVar[bool] = False
-    restricted: ClassVar[bool] = False
 
     @abstractmethod
     def items(self, path: str, languages: Sequence[str]) -> list[Item]:
@@ -94,10 +81,6 @@ class Benchmark(ABC):
     def orders(self, item: Item) -> list[tuple[Order, ...]]:
         """The orders of the options, a try each: as they are published."""
         return [tuple(tuple(range(len(one.options))) for one in item.asked)]
-
-    def extras(self, counted: Sequence[Counted]) -> dict[str, float]:
-        """Further numbers of the protocol."""
-        return {}
 
     def components(self, counted: Sequence[Counted]) -> dict[str, dict[str, float]]:
         """Further scores of an item that need other items: by item's id, then by name. Their means over items are reported too."""

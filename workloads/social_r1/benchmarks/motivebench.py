@@ -12,10 +12,11 @@ from statistics import fmean, pvariance
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message
+from workloads.benchmarks.results import Counted
+from workloads.files import letter, tables_of, text, texts
 from workloads.social_r1.benchmarks.items import (
     Asked,
     Benchmark,
-    Counted,
     Form,
     Given,
     Item,
@@ -25,7 +26,6 @@ from workloads.social_r1.benchmarks.items import (
     unlettered,
     user,
 )
-from workloads.social_r1.files import letter, tables_of, text, texts
 
 _PUBLISHED = (
     "123456 654321 316542 235614 541263 462135 143256 254361 312546 235416 341265 562134",
@@ -99,10 +99,10 @@ class MotiveBench(Benchmark):
         all of these."""
         scenarios: dict[str, list[tuple[bool, ...]]] = defaultdict(list)
         for one in counted:
-            scenarios[one.item.unit].append(one.tries)
+            scenarios[one.unit].append(one.tries)
         whole = {unit: tries for unit, tries in scenarios.items() if len(tries) == len(KINDS)}
         together = {unit: fmean(map(all, zip(*tries, strict=True))) for unit, tries in whole.items()}
-        return {one.item.id: {"scenario": together[one.item.unit]} for one in counted if one.item.unit in together}
+        return {one.item: {"scenario": together[one.unit]} for one in counted if one.unit in together}
 
     def extras(self, counted: Sequence[Counted]) -> dict[str, float]:
         """How the accuracy varies with the order."""

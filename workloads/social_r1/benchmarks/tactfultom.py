@@ -13,8 +13,8 @@ from typing import Any
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message, stable_hash
+from workloads.files import tables_of, text
 from workloads.social_r1.benchmarks.items import Asked, Benchmark, Form, Given, Item, Order, in_tags, user
-from workloads.social_r1.files import tables_of, text
 
 SEED = 42
 CHOICE, BINARY, LIST = "choice", "binary", "list"

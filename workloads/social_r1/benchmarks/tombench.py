@@ -14,11 +14,12 @@ from statistics import fmean
 
 from orchestrator.data.tables import Row
 from orchestrator.values import Message, stable_hash
+from workloads.benchmarks.results import Counted
+from workloads.files import Table, fields_like, letter, tables_of, text
 from workloads.social_r1.benchmarks.items import (
     LETTERS,
     Asked,
     Benchmark,
-    Counted,
     Form,
     Given,
     Item,
@@ -29,7 +30,6 @@ from workloads.social_r1.benchmarks.items import (
     unlettered,
     user,
 )
-from workloads.social_r1.files import Table, fields_like, letter, tables_of, text
 from workloads.social_r1.questions import question_of
 
 SEED, TRIES = 42, 5
@@ -116,8 +116,8 @@ class ToMBench(Benchmark):
         for view in ("ability", "task"):
             groups: dict[str, list[float]] = defaultdict(list)
             for one in counted:
-                if view in one.item.views:
-                    groups[one.item.views[view]].append(one.score)
+                if view in one.views:
+                    groups[one.views[view]].append(one.score)
             if groups:
                 found[f"mean of {view} scores"] = fmean(fmean(values) for values in groups.values())
         return found
