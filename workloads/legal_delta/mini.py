@@ -22,7 +22,23 @@ TASKS = {
     Kind.AMOUNT: "求金额",
     Kind.CHOICE: "求答案",
 }
-GLUE = ("被告人", "罪名", "法条", CIRCUMSTANCE, TIER, "合计", "基准", "刑期", "刑法第", "条", "元", "月", "是", *":;、。", oracle.FILLER)
+GLUE = (
+    "被告人",
+    "罪名",
+    "法条",
+    CIRCUMSTANCE,
+    TIER,
+    "合计",
+    "基准",
+    "刑期",
+    "刑法第",
+    "条",
+    "元",
+    "月",
+    "是",
+    *":;、。",
+    oracle.FILLER,
+)
 
 
 def vocabulary() -> tuple[str, ...]:

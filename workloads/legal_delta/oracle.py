@@ -102,7 +102,9 @@ class Derivation:
         return found
 
     def _months(self) -> int:
-        base = int(self.think(str(self.case.law.base(self.case.charges[0], self._tier())), [str(value) for value in BASES]))
+        base = int(
+            self.think(str(self.case.law.base(self.case.charges[0], self._tier())), [str(value) for value in BASES])
+        )
         self.steps.append(f"基准{base}月")
         months = int(self.think(str(base + SHIFTS[self._circumstance()]), [str(value) for value in MONTHS]))
         self.steps.append(f"刑期{months}月")
