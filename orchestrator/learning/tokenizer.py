@@ -1,7 +1,7 @@
 """Tokenizers and model folders for models that are built on the spot.
 
 Every tokenizer starts from the 256 bytes, so that any text can be read and written. A closed vocabulary makes each of
-its words one token (" nurse", "<think>"); real text trains a byte-level BPE. " yes" and " no" are one token each, so that a
+its words one token (" nurse", "<think>", "盗窃"); real text trains a byte-level BPE. " yes" and " no" are one token each, so that a
 verdict is.
 """
 
@@ -24,6 +24,9 @@ SPECIAL = (PAD, START, END)
 VERDICTS = ("yes", "no")
 TAG = re.compile(r"</?[A-Za-z]+>")
 """A word of a closed vocabulary that is read whole though it is made of signs and letters; the blank before it is part of it."""
+CHINESE = re.compile("[\u4e00-\u9fff]")
+"""A closed vocabulary with such a word is read without blanks: wherever one of its words stands it is one token, signs and line breaks
+within it included, the longest where several begin alike; and what is written comes back as it was."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }} {{ message['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
@@ -36,9 +39,9 @@ def build_tokenizer(
 ) -> None:
     """Write a transformers fast-tokenizer folder.
 
-    words: a closed vocabulary; each word is one token at the start of a text and after a blank (which is lost before a tag). texts:
-    what a BPE of `bpe_tokens` tokens (special ones included) is trained on. One of the two is empty. chat_template: Jinja, default
-    `CHAT_TEMPLATE`.
+    words: a closed vocabulary; each word is one token at the start of a text and after a blank (which is lost before a tag), of a
+    Chinese vocabulary anywhere. texts: what a BPE of `bpe_tokens` tokens (special ones included) is trained on. One of the two is
+    empty. chat_template: Jinja, default `CHAT_TEMPLATE`.
     Raises ValueError where both or neither are given, or a word would not be one token (it holds blanks, or letters
     and signs).
     """
@@ -48,13 +51,14 @@ def build_tokenizer(
     if bool(words) == bool(texts):
         raise ValueError("a tokenizer is built from words or from texts: give one of the two")
     vocabulary, merges = _train(texts, bpe_tokens) if texts else (_bytes(), [])
-    tags = [word for word in dict.fromkeys(words) if TAG.fullmatch(word)]
+    joined = any(map(CHINESE.search, words))
+    whole = [word for word in dict.fromkeys(words) if joined or TAG.fullmatch(word)]
     for word in dict.fromkeys([*VERDICTS, *words]):
-        if word not in tags:
+        if word not in whole:
             vocabulary.setdefault(_piece(word), len(vocabulary))
     backend = _backend(vocabulary, merges)
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    backend.add_tokens([AddedToken(tag, lstrip=True, normalized=False) for tag in tags])
+    backend.add_tokens([AddedToken(word, lstrip=not joined, normalized=False) for word in whole])
     split = next((word for word in words if len(backend.encode(word).ids) != 1), None)
     if split is not None:
         raise ValueError(f"the word {split!r} is not one token; split it into words of letters, of digits or of signs")

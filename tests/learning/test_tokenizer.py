@@ -55,6 +55,20 @@ def test_every_word_is_one_token(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids)) == len(WORDS)
 
 
+def test_chinese_words_are_one_token_anywhere_and_come_back(tmp_path: Path) -> None:
+    """Eight words: 罪名 and 罪 begin alike and the longer one counts, a line break belongs to its tag, and 某 is no word but bytes."""
+    words = ("[罪名]", "罪", "罪名", "盗窃", "<answer>\n", "\n</answer>", "<eoa>", ";")
+    build_tokenizer(words, (), 300, None, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    text = "<answer>\n[罪名]盗窃;罪名罪<eoa>\n</answer>"
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert [tokenizer.decode([token]) for token in ids] == [
+        "<answer>\n", "[罪名]", "盗窃", ";", "罪名", "罪", "<eoa>", "\n</answer>"
+    ]  # fmt: skip
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode(tokenizer.encode("某盗窃", add_special_tokens=False)) == "某盗窃"
+
+
 def test_a_bpe_has_the_size_that_was_asked_for_and_shortens_its_text(tmp_path: Path) -> None:
     tokenizer, _ = _built(tmp_path, (), TEXTS * 5)
     assert 300 < len(tokenizer) <= 400
