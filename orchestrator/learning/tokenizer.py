@@ -56,7 +56,7 @@ def build_tokenizer(
     for word in dict.fromkeys([*VERDICTS, *words]):
         if word not in whole:
             vocabulary.setdefault(_piece(word), len(vocabulary))
-    backend = _backend(vocabulary, merges)
+    backend = _backend(vocabulary, merges, prefix_space=not joined)
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     backend.add_tokens([AddedToken(word, lstrip=not joined, normalized=False) for word in whole])
     split = next((word for word in words if len(backend.encode(word).ids) != 1), None)
@@ -85,12 +85,12 @@ def _bytes() -> dict[str, int]:
     return {symbol: number for number, symbol in enumerate(symbols)}
 
 
-def _backend(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+def _backend(vocabulary: dict[str, int], merges: list[tuple[str, str]], prefix_space: bool = True) -> Tokenizer:
     """A byte-level BPE; `ignore_merges` finds whole words in the vocabulary without merges that lead to them."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=True))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     backend.decoder = decoders.ByteLevel()
     return backend
 
