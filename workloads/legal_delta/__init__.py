@@ -54,7 +54,8 @@ class Config(RunConfig):
 
     def gathers(self) -> dict[str, ServedConfig]:
         """The teacher, where it is asked."""
-        return {TEACHER: self.teacher} if self.traces.name == TEACHER else {}
+        asked = self.traces.name == TEACHER and self.teacher.name != ORACLE
+        return {TEACHER: self.teacher} if asked else {}
 
 
 class Workload(BaseWorkload):
@@ -147,12 +148,13 @@ class Workload(BaseWorkload):
                 yield self._example(case, direct=plain)
             return
         if traces.name == FILE:
-            pairs = [(reference_of(trace.case), trace.output) for trace in traces_of(self.config.data, self._real)]
+            real = traces_of(self.config.data, self._real)
+            found = [(trace.case.id, reference_of(trace.case), trace.output) for trace in real]
         else:
-            pairs = [(self._asked[row["case"]], row["output"]) for row in self._written]
-        for reference, text in pairs:
+            found = [(row["case"], self._asked[row["case"]], row["output"]) for row in self._written]
+        for case, reference, text in found:
             target = direct(reference["answer"]) if plain else text
-            yield chat(reference["id"], self.messages(reference, direct=plain), [target])
+            yield chat(case, self.messages(reference, direct=plain), [target])
 
     def _example(self, case: world.MiniCase, direct: bool) -> Example:
         """A generated case with the oracle's answer."""

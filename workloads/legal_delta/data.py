@@ -18,9 +18,9 @@ from orchestrator.config.settings import setting
 from orchestrator.data.tables import Row
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.values import stable_hash
+from workloads.files import tables_of, text
 from workloads.legal_delta.answers import MARKER, MARKERS, Kind, kind_of, said, written
 from workloads.legal_delta.scores import read_gold
-from workloads.files import tables_of, text
 
 SOURCES = ("mini", "files")
 HUB_TABLES = (("default", "train"),)

@@ -58,7 +58,8 @@ class LegalRewardConfig(RewardConfig):
         choices=("logit", "logprob"),
     )
     record_logits: bool = setting(
-        True, "Ask for the answers' logits where the gain is `none` too, to compare them; they cost a forward pass a step."
+        True,
+        "Ask for the answers' logits where the gain is `none` too, to compare them; they cost a forward pass a step.",
     )
 
 

@@ -8,7 +8,6 @@ from orchestrator.tables import (
     Column,
     Difference,
     Half,
-    Measured,
     Metric,
     Row,
     Table,
@@ -87,8 +86,8 @@ ABLATION = Table(
             length=_TOKENS,
         ),
     ),
-    note="Articles and charges are scored by F1, the others by whether the answer is right; worth is R_legal on a scale of 0 to 1, reasoning "
-    "the F1 of its steps against the oracle's (miniature).",
+    note="Articles and charges are scored by F1, the others by whether the answer is right; worth is R_legal on a scale of 0 to 1, "
+    "reasoning the F1 of its steps against the oracle's (miniature).",
 )
 
 

@@ -31,12 +31,14 @@ class TracesConfig:
 
     name: str = setting(
         NONE,
-        "`none`: no traces (in the miniature a warm-up in both modes; a named model as it is); `oracle`: right reasoning about generated "
-        "cases; `file`: that of data.traces; `teacher`: what the model of `teacher` writes about the training cases.",
+        "`none`: no traces (in the miniature a warm-up in both modes; a named model as it is); `oracle`: right reasoning about "
+        "generated cases; `file`: that of data.traces; `teacher`: what the model of `teacher` writes about the training cases.",
         choices=(NONE, ORACLE, FILE, TEACHER),
     )
     cases: int = setting(
-        450, "Generated cases that are taught, or training cases that the teacher is asked about. The paper's: 450.", low=1
+        450,
+        "Generated cases that are taught, or training cases that the teacher is asked about. The paper's: 450.",
+        low=1,
     )
     form: str = setting(
         "reasoned",
@@ -52,7 +54,9 @@ class TracesConfig:
     def check(self, mini: bool, path: str | None, teacher: TeacherConfig) -> None:
         """Raises ConfigError where there are no such traces."""
         if self.name == ORACLE and not mini:
-            raise ConfigError("traces=oracle: nobody knows right reasoning about real cases. traces=file or traces=teacher.")
+            raise ConfigError(
+                "traces=oracle: nobody knows right reasoning about real cases. traces=file or traces=teacher."
+            )
         if (self.name == FILE) != (path is not None):
             raise ConfigError(f"traces={self.name}, data.traces={path}: traces=file goes with data.traces=FILE.")
         if self.name == TEACHER and teacher.name == ORACLE:
