@@ -20,7 +20,7 @@ from orchestrator.errors import ConfigError, DataError
 from orchestrator.values import stable_hash
 from workloads.legal_delta.answers import MARKER, MARKERS, Kind, kind_of, said, written
 from workloads.legal_delta.scores import read_gold
-from workloads.social_r1.files import tables_of, text
+from workloads.files import tables_of, text
 
 SOURCES = ("mini", "files")
 HUB_TABLES = (("default", "train"),)

@@ -16,14 +16,13 @@ from orchestrator.values import Scored
 from workloads.files import text
 from workloads.legal_delta.answers import DEATH, LIFE, Kind
 from workloads.legal_delta.benchmarks.items import Benchmark, Item, marked, overlap
+from workloads.legal_delta.data import facts
 from workloads.legal_delta.scores import arabic, term
 
 LONGEST_TERM = log(216)
 """Log distance of a prison term that is worth nothing; also what an answer without a term counts as."""
 BANDS = (12, 36, 120)
 """Months up to which prison terms are told together."""
-_CONTEXT = re.compile(r"\n\s*罪名[:：]")
-"""Where the facts end and what is given beside them begins."""
 
 
 class LawBench(Benchmark):
@@ -55,7 +54,7 @@ class LawBench(Benchmark):
     def item(self, number: str, row: Row, answer: str, **more: Any) -> Item:
         """The facts are the story, without their heading."""
         question = text(row, "question")
-        story = _CONTEXT.split(re.sub(r"^(?:事实|文书)[:：]", "", question))[0].strip()
+        story = facts(question.removeprefix("文书:"))
         return Item(number, text(row, "instruction"), question, story, answer, self.views(answer), more)
 
     def views(self, answer: str) -> dict[str, str]:
