@@ -47,7 +47,9 @@ def _rows(path: Path) -> list[Row]:
         return [_present(row) for row in read_rows(path)]
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # an object a line, as several benchmarks name .json
+            return [_present(row) for row in READERS[".jsonl"](path)]
         raise DataError(f"{path}: is not JSON ({error}).") from error
     records = content.get("data") if isinstance(content, dict) else content
     if not isinstance(records, list) or not records:

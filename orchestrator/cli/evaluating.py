@@ -16,7 +16,9 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="run:NAME@STEP, hf:ID, path:FOLDER or the URL of a server.")
     ],
-    workload: Annotated[str, typer.Argument(metavar="WORKLOAD", help="Whose benchmarks are asked (social_r1).")],
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="Whose benchmarks are asked (social_r1, legal_delta).")
+    ],
     overrides: Overrides = None,
     by: Annotated[
         str | None, typer.Option(help="Show the scores by this view too: ability, task, order, language …")

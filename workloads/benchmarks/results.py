@@ -50,8 +50,8 @@ class Published:
     forbids passing texts on. told_by: the view by whose values the means of components are told.
     """
 
-    name: ClassVar[str]
-    source: ClassVar[str]
+    name: str
+    source: str
     temperature: ClassVar[float] = 0.0
     restricted: ClassVar[bool] = False
     told_by: ClassVar[str] = ""

@@ -74,7 +74,7 @@ def articles(value: str) -> list[int]:
     numbers = []
     for piece in re.split(r"[,，、\s]+", value):
         bare = re.sub("第(.*?)条", r"\1", re.sub("第.*?款", "", piece))
-        found = re.search(r"\d+", _arabic(bare))
+        found = re.search(r"\d+", arabic(bare))
         number = _whole(found[0]) if found else None
         if number is not None and number <= LAST_ARTICLE:
             numbers.append(number)
@@ -97,7 +97,7 @@ def term(value: str) -> int | str | None:
     for word in (LIFE, DEATH):
         if word in value:
             return word
-    told = _arabic(value)
+    told = arabic(value)
     for pattern, months in ((r"(\d+)个月", 1), (r"(\d+)月", 1), (r"(\d+)年", 12)):
         if found := re.search(pattern, told):
             number = _whole(found[1])
@@ -117,7 +117,7 @@ def letter(value: str) -> str | None:
     return found[0] if found else None
 
 
-def _arabic(text: str) -> str:
+def arabic(text: str) -> str:
     """With Chinese numerals as digits; those that are no number stay as they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
