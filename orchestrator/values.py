@@ -182,7 +182,9 @@ class LogitQuery:
     def __post_init__(self) -> None:
         generated = len(self.before.text) if isinstance(self.before, Turn) else 0
         if self.kept is not None and not (self.words and 0 <= self.kept <= generated):
-            raise ValueError(f"kept={self.kept} of {generated} generated characters, before the words {self.words[:60]!r}")
+            raise ValueError(
+                f"kept={self.kept} of {generated} generated characters, before the words {self.words[:60]!r}"
+            )
         for start, stop in self.spans:
             if not 0 <= start <= stop <= len(self.text):
                 raise ValueError(f"the span {(start, stop)} lies outside a text of {len(self.text)} characters")

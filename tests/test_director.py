@@ -196,6 +196,16 @@ def test_each_episode_is_handed_the_answers_to_its_own_queries(make: Make) -> No
     assert [line["reward"] for line in stored] == pytest.approx(expected)
 
 
+def test_a_reward_that_asks_for_logits_is_not_left_without(make: Make) -> None:
+    """As where a model is only evaluated: nobody answers the twelve queries."""
+    director = make()
+    director.play(1)
+    with pytest.raises(
+        RunError, match="TinyReward asks the policy 12 times for its own logits and was answered 0 times"
+    ):
+        director.batch(1, [])
+
+
 def test_too_many_unscored_episodes_stop_the_run_and_are_on_record(make: Make) -> None:
     """Of eight episodes two may fail (0.25): sample 3 of both tasks. With samples 2 and 3 of both it is four."""
 

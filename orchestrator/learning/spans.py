@@ -38,7 +38,8 @@ def read(query: LogitQuery, tokenizer: Any, model: ModelConfig) -> Rated:
     Words are read apart from what stands before them, as the targets of SFT are.
     """
     if isinstance(query.before, Turn):
-        prompt, ids, offsets = _turn(query.before, len(query.text) - len(query.words) if query.words else None, tokenizer)
+        kept = len(query.text) - len(query.words) if query.words else None
+        prompt, ids, offsets = _turn(query.before, kept, tokenizer)
     else:
         prompt, ids, offsets = rendered(tokenizer, query.before, model.thinking), (), []
     if query.words:
@@ -96,7 +97,8 @@ def offsets_of(turn: Turn, tokenizer: Any) -> list[Span]:
             f"a reward asks for logits of the turn {turn.text[:60]!r}, whose ids the policy's tokenizer reads as "
             f"{text.strip()[:60]!r}: only what the policy itself wrote can be rated."
         )
-    stream, special = DecodeStream(skip_special_tokens=True), set(tokenizer.all_special_ids)
+    stream = DecodeStream(skip_special_tokens=True)
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     place = len(text.lstrip()) - len(text)
     end = place + len(text)
     offsets: list[Span] = []

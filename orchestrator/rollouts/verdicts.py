@@ -143,6 +143,12 @@ class Scoring:
             function.close()
 
     def _scored(self, played: Played, logits: Sequence[LogitAnswer]) -> Played:
+        asked = sum(map(len, played.queries))
+        if len(logits) != asked:
+            raise RunError(
+                f"{type(self.reward).__name__} asks the policy {asked} times for its own logits and was answered {len(logits)} times: "
+                "only a training run has the learner that gives them."
+            )
         remaining = iter(logits)
         mine = [[next(remaining) for _ in asked] for asked in played.queries]
         with own_code("the reward's score()", self.reward):

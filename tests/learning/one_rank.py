@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from invented import preset
+from rated import answered
 from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -26,7 +27,7 @@ from orchestrator.learning.objectives import OBJECTIVES
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.replay import watched_update
 from orchestrator.learning.rows import Microbatch, Row, pack
-from orchestrator.values import Episode, Group, LogitQuery, Scored, Task, Turn
+from orchestrator.values import Episode, Group, Scored, Task, Turn
 
 VOCABULARY = 8
 PROMPT = (1, 2, 3)
@@ -232,24 +233,6 @@ def watched() -> dict[str, Any]:
     }
 
 
-def logit_queries() -> dict[str, Any]:
-    learner = policy_learner(AlgorithmConfig(), reference=False)
-    queries = [
-        LogitQuery("a", (1, 2, 3, 4, 5, 6), 2, 5),
-        LogitQuery("b", (7, 3), 1, 2),
-        LogitQuery("c", (4,) * 9, 3, 9),
-    ]
-    direct = []
-    for query in queries:
-        with torch.no_grad():
-            logits = learner.engine.module.eval().language_model(torch.tensor([query.ids])).logits[0]
-        positions, tokens = range(query.start - 1, query.stop - 1), query.ids[query.start : query.stop]
-        logprobs = torch.log_softmax(logits, -1)
-        direct.append((float(logits[positions, tokens].mean()), float(logprobs[positions, tokens].mean())))
-    answers = learner.answer(queries, weight_version=17)
-    return {"direct": direct, "answers": answers}
-
-
 def bandit() -> dict[str, Any]:
     learner = policy_learner(AlgorithmConfig(kl_weight=0.0), reference=False)
     probabilities = []
@@ -359,7 +342,7 @@ def work(_: int, port: int, path: str) -> None:
         "mixed_and_off": stale(1.5, "token_truncate", fresh=2, off=0.01),
         "all_stale": all_stale(),
         "divergence": divergence(),
-        "logit_queries": logit_queries(),
+        "logit_queries": answered(Path(path).parent, 0, LearnerConfig(ranks=1, zero_stage=2, tokens_per_microbatch=64)),
         "watched": watched(),
         "bandit": bandit(),
         "bandits": bandits(),

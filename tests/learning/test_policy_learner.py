@@ -68,11 +68,31 @@ def test_every_metric_of_an_update_is_finite(learned: dict[str, Any]) -> None:
 
 
 def test_logit_queries_are_answered_as_a_direct_forward_would(learned: dict[str, Any]) -> None:
-    result = learned["logit_queries"]
-    for (logit, logprob), answer in zip(result["direct"], result["answers"], strict=True):
-        assert answer.mean_logit == pytest.approx(logit, abs=1e-5)
-        assert answer.mean_logprob == pytest.approx(logprob, abs=1e-5)
-        assert answer.weight_version == 17
+    """A turn's own tokens, words that answer a chat, and a turn with another ending; log Z is logit - log-probability."""
+    check_answers(learned["logit_queries"])
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_two_ranks_answer_logit_queries_alike(trained: dict[str, Any], rank: int, stage: int) -> None:
+    check_answers(trained[f"logits-{rank}"][stage])
+
+
+def check_answers(result: dict[str, Any]) -> None:
+    """Six questions: two ask the same, which is scored once, and the last names no token.
+
+    Targets: two of the turn, one of the chat, one of the other ending, two behind a prompt that was cut.
+    """
+    *answers, nothing = result["answers"]
+    for answer, expected in zip(answers, result["expected"], strict=True):
+        assert answer.mean_logit == pytest.approx(expected.mean_logit, abs=1e-5)
+        assert answer.mean_logprob == pytest.approx(expected.mean_logprob, abs=1e-5)
+        assert (answer.tokens, answer.weight_version, answer.cut) == (expected.tokens, 17, expected.cut)
+    assert answers[1] == answers[3]
+    assert len({answer.mean_logit for answer in answers}) == 4
+    for none in (nothing, *result["none"]):
+        assert (none.tokens, math.isnan(none.mean_logit), math.isnan(none.mean_logprob)) == (0, True, True)
+    assert result["totals"] == [2 + 1 + 1 + 2]
 
 
 def test_a_rewarded_token_is_learned(learned: dict[str, Any]) -> None:

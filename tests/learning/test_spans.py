@@ -119,7 +119,7 @@ def test_words_follow_messages_as_a_target_of_sft_does(kind: str, request: pytes
 
 
 def test_a_blank_that_the_tokenizer_adds_is_not_rated(byte_pairs: Any) -> None:
-    """"<eoa>" is read as " ", "<", "eoa", ">"."""
+    """ "<eoa>" is read as " ", "<", "eoa", ">"."""
     assert rated_text(read(LogitQuery(CHAT, ((0, 1),), "<eoa>"), byte_pairs, MODEL), byte_pairs) == ["<"]
 
 

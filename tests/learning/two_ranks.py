@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import torch
 from invented import invented_batch, preset
+from rated import answered
 
 from orchestrator.config.schema import AlgorithmConfig, LearnerConfig
 from orchestrator.errors import RunError
@@ -265,6 +266,13 @@ def references(rank: int, folder: Path) -> None:
     torch.distributed.barrier()
 
 
+def logit_queries(rank: int, folder: Path) -> None:
+    """The answers of both ranks, under ZeRO 2 and 3."""
+    results = {stage: answered(folder, rank, settings(Case(2, stage, 32))) for stage in (2, 3)}
+    torch.save(results, folder / f"logits-{rank}.pt")
+    torch.distributed.barrier()
+
+
 def join(rank: int, ranks: int, port: int) -> None:
     from orchestrator.learning.engine import start_deepspeed
 
@@ -294,6 +302,7 @@ def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
             update_with(rank, case, name, folder)
     sharded_models(rank, folder)
     references(rank, folder)
+    logit_queries(rank, folder)
     deepspeed.comm.destroy_process_group()
     if rank == 0:
         join(0, 1, ports[1])

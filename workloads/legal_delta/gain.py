@@ -40,7 +40,7 @@ class LegalRewardConfig(RewardConfig):
 
     gain: str = setting(
         "generated_vs_gold",
-        "What is rated after the reasoning: `generated_vs_gold` the policy's own answer, against the gold one without reasoning (code); "
+        "What is rated after the reasoning: `generated_vs_gold` the policy's own answer, against the gold one without any (code); "
         "`gold_vs_gold` the gold one both times (eq. 8); `none`: R_format + R_legal (the paper's ablation).",
         choices=("generated_vs_gold", "gold_vs_gold", "none"),
     )
