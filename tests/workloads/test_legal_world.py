@@ -71,8 +71,8 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("kind", "topic", "answer", "steps"), BY_HAND)
 def test_a_case_by_hand(kind: Kind, topic: str, answer: str, steps: tuple[str, ...]) -> None:
-    """2,000 and 4,000 yuan are 6,000: above 5,000, up to 7,000, the third tier. 36 months, 12 more for each of two tiers, 12 less for him
-    who gave himself up and confesses: 36 + 24 - 12 = 48. What 乙 did does not count.
+    """2,000 and 4,000 yuan are 6,000: above 5,000, up to 7,000, the third tier. 36 months, 12 more for each of two tiers, 12 less
+    for him who gave himself up and confesses: 36 + 24 - 12 = 48. What 乙 did does not count.
     """
     assert case(kind, topic).answer == answer
     assert oracle.steps(case(kind, topic)) == steps
