@@ -51,8 +51,6 @@ PHRASES = {
 }
 """Words of the published instructions that tell the task: each stands in the instructions of its own task alone."""
 MARKER = re.compile("|".join(map(re.escape, MARKERS.values())))
-_REASONING = re.compile(r"<reasoning>(.*?)</reasoning>", re.DOTALL)
-_ANSWER = re.compile(r"<answer>(?!.*<answer>)(.*?)</answer>", re.DOTALL)
 _UNIT = re.compile("元|个?月")
 
 
@@ -82,15 +80,15 @@ class Said:
 
 def said(text: str) -> Said:
     """The parts of a text. Never fails: what is not there is empty or None."""
-    reasoning, answer = _REASONING.search(text), _ANSWER.search(text)
-    marker, span = None, None
-    for marker in MARKER.finditer(text):
-        pass
-    if marker is not None and (stop := text.find("<eoa", marker.end())) >= 0:
-        span = (marker.end(), stop)
+    reasoning, reasoning_end, _ = text.partition("<reasoning>")[2].partition("</reasoning>")
+    _, answer_start, rest = text.rpartition("<answer>")
+    answer, answer_end, _ = rest.partition("</answer>")
+    marker = max(MARKER.finditer(text), key=re.Match.end, default=None)
+    stop = text.find("<eoa", marker.end()) if marker else -1
+    span = (marker.end(), stop) if marker and stop >= 0 else None
     return Said(
-        reasoning[1].strip() if reasoning else "",
-        answer[1].strip() if answer else "",
+        reasoning.strip() if reasoning_end else "",
+        answer.strip() if answer_start and answer_end else "",
         marker[0] if marker else None,
         text[slice(*span)] if span else None,
         span,
@@ -108,7 +106,7 @@ def rated(text: str, span: tuple[int, int]) -> tuple[tuple[int, int], ...]:
 
 
 def written(kind: Kind, *values: int | float | str) -> str:
-    """An answer in its form. values: numbers of articles, charges without 罪, months (or 无期, 死刑), an amount in yuan, or a letter."""
+    """An answer in its form. values: numbers of articles, charges without 罪, months (or 无期, 死刑), yuan, or a letter."""
     if kind is Kind.ARTICLE:
         told = "、".join(f"刑法第{number}条" for number in values)
     elif kind is Kind.CHARGE:
