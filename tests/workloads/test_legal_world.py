@@ -10,7 +10,7 @@ from statistics import fmean
 
 import pytest
 
-from workloads.legal_delta import answers, mini, oracle, world
+from workloads.legal_delta import answers, mini, oracle, scores, world
 from workloads.legal_delta.answers import Kind
 from workloads.legal_delta.world import ACT, ARREST, CIRCUMSTANCE, STATEMENT, STATION, TIER, Fact, Law, MiniCase
 
@@ -79,6 +79,16 @@ def test_a_case_by_hand(kind: Kind, topic: str, answer: str, steps: tuple[str, .
     told = "".join(step + "。" for step in steps)
     assert oracle.reasoned(case(kind, topic)) == f"<reasoning>\n{told}\n</reasoning>\n<answer>\n{answer}\n</answer>"
     assert oracle.direct(case(kind, topic)) == f"<answer>\n{answer}\n</answer>"
+
+
+def test_perfect_reasoning_is_worth_all_there_is() -> None:
+    """R_format 1, R_legal 5. A direct answer has no reasoning: it lacks two tags of 0.125 and the 0.25 for reasoning and answer."""
+    for case in cases()["eval"]:
+        text, direct = oracle.reasoned(case), oracle.direct(case)
+        assert scores.format_reward(text) == 1
+        assert scores.format_reward(direct) == 0.5
+        for said in map(answers.said, (text, direct)):
+            assert scores.legal_reward(case.kind, said.value_of(case.kind), case.answer) == 5
 
 
 def test_two_acts_may_make_two_charges() -> None:
