@@ -10,7 +10,7 @@ from statistics import fmean
 
 import pytest
 
-from workloads.legal_delta import answers, mini, oracle, world
+from workloads.legal_delta import answers, mini, oracle, scores, world
 from workloads.legal_delta.answers import Kind
 from workloads.legal_delta.world import ACT, ARREST, CIRCUMSTANCE, STATEMENT, STATION, TIER, Fact, Law, MiniCase
 
@@ -71,14 +71,24 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("kind", "topic", "answer", "steps"), BY_HAND)
 def test_a_case_by_hand(kind: Kind, topic: str, answer: str, steps: tuple[str, ...]) -> None:
-    """2,000 and 4,000 yuan are 6,000: above 5,000, up to 7,000, the third tier. 36 months, 12 more for each of two tiers, 12 less for him
-    who gave himself up and confesses: 36 + 24 - 12 = 48. What 乙 did does not count.
+    """2,000 and 4,000 yuan are 6,000: above 5,000, up to 7,000, the third tier. 36 months, 12 more for each of two tiers, 12 less
+    for him who gave himself up and confesses: 36 + 24 - 12 = 48. What 乙 did does not count.
     """
     assert case(kind, topic).answer == answer
     assert oracle.steps(case(kind, topic)) == steps
     told = "".join(step + "。" for step in steps)
     assert oracle.reasoned(case(kind, topic)) == f"<reasoning>\n{told}\n</reasoning>\n<answer>\n{answer}\n</answer>"
     assert oracle.direct(case(kind, topic)) == f"<answer>\n{answer}\n</answer>"
+
+
+def test_perfect_reasoning_is_worth_all_there_is() -> None:
+    """R_format 1, R_legal 5. A direct answer has no reasoning: it lacks two tags of 0.125 and the 0.25 for reasoning and answer."""
+    for case in cases()["eval"]:
+        text, direct = oracle.reasoned(case), oracle.direct(case)
+        assert scores.format_reward(text) == 1
+        assert scores.format_reward(direct) == 0.5
+        for said in map(answers.said, (text, direct)):
+            assert scores.legal_reward(case.kind, said.value_of(case.kind), case.answer) == 5
 
 
 def test_two_acts_may_make_two_charges() -> None:

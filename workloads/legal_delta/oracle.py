@@ -1,7 +1,7 @@
 """How the miniature law's answers are found: step by step, soundly or with slips, and how much of a reasoning is right.
 
-A reasoning is a row of steps, each with its stop: what a numbered sentence says ("③窃取贪污。": the act and the charge that it makes with
-the station of the accused), a sum so far, a tier, a circumstance, an article, months. The answer is in the last ones.
+A reasoning is a row of steps, each with its stop: what a numbered sentence says, a sum so far, a tier, a circumstance, an article,
+months. "③窃取贪污。" is the act of the third sentence and the charge that it makes with the station of the accused.
 """
 
 from __future__ import annotations

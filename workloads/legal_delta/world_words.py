@@ -17,7 +17,7 @@ ARTICLES = (61, 65, 67, 68, 263, 264, 266, 267, 271, 274, 276, 382, 384, 385, 38
 ARRESTS = ("投案", "被捕")
 STATEMENTS = ("供述", "否认")
 CIRCUMSTANCES = ("自首", "坦白", "酌情", "从重")
-"""By arrest and statement: gave himself up and confesses, was caught and confesses, gave himself up and denies, was caught and denies."""
+"""By arrest and statement: he confesses and gave himself up, or was caught; he denies and gave himself up, or was caught."""
 TIERS = ("较小", "较大", "巨大", "特大")
 """Of the total amount, rising."""
 LETTERS = "ABCD"
