@@ -1,8 +1,8 @@
 """LegalΔ (arXiv 2508.12281): a policy reasons about a case before it answers, and is rewarded for the right answer as far as its own
 reasoning made it surer of it (information gain).
 
-    orchestrate train legal_delta traces=oracle steps=0 name=distill   # stage 1: reasoning that others wrote is taught
-    orchestrate train legal_delta model=run:distill@policy                      # stage 2: GRPO with information gain
+    orchestrate train legal_delta traces=oracle steps=0 name=distill    # stage 1: reasoning that others wrote is taught
+    orchestrate train legal_delta model=run:distill@policy                       # stage 2: GRPO with information gain
 
 Five tasks in Chinese: articles, charges, length of the sentence, amounts, multiple choice. Data: `mini`, a generated penal code with
 exact answers, or files in the released form. Importing this package imports neither torch nor transformers nor ray.

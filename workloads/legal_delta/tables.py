@@ -168,7 +168,8 @@ BENCHMARKS = Table(
     paper="paper",
     tolerance=0.03,
     published=dict(_published()),
-    note="Each benchmark by its own scorer, the answer cut out first. Published are single runs without intervals: a share of 500 items "
-    "has a standard error of 0.022. The paper does not say which files are behind its columns, how it asked, nor what DPO's pairs were.",
+    note="Each benchmark by its own scorer, the answer cut out first. Published are single runs without intervals: a share of 500 "
+    "items has a standard error of 0.022. The paper does not say which files are behind its columns, how it asked, nor what DPO's "
+    "pairs were.",
 )
 TABLES = {"ablation": ABLATION, "lengths": LENGTHS, "benchmarks": BENCHMARKS}

@@ -196,8 +196,8 @@ class MiniCase:
 def make_cases(counts: Mapping[str, int], seed: int) -> dict[str, tuple[MiniCase, ...]]:
     """Cases by split, the five tasks in turn, all of different stories and under one code.
 
-    counts: cases by split, of "eval", "train", "test", "warmup", "traces". The first n cases of a split do not depend on how many are asked
-    for, and no split on those that come later in this order.
+    counts: cases by split, of "eval", "train", "test", "warmup", "traces". The first n cases of a split do not depend on how many are
+    asked for, and no split on those that come later in this order.
     """
     law, kinds = Law.enact(seed), tuple(Kind)
     seen: set[str] = set()
