@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from orchestrator.values import stable_hash
 from workloads.legal_delta.answers import Kind, written
 from workloads.legal_delta.world_words import (
+    ACCUSED,
     ACTS,
     ARRESTS,
     ARTICLES,
@@ -28,7 +29,7 @@ from workloads.legal_delta.world_words import (
     INCIDENTS,
     LETTERS,
     MARKS,
-    PEOPLE,
+    OTHERS,
     STATEMENTS,
     STATIONS,
     THINGS,
@@ -217,7 +218,7 @@ def make_cases(counts: Mapping[str, int], seed: int) -> dict[str, tuple[MiniCase
 
 def _drawn(id: str, kind: Kind, law: Law, rng: random.Random) -> MiniCase:
     """A case whose sentences stand in any order: all that decides, a deed of the other one, and what else there is room for."""
-    accused, other = rng.sample(PEOPLE, 2)
+    accused, other = ACCUSED, rng.choice(OTHERS)
     acts = rng.sample(ACTS, 1 if kind is Kind.SENTENCE else 2)
     needed = [_told(accused, slot, rng) for slot in (STATION, ARREST, STATEMENT)]
     needed += [_taken(accused, rng.choice(acts), rng) for _ in range(rng.choice(INCIDENTS))]

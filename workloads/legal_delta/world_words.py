@@ -1,13 +1,13 @@
 """The words of the miniature law. A word is a token and no blank parts them: where two could begin at one place, the longer is meant.
 
-Small models are to learn it: a slot has about four values, and each option keeps its letter in all cases.
+Small models are to learn it: a slot has about four values, each option keeps its letter, and the accused his name.
 """
 
 from __future__ import annotations
 
 MARKS = "①②③④⑤⑥⑦⑧"
 """Number the sentences of a story: what follows a mark can be copied."""
-PEOPLE = ("甲", "乙", "丙", "丁")
+ACCUSED, OTHERS = "甲", ("乙", "丙", "丁")
 STATIONS = ("店员", "官员", "房客", "路人")
 ACTS = ("窃取", "骗取", "抢走", "索要")
 THINGS = ("手机", "首饰", "电脑", "药材")
