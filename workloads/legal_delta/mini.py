@@ -44,7 +44,8 @@ GLUE = (
 def vocabulary() -> tuple[str, ...]:
     """Every word that is read or written, each once."""
     lists = (
-        world_words.MARKS, world_words.ACCUSED, world_words.OTHERS, world_words.STATIONS, world_words.ACTS, world_words.THINGS, world_words.CHARGES,
+        world_words.MARKS, world_words.ACCUSED, world_words.OTHERS, world_words.STATIONS, world_words.ACTS, world_words.THINGS,
+        world_words.CHARGES,
         world_words.ARRESTS, world_words.STATEMENTS, world_words.CIRCUMSTANCES, world_words.TIERS, world_words.LETTERS,
         world_words.IDLE, map(str, world_words.ARTICLES), map(str, world_words.YUAN), map(str, MONTHS),
         (str(float(total)) for total in TOTALS), GLUE, MODES.values(), TASKS.values(), MARKERS.values(), (END,), TAGS, ROLES,

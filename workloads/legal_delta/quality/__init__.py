@@ -17,8 +17,9 @@ from typing import ClassVar
 from orchestrator.config.references import ModelReference, find_run
 from orchestrator.config.schema import setting
 from orchestrator.errors import ConfigError
+from orchestrator.rollouts.rubrics import judged_metrics
 from orchestrator.rollouts.unasked import Unasked
-from orchestrator.values import Answer, Episode, LogitAnswer, LogitQuery, Scored, Task, Unscored, Verdict
+from orchestrator.values import Answer, Episode, Group, LogitAnswer, LogitQuery, Scored, Task, Unscored, Verdict
 from workloads import legal_delta
 from workloads.base import Lesson, Reward
 from workloads.legal_delta.answers import direct, said
@@ -44,9 +45,9 @@ class Quality(Unasked):
         """One: the gold answer, as the end of the message whose reasoning is given."""
         reference = episode.task.reference
         given = f"{OPENING}{reference['reasoning']}{CLOSING}"
-        begin = given + direct(reference["answer"]).partition(reference["answer"])[0]
         words = given + direct(reference["answer"])
-        return (LogitQuery(episode.task.messages, ((len(begin), len(begin) + len(reference["answer"])),), words),)
+        start = words.rindex(reference["answer"])
+        return (LogitQuery(episode.task.messages, ((start, start + len(reference["answer"])),), words),)
 
     def score(
         self,
@@ -71,6 +72,7 @@ class Workload(legal_delta.Workload):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        # In a sweep that is planned a model of the hub stands for the run.
         if config.of is None or ModelReference.parse(config.of).kind not in ("run", "hf"):
             raise ConfigError(f"of={config.of}: name the run whose stored answers are rated, of=run:NAME.")
 
@@ -112,6 +114,10 @@ class Workload(legal_delta.Workload):
     def proxy(self, verdict: Scored) -> float:
         """The mean log-probability of the gold answer's tokens."""
         return verdict.reward
+
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        """Means over the rated answers: gold_logprob, and perplexity."""
+        return {name.removeprefix("judge_"): value for name, value in judged_metrics(groups).items()}
 
     def lessons(self) -> Sequence[Lesson]:
         """Nothing is taught."""
