@@ -36,6 +36,8 @@ MOST_EXAMPLES = 8192
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
 DIRECT = 0.25
 """Share of the warm-up's examples that are answered without reasoning, so that the policy knows what direct mode is."""
+BRIEF = {"warmup": 0.5, "traces": 0.25}
+"""Share of reasoned examples that tell the last step alone: what stage 1 lessens and stage 2 is to find out is that all steps pay."""
 EXACT, REASONING = "exact", "reasoning"
 """Names of the truths about an answer: whether it is just right, and how much of its reasoning is (miniature)."""
 
@@ -137,7 +139,7 @@ class Workload(BaseWorkload):
         """On many cases of its own, one answer each: the few of RL, again and again, would be remembered instead of read."""
         training, seed = self.config.warmup, self.config.data.seed
         count = min(max(training.steps, 1) * training.examples_per_step, MOST_EXAMPLES)
-        rng = random.Random(stable_hash("warmup", seed))
+        rng = random.Random(stable_hash("direct", seed))
         for case in self._more("warmup", count):
             yield self._example(case, direct=rng.random() < DIRECT)
 
@@ -158,7 +160,9 @@ class Workload(BaseWorkload):
 
     def _example(self, case: world.MiniCase, direct: bool) -> Example:
         """A generated case with the oracle's answer."""
-        answer = oracle.direct(case) if direct else oracle.reasoned(case)
+        split, _, number = case.id.partition("-")
+        brief = stable_hash("brief", number) % 100 < 100 * BRIEF[split]
+        answer = oracle.direct(case) if direct else oracle.reasoned(case, brief)
         return chat(case.id, self.messages(mini.case_of(case), direct), [answer])
 
     @property

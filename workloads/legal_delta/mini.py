@@ -37,7 +37,6 @@ GLUE = (
     "月",
     "是",
     *":;、。",
-    oracle.FILLER,
 )
 
 
