@@ -1,7 +1,8 @@
 """How the miniature law's answers are found, step by step, and how much of a reasoning is right.
 
-A reasoning is a row of steps, each with its stop: what a numbered sentence says, a sum so far, a tier, a circumstance, an article,
-months. "③窃取贪污。" is the act of the third sentence and the charge that it makes with the station of the accused.
+A reasoning is a row of steps, each with its stop: what the facts say of the accused, a sum so far, a tier, a circumstance, an article,
+months. Of what may be there several times the number of the sentence is told: "③窃取贪污。" is the act of the third one and the charge
+that it makes with the station of the accused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Derivation:
 
     def _read(self, slot: str) -> str:
         (fact,) = self.case.of(slot)
-        self.steps.append(f"{fact.mark}{fact.word}")
+        self.steps.append(fact.word)
         return fact.word
 
     def _charges(self) -> None:

@@ -25,5 +25,5 @@ IDLE = ("当日有雨", "店铺打烊", "路上无人", "邻里不和")
 """Facts that decide nothing."""
 YUAN = (1000, 2000, 3000, 4000)
 """What one thing is worth."""
-INCIDENTS = (2, 3)
+INCIDENTS = (1, 2)
 """Of the accused in one story, fewest and most."""
