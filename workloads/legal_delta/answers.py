@@ -106,7 +106,7 @@ def rated(text: str, span: tuple[int, int]) -> tuple[tuple[int, int], ...]:
 
 
 def written(kind: Kind, *values: int | float | str) -> str:
-    """An answer in its form. values: numbers of articles, charges without 罪, months (or 无期, 死刑), an amount in yuan, or a letter."""
+    """An answer in its form. values: numbers of articles, charges without 罪, months (or 无期, 死刑), yuan, or a letter."""
     if kind is Kind.ARTICLE:
         told = "、".join(f"刑法第{number}条" for number in values)
     elif kind is Kind.CHARGE:

@@ -1,16 +1,18 @@
 """What an answer is worth, by LegalΔ's released rules (arXiv 2508.12281; src/reward.py of NEUIR/LegalDelta at e165a909a628).
 
-    R_format (0 to 1): the four tags, a marker, one `<eoa>`, and reasoning and answer that are both there
+    R_format (-0.25 to 1): the four tags, a marker, one `<eoa>`, and reasoning and answer that are both there
     R_legal  (0 to 5): F1 of articles and of charges, a log distance of prison terms, exactness of amounts and letters
 
 Where text and code of the paper differ, this is the code: terms lose with ln((t + 1) / (p + 1)) over ln 36, linearly (the paper has
 exp(-|ln p - ln t| / 36), which is hardly below 0.85), and everything is 5 times the paper's 0 to 1.
 
-Its readers are kept as strict as they are, since they are what ran. Width is not folded: numbers in full-width digits are read, but
-charges are parted by the half-width `;` alone, and the full-width point of `５．５` ends a number. Brackets in charges count:
-`[窝藏、包庇]` is not `窝藏、包庇`. A paragraph takes its article with it: `第264条第1款` is no article. Of `3年6个月` the months alone are
-read, `1,200元` is 1, and `1.5万元` is 1.5. Repeated articles and charges are not merged, so that a gold answer with repetitions is never
-worth 5 (`第196条、第196条` at most 3.333, of a single 196).
+Its readers are kept as strict as they are, since they are what ran:
+- Width is not folded. Full-width digits are read, but charges are parted by the half-width `;` alone.
+- Brackets in charges count: `[窝藏、包庇]` is not `窝藏、包庇`.
+- A paragraph takes its article with it: `第264条第1款` is no article.
+- Of `3年6个月` the months alone are read; `1,200元` is 1, and `1.5万元` is 1.5.
+- Repetitions are not merged: a gold answer `第196条、第196条` is never worth 5, at most 3.333, for a single 196.
+- A reasoning without a line of its own between its tags passes for one in R_format.
 """
 
 from __future__ import annotations
@@ -39,13 +41,15 @@ TRAILING_COST, MOST_TRAILING = 0.01, 0.375
 _CRIME = ("犯罪所得", "犯罪分子", "经济犯")
 """Charges with these keep a 罪 at their end."""
 _LONGEST_NUMBER = 9
+_LONGEST_VALUE = 2000
+"""Characters. Longer ones, which the 512 tokens of the released runs can hardly hold, would be read for minutes."""
 
 Value = int | float | str
 Values = list[int] | list[str]
 
 
 def format_reward(text: str) -> float:
-    """R_format of a completion, 0 to 1. Below 0.125 where a single `<eoa>` is all there is: its text counts as trailing."""
+    """R_format of a completion, -0.25 to 1. Where no `</answer>` follows the `<eoa>`, all of the text counts as trailing."""
     score = PART * sum(text.count(tag) == 1 for tag in TAGS)
     score += PART * bool(MARKER.search(text))
     if text.count(END) == 1:
@@ -62,7 +66,7 @@ def _is_whole(text: str) -> bool:
 
 def _first(text: str, start: str, end: str) -> str:
     """Between a tag and the next of its kind, up to the closing one if there is one there; empty where there is no tag."""
-    return (text.split(start, 2) + [""])[1].partition(end)[0]
+    return [*text.split(start, 2), ""][1].partition(end)[0]
 
 
 def articles(value: str) -> list[int]:
@@ -133,7 +137,7 @@ SINGLES: dict[Kind, Callable[[str], Value | None]] = {Kind.SENTENCE: term, Kind.
 
 def read(kind: Kind, value: str | None) -> Sequence[Value]:
     """The parts of an answer's value, in order; empty where there is none, or it cannot be read."""
-    if value is None:
+    if value is None or len(value) > _LONGEST_VALUE:
         return ()
     if kind in LISTS:
         return LISTS[kind](value.strip())
