@@ -55,7 +55,7 @@ def _score(kind: Kind) -> Metric:
 METHODS = (
     Row(BASE, "base"),
     Row(SFT, "sft"),
-    Row(DPO, "policy", "dpo"),
+    Row(DPO, "dpo"),
     Row(DISTILL, "distill"),
     Row(LEGAL, "policy", "full"),
     Row(NO_SFT, "no_sft"),
@@ -152,7 +152,7 @@ BENCHMARKS = Table(
     rows=(
         Row(BASE, "asked_before"),
         Row("SFT(DiscLaw)"),
-        Row(DPO, "asked", "dpo"),
+        Row(DPO, "asked_dpo"),
         Row(DISTILL, "asked_distilled"),
         Row(LEGAL, "asked", "full"),
         Row(NO_SFT, "asked_no_sft"),
