@@ -1,4 +1,4 @@
-"""Both stages for real, and another model's view of the reasoning: what is stored is the formula's of logits that can be computed again."""
+"""Both stages for real, and another model's view of the reasoning: what is stored is the formula's of logits that can be had again."""
 
 from __future__ import annotations
 
