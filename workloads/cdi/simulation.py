@@ -179,9 +179,9 @@ class Simulation:
         patient = actor.cycles > 0 and actor.idle < self.loop.patience
         if not told and (begins is None or patient):
             return
+        direction = (yield Choose(actor.role, actor.cycles)) if actor.role in self._directed else ""
         news = self.world.take_news(actor.user) if told else {}
         actor.idle = actor.blocked = 0
-        direction = (yield Choose(actor.role, actor.cycles)) if actor.role in self._directed else ""
         actor.hear(self.wording.trigger(news, actor.cycles == 0, direction))
         yield from self._cycle(actor)
         actor.cycles += 1
