@@ -98,6 +98,8 @@ def _complete(calls: Sequence[Call], fleets: Mapping[str, Answerer]) -> list[Ans
     def complete(fleet: int) -> list[Answer]:
         return asked[fleet].complete([calls[index] for index in shares[fleet]])
 
+    if len(asked) == 1:
+        return complete(*asked)
     answers: list[Answer] = [Fault("not asked")] * len(calls)
     with ThreadPoolExecutor(len(shares) or 1, thread_name_prefix="fleets") as pool:
         for fleet, given in zip(shares, pool.map(complete, shares), strict=True):

@@ -11,6 +11,8 @@ import pytest
 from orchestrator.config.schema import FleetConfig, ModelConfig
 from orchestrator.fleets.fleet import Fleet, start_servers
 from orchestrator.fleets.specs import ServerSpec
+from orchestrator.fleets.weights import publish
+from orchestrator.learning.model import build, served_weights
 from orchestrator.learning.tokenizer import build_model_folder, build_tokenizer
 from orchestrator.values import Call, Fault, Sampling, Turn
 from workloads.cdi.tool_wording import ToolWording
@@ -33,6 +35,8 @@ def fleet(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     )
     made = Fleet("sender", start_servers([served]), 300, 300, max_restarts=0)
     made.wait_ready()
+    scorer = build(str(root / "model"), seed=0, dtype="float32")
+    made.push(publish(1, [dict(served_weights(scorer))]))
     return made
 
 

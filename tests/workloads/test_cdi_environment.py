@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_an_episode_is_replayed_at_any_point(defence: Defence) -> None:
     whole = replay(episode)
     assert replay(episode) == whole
     logs = [replay(episode, turns).activities for turns in range(len(episode.turns) + 1)]
-    for before, after in zip(logs, logs[1:], strict=False):
+    for before, after in itertools.pairwise(logs):
         assert after[: len(before)] == before
     assert logs[-1] == whole.activities
     assert not replay(episode, 3).ended
@@ -125,7 +126,9 @@ def test_silent_and_lost_episodes_are_kept_and_read_again(tmp_path: Path) -> Non
     groups = [Group((one,), (Scored(0.5),)) for one in (silent, single, empty, spoken)]
     groups.append(Group((lost,), (Unscored(lost.lost),)))
     folder = RunFolder(tmp_path)
-    episode_files.write_step(folder, 1, groups, {}, "train", gold_verdicts=lambda episode: {"n": float(bool(episode.turns))})
+    episode_files.write_step(
+        folder, 1, groups, {}, "train", gold_verdicts=lambda episode: {"n": float(bool(episode.turns))}
+    )
     assert episode_files.read_groups(folder, "train", 1) == groups
     assert replay(episode_files.read_groups(folder, "train", 1)[0].episodes[0]) == replay(silent)
 
@@ -140,9 +143,7 @@ def test_a_fault_of_an_agent_loses_that_episode_alone() -> None:
         return Fault("gone") if call.key.startswith("train/1/b") or attempt == 0 else usual(call, attempt)
 
     answerers[RECIPIENT].answer = fails  # type: ignore[assignment]
-    whole, lost = roll_out(
-        tasks, 1, ENVIRONMENT, SAMPLING, dict(answerers), seed=0, step=1, retries={RECIPIENT: 2}
-    )
+    whole, lost = roll_out(tasks, 1, ENVIRONMENT, SAMPLING, dict(answerers), seed=0, step=1, retries={RECIPIENT: 2})
     assert (whole.lost, len(whole.turns)) == ("", 24)
     assert lost.turns == ()
     assert lost.lost == "recipient fleet, call train/1/b/none/0/0/10: gone"

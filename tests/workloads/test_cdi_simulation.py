@@ -266,6 +266,8 @@ def test_two_hundred_at_once_stay_small_and_come_back_in_order() -> None:
     loop = Loop(cycles=2, thinks=(), scripted_subject=True)
     tasks = [Setup(scenario(id=f"made_up_{number}"), loop=loop).task() for number in range(20)]
     episodes = roll_out(tasks, 10, Counting(), SAMPLING, fleets(), seed=0, step=1, at_once=64)
-    assert [(episode.task.id, episode.sample) for episode in episodes] == [(task.id, n) for task in tasks for n in range(10)]
+    assert [(episode.task.id, episode.sample) for episode in episodes] == [
+        (task.id, n) for task in tasks for n in range(10)
+    ]
     assert {len(episode.turns) for episode in episodes} == {10}
     assert opened == {"now": 0, "most": 64}
