@@ -115,6 +115,7 @@ class Simulation:
         self.actors = {role: Actor(role, scenario.agent(role).user) for role in ROLES}
         self._tools = tools_of(scenario.available_applications)
         self._backgrounds = {role: wording.background(scenario, role) for role in ROLES}
+        self._systems: dict[tuple[str, str], str] = {}
         self.turns = self.step = self.invalid = 0
         self.stopped = False
         self.acted: list[Event] = []
@@ -141,9 +142,10 @@ class Simulation:
     def messages(self, role: str) -> tuple[Message, ...]:
         """The prompt of an agent as it stands: user messages in a row are told as one."""
         tools = (*((THINK,) if role in self.loop.thinks else ()), *self._tools, *LOOP_TOOLS)
-        told: list[dict[str, str]] = [
-            {"role": "system", "content": self.wording.system(self._goal(role), self._backgrounds[role], tools)}
-        ]
+        goal = self._goal(role)
+        if (role, goal) not in self._systems:
+            self._systems[role, goal] = self.wording.system(goal, self._backgrounds[role], tools)
+        told: list[dict[str, str]] = [{"role": "system", "content": self._systems[role, goal]}]
         for message in self.actors[role].history:
             if message["role"] == told[-1]["role"]:
                 told[-1]["content"] += self.wording.between + message["content"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from orchestrator.values import Message
@@ -91,8 +92,7 @@ class ToolWording:
 
     def schema(self, tools: Sequence[Tool]) -> Mapping[str, Any]:
         """Any call of one of the tools."""
-        calls = [tool.call_schema for tool in tools]
-        return calls[0] if len(calls) == 1 else {"anyOf": calls}
+        return _schema(tuple(tool.name for tool in tools))
 
     def read(self, text: str, tools: Sequence[Tool]) -> Action:
         """The one JSON object in an answer, fences and thinking aside."""
@@ -153,6 +153,13 @@ class ToolWording:
     def blocked(self, action: Action) -> dict[str, Any]:
         """An error, as of any call that did not happen."""
         return {"error": f"{action.tool.name} was not done. {_BLOCKED}"}
+
+
+@cache
+def _schema(names: tuple[str, ...]) -> Mapping[str, Any]:
+    """One object for all calls: a fleet holds a step's calls until the step ends."""
+    calls = [TOOLS[name].call_schema for name in names]
+    return calls[0] if len(calls) == 1 else {"anyOf": calls}
 
 
 def _reached(who: str, name: str) -> str:
