@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.gathering import gather, recall, write_rows
 from orchestrator.records import jsonl
 from orchestrator.records.folder import RunFolder
-from orchestrator.values import Answer, Call, Choice, Fault, Gathered, Message
+from orchestrator.values import Answer, Call, Choice, Fault, Gathered, Message, Sampling
 
 URLS = {"writer": "http://writer/v1", "teacher": "http://teacher/v1"}
 
@@ -101,6 +101,12 @@ def test_one_model_is_asked_after_the_other_and_nothing_twice(config: Asking) ->
     assert (further.opened, further.asked("teacher")) == (["teacher", "teacher ends"], 1)
     assert gather(config, Curious(3), said.append, Fleets(broken="any").open) == found
     assert further.asked("writer") == 0
+
+
+def test_another_form_of_the_answer_is_another_question() -> None:
+    call = Call("a", "writer", message("x"), Sampling(4))
+    forms = (None, {"type": "string"}, {"type": "null"}, 'root ::= "x"')
+    assert len({gathering.Kept.key(replace(call, schema=form)) for form in forms}) == 4
 
 
 def test_what_was_answered_before_an_interruption_is_kept(config: Asking, monkeypatch: pytest.MonkeyPatch) -> None:

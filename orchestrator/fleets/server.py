@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.fleets.choices import ChoiceTokens
-from orchestrator.fleets.specs import ServerSpec, engine_arguments
+from orchestrator.fleets.specs import ServerSpec, engine_arguments, form_of
 from orchestrator.learning.calibration import Calibration, calibration_of
 from orchestrator.records.canary import read_to_the_end, rendered
 from orchestrator.values import Answer, Call, Fault, Score, Turn
@@ -202,8 +202,8 @@ class VllmServer:
             parameters.append(self._parameters(call, room))
         # Only when all are known to be good: an error above leaves no request behind in the engine.
         self._batches += 1
-        for (name, (_, ids)), wanted in zip(prompts.items(), parameters, strict=True):
-            self._engine.add_request(name, {"prompt_token_ids": ids}, wanted, lora_request=self._adapter)
+        for (name, (index, ids)), wanted in zip(prompts.items(), parameters, strict=True):
+            answers[index] = self._begin(name, ids, calls[index], wanted)
         cached = generated = 0
         while self._engine.has_unfinished_requests():
             for output in self._engine.step():
@@ -222,6 +222,20 @@ class VllmServer:
         return [
             answer if answer is not None else Fault("the engine dropped the request") for answer in answers
         ], statistics
+
+    def _begin(self, name: str, ids: list[int], call: Call, wanted: Any) -> Fault | None:
+        """Have the engine take up a call; a Fault where it refuses the call's schema, which it reads only then."""
+        prompt = {"prompt_token_ids": ids}
+        if call.schema is None:
+            self._engine.add_request(name, prompt, wanted, lora_request=self._adapter)
+            return None
+        from vllm.exceptions import VLLMClientError
+
+        try:
+            self._engine.add_request(name, prompt, wanted, lora_request=self._adapter)
+        except (ValueError, VLLMClientError) as error:
+            return Fault(f"its schema cannot be used: {error}", lasting=True)
+        return None
 
     def _render(self, call: Call) -> list[int]:
         if call.scalar != self._spec.scores:
@@ -251,6 +265,7 @@ class VllmServer:
             logprobs=0,
             stop=list(call.sampling.stop),
             detokenize=bool(call.sampling.stop),
+            structured_outputs=form_of(call),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 

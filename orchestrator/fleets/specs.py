@@ -12,7 +12,7 @@ from orchestrator.config.schema import ADAPTER_RANKS, FleetConfig, LearnerConfig
 from orchestrator.errors import RunError
 from orchestrator.fleets.weights import backend_of
 from orchestrator.learning.starting import StartingModel, load_tokenizer
-from orchestrator.values import POLICY
+from orchestrator.values import POLICY, Call
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of the dense models of the Llama and Qwen families; those of others are named in learner.lora_targets."""
@@ -182,3 +182,13 @@ def engine_arguments(spec: ServerSpec) -> dict[str, Any]:
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(context, 4096),
     }
+
+
+def form_of(call: Call) -> Any:
+    """What the completion is held to, as vLLM wants it."""
+    if call.schema is None:
+        return None
+    from vllm.sampling_params import StructuredOutputsParams
+
+    kind = "grammar" if isinstance(call.schema, str) else "json"
+    return StructuredOutputsParams(**{kind: call.schema})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,20 @@ def test_what_is_asked_for_and_the_order_of_the_answers() -> None:
     assert (words["max_tokens"], words["temperature"], words["stop"], words["seed"]) == (16, 0.5, ["\n"], 7)
     assert verdict["chat_template_kwargs"] == words["chat_template_kwargs"] == {"enable_thinking": False}
     assert set(server.keys) == {f"Bearer {KEY}"}
+
+
+def test_a_form_goes_as_the_field_that_there_is_for_it() -> None:
+    schema = {"type": "object", "properties": {"name": {"const": "x"}}}
+    grammar = 'root ::= "x"'
+    with serving(OpenAIServer(lambda body, number: (200, completion("x")))) as server:
+        fleet_of(server).complete([WORDS])
+        fleet_of(server).complete([replace(WORDS, schema=schema)])
+        fleet_of(server).complete([replace(WORDS, schema=grammar)])
+    free, held, spelled = server.requests
+    assert not {"response_format", "structured_outputs"} & set(free)
+    assert held["response_format"]["json_schema"] == {"name": "answer", "strict": True, "schema": schema}
+    assert spelled["structured_outputs"] == {"grammar": grammar}
+    assert held["chat_template_kwargs"] == spelled["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 def test_a_judge_may_think_where_that_is_asked() -> None:

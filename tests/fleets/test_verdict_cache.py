@@ -45,6 +45,8 @@ def test_answers_are_found_again_by_another_process_to_the_last_bit(tmp_path: Pa
         replace(CALL, messages=({"role": "user", "content": "is it so?"},)),
         replace(CALL, messages=({"role": "system", "content": "is it so ?"},)),
         replace(CALL, choices=("yes",)),
+        replace(CALL, schema={"type": "string"}),
+        replace(CALL, schema='root ::= "yes"'),
         SAMPLED,
     ],
 )

@@ -58,6 +58,18 @@ def test_unscored_and_lone_episodes_are_left_out() -> None:
     assert selection.zero_variance_groups == 1
 
 
+def test_silent_and_lost_episodes_take_part_in_nothing() -> None:
+    """Rewards 1 and 3 of episodes in which the policy spoke, as above; a silent one is worth 9 and moves neither mean nor spread."""
+    silent = Episode(Task("a", ()), 0, 2, (turn((1,), (2,), "guest"),))
+    lost = Episode(Task("a", ()), 0, 3, (), "gone")
+    spoken = group("a", Scored(1.0), Scored(3.0))
+    mixed = Group((*spoken.episodes, silent, lost), (*spoken.verdicts, Scored(9.0), Unscored("gone")))
+    assert select([mixed], GRPO, CAP).advantages == select([spoken], GRPO, CAP).advantages
+    assert len(batch_of(select([mixed], GRPO, CAP)).rows) == 2
+    nobody = Group((silent, silent), (Scored(0.0), Scored(1.0)))
+    assert make_batch(select([nobody], GRPO, CAP), GRPO, CAP) is None
+
+
 def test_a_dropped_group_is_not_counted_as_one_without_variance() -> None:
     assert select([group("b", FAULT, Scored(9.0))], GRPO, CAP).zero_variance_groups == 0
 

@@ -165,6 +165,32 @@ def test_a_workloads_own_reward_is_held_to_its_form() -> None:
         by_itself.judge([Episode(Task("fails", ()), 1, 0, ())], {})
 
 
+def test_what_was_lost_is_never_judged_and_stays_in_its_group() -> None:
+    """Three attempts, the second lost: the reward is given two."""
+
+    class All(Halves):
+        def score(self, episodes: Sequence[Episode], answers: Any, logits: Any) -> list[Scored]:
+            assert len(episodes) == len(answers) == len(logits) == 2
+            return [Scored(float(episode.sample)) for episode in episodes]
+
+    class Workload(Tasks):
+        def reward(self) -> Any:
+            return All()
+
+        def gold(self, episode: Episode) -> float:
+            assert not episode.lost
+            return 1.0
+
+    config = RunConfig()
+    scoring = Scoring(config, Workload(config), lambda *words: None)
+    episodes = [Episode(Task("a", ()), 1, number, (), "gone" if number == 1 else "") for number in range(3)]
+    played = scoring.judge(episodes, {})
+    assert played.verdicts == [Scored(0.0), Unscored("gone"), Scored(2.0)]
+    (group,) = scoring.groups(played, ())
+    assert [episode.sample for episode in group.episodes] == [0, 1, 2]
+    assert scoring.gold(episodes, "eval") == {"1/a/0": 1.0, "1/a/1": None, "1/a/2": 1.0}
+
+
 def test_a_workloads_own_functions_score_where_no_setting_names_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
