@@ -60,7 +60,9 @@ class ModelJudge:
         """About all judged actions; the calls about one scenario go to one server, which has read its beginning."""
         judged = [one.index for one in judged_actions(scenario, activities)]
         # Only some versions of the value can bound an answer to a schema; the rules ask for the same form.
-        bound = {"schema": answer_schema(scenario, judged)} if "schema" in {one.name for one in fields(Call)} else {}
+        bound: dict[str, Any] = (
+            {"schema": answer_schema(scenario, judged)} if "schema" in {one.name for one in fields(Call)} else {}
+        )
         return Call(
             f"{key}/{self.name}",
             self.name,

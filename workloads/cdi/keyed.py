@@ -34,13 +34,19 @@ class Keys:
         facts = scenario.shareable + scenario.sensitive
         keys = self.shareable + self.sensitive
         if (len(self.shareable), len(self.sensitive)) != (len(scenario.shareable), len(scenario.sensitive)):
-            raise DataError(f"config {scenario.id}: there are keys of {len(keys)} facts for {len(facts)}: give each fact its own.")
+            raise DataError(
+                f"config {scenario.id}: there are keys of {len(keys)} facts for {len(facts)}: give each fact its own."
+            )
         for place, (fact, mine) in enumerate(zip(facts, keys, strict=True)):
             if not mine or not all(_says(fact, key) for key in mine):
-                raise DataError(f"config {scenario.id}: {fact!r} does not hold its keys {mine}: give strings that stand in it.")
+                raise DataError(
+                    f"config {scenario.id}: {fact!r} does not hold its keys {mine}: give strings that stand in it."
+                )
             for other in facts[:place] + facts[place + 1 :]:
                 if any(_says(other, key) for key in mine):
-                    raise DataError(f"config {scenario.id}: a key of {mine} also says {other!r}: keys tell one fact each.")
+                    raise DataError(
+                        f"config {scenario.id}: a key of {mine} also says {other!r}: keys tell one fact each."
+                    )
 
 
 @dataclass(frozen=True, slots=True)

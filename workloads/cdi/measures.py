@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,13 +42,17 @@ class Counts:
 
     @classmethod
     def of(
-        cls, config: Hashable, verdicts: Verdicts, sensitive: int, shareable: int, failed: bool = False, seed: Hashable = 0
+        cls,
+        config: Hashable,
+        verdicts: Verdicts,
+        sensitive: int,
+        shareable: int,
+        failed: bool = False,
+        seed: Hashable = 0,
     ) -> Counts:
         """From the verdicts on a run's judged actions."""
         told = union(verdicts)
-        return cls(
-            config, len(told.sensitive), sensitive, len(told.shareable), shareable, len(verdicts), failed, seed
-        )
+        return cls(config, len(told.sensitive), sensitive, len(told.shareable), shareable, len(verdicts), failed, seed)
 
     @property
     def row(self) -> tuple[int, int, int, int]:
@@ -104,9 +109,12 @@ def readings(runs: Sequence[Counts]) -> Report:
     """PP, HS and AD of runs by every reading."""
     spoken = [run for run in runs if run.actions]
     read = [run for run in runs if not run.failed]
-    kept = (spoken, runs, [run for run in read if run.actions], read)
-    silent, failed = len(runs) - len(spoken), len(runs) - len(read)
-    return Report(*(measured(some) if some else None for some in kept), len(runs), silent, failed)
+    published, published_zero, strict, strict_zero = (
+        measured(kept) if kept else None for kept in (spoken, runs, [run for run in read if run.actions], read)
+    )
+    return Report(
+        published, published_zero, strict, strict_zero, len(runs), len(runs) - len(spoken), len(runs) - len(read)
+    )
 
 
 def measured(runs: Sequence[Counts]) -> Measures:
@@ -121,7 +129,9 @@ def interval(runs: Sequence[Counts], ratio: Ratio) -> Interval:
     and those of a config have means (Cochran 1977, section 6.3).
     """
     rows = np.array([run.row for run in runs], dtype=np.float64)
-    seeds, configs = (list(dict.fromkeys(names)) for names in ([run.seed for run in runs], [run.config for run in runs]))
+    seeds, configs = (
+        list(dict.fromkeys(names)) for names in ([run.seed for run in runs], [run.config for run in runs])
+    )
     if len(seeds) == 1 or len(configs) == 1:
         groups = [run.config for run in runs] if len(seeds) == 1 else [run.seed for run in runs]
         return sums_interval(rows, groups, ratio.of)
@@ -139,6 +149,6 @@ def interval(runs: Sequence[Counts], ratio: Ratio) -> Interval:
     return Interval(value, value - half, value + half, found.n)
 
 
-def ad_of(pp: float, hs: float) -> float:
-    """AD of published PP and HS, where there are as many sensitive as shareable facts: 2 HS / (2 + HS - PP)."""
+def ad_of(pp: Any, hs: Any) -> Any:
+    """AD of PP and HS (numbers or arrays) where there are as many sensitive as shareable facts: 2 HS / (2 + HS - PP)."""
     return 2 * hs / (2 + hs - pp)

@@ -65,6 +65,34 @@ class Scenario:
         return cls(id, *agents, values["principle"], leak["application"], leak["function"], values["original_name"], tasks,
                    tuple(values["available_applications"]))  # fmt: skip
 
+    def to_json(self) -> dict[str, Any]:
+        """The published form."""
+        agents = {"subject": self.subject, "sender": self.sender, "recipient": self.recipient}
+        return {
+            "simulation_config": {f"data_{role}_agent": _values(agent) for role, agent in agents.items()}
+            | {"how_to_check_leakage": {"application": self.leak_application, "function": self.leak_function}},
+            "original_name": self.original_name,
+            "original_tasks": dict(self.original_tasks),
+            "principle": self.principle,
+            "available_applications": list(self.available_applications),
+        }
+
+
+def _values(agent: Agent) -> dict[str, Any]:
+    def facts(value: Facts | str | None) -> Any:
+        return {"data_type": value.data_type, "content": list(value.content)} if isinstance(value, Facts) else value
+
+    return {
+        "concrete_name": agent.name,
+        "social_background": agent.background,
+        "public_profile": agent.profile,
+        "transfer_data_application": agent.application,
+        "sensitive_data": facts(agent.sensitive),
+        "shareable_data": facts(agent.shareable),
+        "task": agent.task,
+        "requirement": agent.requirement,
+    }
+
 
 def _agent(values: Mapping[str, Any]) -> Agent:
     sensitive, shareable = (_facts(values.get(name)) for name in ("sensitive_data", "shareable_data"))

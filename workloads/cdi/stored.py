@@ -1,6 +1,6 @@
-"""Judged trajectories as the authors' code stores them: FOLDER/example_N/config.json and, for each simulation, log_K/m_evaluation_J.json.
+"""Judged trajectories as the authors' code stores them.
 
-An evaluation has the activity history, numbered from 1, and for each judged activity the numbers of the items that it shares, from 1.
+FOLDER/example_N/config.json is a config, log_K/m_evaluation_J.json beside it a simulation of it with its evaluation, which has the activity history, numbered from 1, and for each judged activity the numbers of the items that it shares, from 1.
 """
 
 from __future__ import annotations
@@ -42,14 +42,18 @@ def read_stored(folder: Path, judgement: int = 0) -> list[Stored]:
 
     Raises DataError, which names the file.
     """
-    found = [path for path in folder.glob(f"example_*/log_*/m_evaluation_{judgement}.json")]
+    found = sorted(folder.glob(f"example_*/log_*/m_evaluation_{judgement}.json"), key=_place)
     if not found:
-        raise DataError(f"{folder}: holds no example_*/log_*/m_evaluation_{judgement}.json: name the folder above example_*.")
-    return [_stored(path) for path in sorted(found, key=_place)]
+        raise DataError(
+            f"{folder}: holds no example_*/log_*/m_evaluation_{judgement}.json: name the folder above example_*."
+        )
+    return [_stored(path) for path in found]
 
 
 def _place(path: Path) -> tuple[int, int]:
-    return tuple(int(re.sub(r"\D", "", part.name) or 0) for part in (path.parents[1], path.parent))  # type: ignore[return-value]
+    """(config, log) of an evaluation."""
+    config, log = (int(re.sub(r"\D", "", part.name) or 0) for part in (path.parents[1], path.parent))
+    return config, log
 
 
 def _stored(path: Path) -> Stored:
