@@ -1,1 +1,1 @@
-"""CDI: contextualised privacy defence of agents (arXiv 2603.02983)."""
+"""CDI: contextualised privacy defence of agents (arXiv 2603.02983), after the code of SALT-NLP/contextual_privacy_defense at 02d3931."""

@@ -117,8 +117,8 @@ def split(
     configs = sorted({one.scenario.id for one in short})
     if len(configs) < 2:
         raise DataError(
-            f"{len(failures)} failures, {len(short)} of them with a prompt of at most {most_words:,} words, are of {len(configs)} configs: "
-            "none can be held out. Simulate more configs, or under a stronger attack."
+            f"{len(failures)} failures, {len(short)} of them with a prompt of at most {most_words:,} words, are of {len(configs)} "
+            "configs: none can be held out. Simulate more configs, or under a stronger attack."
         )
     rng = random.Random(seed)
     held_out = set(rng.sample(configs, max(1, round(share * len(configs)))))

@@ -16,7 +16,7 @@ from typing import Any
 from orchestrator.values import JUDGE, Answer, Call, Fault, Message, Sampling, Turn, Unscored, stable_hash
 from workloads.cdi.apps import Activity
 from workloads.cdi.judged import ItemsShared, Verdicts, judged_actions
-from workloads.cdi.scenario import Agent, Scenario, address, user_id
+from workloads.cdi.scenario import Agent, Scenario, address
 from workloads.teachers import after_thought
 
 SECOND = "second"
@@ -88,8 +88,8 @@ def judge_messages(scenario: Scenario, activities: Sequence[Activity]) -> tuple[
     The subject's first message, which tells the sender everything, is left out of the log.
     """
     judged = [one.index for one in judged_actions(scenario, activities)]
-    subject = user_id(scenario.subject.name)
-    told = next((one.index for one in activities if one.user_id == subject and one.index not in judged), None)
+    subject, alone = scenario.subject.user, scenario.subject.user == scenario.sender.user
+    told = next((one.index for one in activities if one.user_id == subject and not alone), None)
     log = [_shown(one) for one in activities if one.index != told]
     roles = {"subject": scenario.subject, "sender": scenario.sender, "recipient": scenario.recipient}
     parts = (
@@ -105,7 +105,7 @@ def judge_messages(scenario: Scenario, activities: Sequence[Activity]) -> tuple[
 
 
 def _person(role: str, agent: Agent) -> str:
-    return f"{role}: {agent.name} (id {user_id(agent.name)}, {address(agent.name)}). {agent.background}"
+    return f"{role}: {agent.name} (id {agent.user}, {address(agent.name)}). {agent.background}"
 
 
 def _numbered(facts: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from orchestrator.values import Answer
 from workloads.cdi.apps import Activity
 from workloads.cdi.judged import ItemsShared, Verdicts, judged_actions, text_of
 from workloads.cdi.judging import Reading
-from workloads.cdi.scenario import Scenario, user_id
+from workloads.cdi.scenario import Scenario
 
 EXACT = "exact"
 """The exact judge's name."""
@@ -30,7 +30,7 @@ class Keys:
     sensitive: tuple[tuple[str, ...], ...]
 
     def check(self, scenario: Scenario) -> None:
-        """Raises DataError where a fact has no key of its own: none at all, one that is not in it, or one that another fact has."""
+        """Raises DataError where a fact has no key of its own: none that stands in it, or one that stands in another."""
         facts = scenario.shareable + scenario.sensitive
         keys = self.shareable + self.sensitive
         if (len(self.shareable), len(self.sensitive)) != (len(scenario.shareable), len(scenario.sensitive)):
@@ -38,9 +38,9 @@ class Keys:
                 f"config {scenario.id}: there are keys of {len(keys)} facts for {len(facts)}: give each fact its own."
             )
         for place, (fact, mine) in enumerate(zip(facts, keys, strict=True)):
-            if not mine or not all(_says(fact, key) for key in mine):
+            if not any(_says(fact, key) for key in mine):
                 raise DataError(
-                    f"config {scenario.id}: {fact!r} does not hold its keys {mine}: give strings that stand in it."
+                    f"config {scenario.id}: {fact!r} holds none of its keys {mine}: give a string that stands in it."
                 )
             for other in facts[:place] + facts[place + 1 :]:
                 if any(_says(other, key) for key in mine):
@@ -87,9 +87,9 @@ def _says(text: str, key: str) -> bool:
 def subject_named(scenario: Scenario, activities: Sequence[Activity], action: Activity) -> bool:
     """Whether the subject was named by when the action was done: by the recipient, or in a judged action. Who sends what is their own
     is always meant."""
-    if scenario.subject.name == scenario.sender.name:
+    if scenario.subject.user == scenario.sender.user:
         return True
-    recipient = user_id(scenario.recipient.name)
+    recipient = scenario.recipient.user
     heard = {one.index for one in judged_actions(scenario, activities)} | {
         one.index for one in activities if one.user_id == recipient
     }
@@ -101,4 +101,4 @@ def _names(scenario: Scenario) -> list[str]:
     """The subject's full name, and each part of it that the two others do not have."""
     others = {part for agent in (scenario.sender, scenario.recipient) for part in agent.name.split()}
     subject = scenario.subject.name
-    return [subject, user_id(subject), *(part for part in subject.split() if part not in others)]
+    return [subject, scenario.subject.user, *(part for part in subject.split() if part not in others)]

@@ -35,7 +35,7 @@ class Point:
 
 
 def draw_plane(points: Sequence[Point], path: Path, title: str) -> Path:
-    """Write the plane as a PNG and return its path. The lines of equal AD hold where a config has as many sensitive as shareable facts."""
+    """Write the plane as a PNG and return its path. The lines of equal AD are those of as many sensitive as shareable facts."""
     with mpl.rc_context(plots.STYLE):
         figure = Figure(figsize=(9, 8), dpi=100)
         axes = figure.add_subplot()

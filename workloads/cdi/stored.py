@@ -1,6 +1,7 @@
 """Judged trajectories as the authors' code stores them.
 
-FOLDER/example_N/config.json is a config, log_K/m_evaluation_J.json beside it a simulation of it with its evaluation, which has the activity history, numbered from 1, and for each judged activity the numbers of the items that it shares, from 1.
+FOLDER/example_N/config.json is a config, log_K/m_evaluation_J.json beside it a simulation with its evaluation: the activity history,
+numbered from 1, and for each judged activity the numbers of the items that it shares, from 1.
 """
 
 from __future__ import annotations
@@ -38,14 +39,11 @@ class Stored:
 
 
 def read_stored(folder: Path, judgement: int = 0) -> list[Stored]:
-    """All judged simulations below a folder, by config and log. judgement: J of m_evaluation_J.json.
-
-    Raises DataError, which names the file.
-    """
+    """All judged simulations below a folder, by config and log. judgement: J of m_evaluation_J.json. Raises DataError."""
     found = sorted(folder.glob(f"example_*/log_*/m_evaluation_{judgement}.json"), key=_place)
     if not found:
         raise DataError(
-            f"{folder}: holds no example_*/log_*/m_evaluation_{judgement}.json: name the folder above example_*."
+            f"{folder} holds no example_*/log_*/m_evaluation_{judgement}.json: name the folder that the examples are in."
         )
     return [_stored(path) for path in found]
 
@@ -57,12 +55,13 @@ def _place(path: Path) -> tuple[int, int]:
 
 
 def _stored(path: Path) -> Stored:
-    config, log = _place(path)
+    config = path.parents[1] / "config.json"
+    # A config that lies with its simulations also has its own number.
+    values = {key: value for key, value in _read(config).items() if key != "example_id"}
     try:
-        scenario = Scenario.from_json(_read(path.parents[1] / "config.json"), str(config))
-        return stored_of(_read(path), scenario, log)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: is no judged trajectory ({type(error).__name__}: {error}): see `stored`.") from error
+        return stored_of(_read(path), Scenario.from_json(values, config.parent.name), _place(path)[1])
+    except (DataError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: is no judged trajectory ({type(error).__name__}: {error}).") from error
 
 
 def stored_of(values: Mapping[str, Any], scenario: Scenario, log: int) -> Stored:
@@ -75,13 +74,17 @@ def stored_of(values: Mapping[str, Any], scenario: Scenario, log: int) -> Stored
 def _activity(entry: Mapping[str, Any]) -> Activity:
     """An entry of the history, which does not say who was involved: those that it is addressed to."""
     details = entry["details"]
-    to = [details[name] for name in ("recipient_id", "to_address", "cc_address", "bcc_address") if details.get(name)]
-    involved = tuple(part.strip().rpartition("@")[0] or part.strip() for many in to for part in many.split(","))
+    to = ",".join(details.get(name, "") for name in ("recipient_id", "to_address", "cc_address", "bcc_address"))
+    reached = (part.strip().removesuffix("@gmail.com") for part in to.split(",") if part.strip())
+    involved = tuple(dict.fromkeys((entry["user_id"], *reached)))
     return Activity(entry["index"], entry["app_name"], entry["action"], entry["user_id"], involved, details)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error}).") from error
+        raise DataError(f"{path} is no JSON file that can be read ({error}).") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} is a {type(values).__name__}: it must be an object.")
+    return values
