@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +100,14 @@ class Scenario:
         """The subject's facts that may be."""
         return _content(self.subject.shareable)
 
+    @property
+    def alone(self) -> bool:
+        """Whether subject and sender are the same person, who then is played as the sender alone."""
+        return self.subject.user == self.sender.user
+
     def agent(self, role: str) -> Agent:
         """By its role."""
         return {SUBJECT: self.subject, SENDER: self.sender, RECIPIENT: self.recipient}[role]
-
-    def attacked(self, task: str) -> Scenario:
-        """The same with another task of the recipient's."""
-        return replace(self, recipient=replace(self.recipient, task=task))
 
     @classmethod
     def from_json(cls, values: Any, id: str) -> Scenario:
