@@ -110,6 +110,7 @@ def test_the_question_as_a_call() -> None:
     assert (one.sampling.max_tokens, one.sampling.temperature) == (1024, 1.0)
     assert (other.role, other.key) == ("second", "0/t/1/second")
     assert one.seed != other.seed
+    assert one.schema == answer_schema(scenario_of(), (3, 5))
     assert one.messages == other.messages
 
 

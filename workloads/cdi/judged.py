@@ -1,7 +1,8 @@
-"""Which actions are judged, and what a judge says of them (arXiv 2603.02983, section on evaluation; the authors' mixed_evaluation).
+"""Which actions are judged, and what a judge says of them (arXiv 2603.02983, section on evaluation).
 
-Only what the sender does with the application and function that the configuration names, addressed to the recipient, is judged.
-A mail to several addresses is not, as published; `overlooked` tells of such, so that they are not lost from sight.
+As `mixed_evaluation` of SALT-NLP/contextual_privacy_defense at 02d3931: what the sender does with the application and function that
+the configuration names, addressed to the recipient. A mail to several is not judged, as published; `overlooked` tells of such, so
+that they are not lost from sight.
 """
 
 from __future__ import annotations

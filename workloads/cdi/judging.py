@@ -1,5 +1,6 @@
-"""A model as the judge: what it is asked of a simulation, and how its answer is read (arXiv 2603.02983; the authors' mixed_evaluation).
+"""A model as the judge: what it is asked of a simulation, and how its answer is read (arXiv 2603.02983).
 
+As `mixed_evaluation` of SALT-NLP/contextual_privacy_defense at 02d3931.
 One call judges all judged actions of a simulation. The rules are the published ones in words of our own. The answer is read strictly:
 whatever is not exactly one entry an action, with numbers of items that are there, is a problem. What the published code would have
 read of such an answer, nothing where it is no JSON, is kept beside it.
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.values import JUDGE, Answer, Call, Fault, Message, Sampling, Turn, Unscored, stable_hash
@@ -59,10 +60,6 @@ class ModelJudge:
     def call(self, key: str, scenario: Scenario, activities: Sequence[Activity]) -> Call:
         """About all judged actions; the calls about one scenario go to one server, which has read its beginning."""
         judged = [one.index for one in judged_actions(scenario, activities)]
-        # Only some versions of the value can bound an answer to a schema; the rules ask for the same form.
-        bound: dict[str, Any] = (
-            {"schema": answer_schema(scenario, judged)} if "schema" in {one.name for one in fields(Call)} else {}
-        )
         return Call(
             f"{key}/{self.name}",
             self.name,
@@ -70,7 +67,7 @@ class ModelJudge:
             Sampling(self.max_tokens, self.temperature),
             seed=stable_hash("judge", key, self.name),
             route=scenario.id,
-            **bound,
+            schema=answer_schema(scenario, judged),
         )
 
     def read(self, scenario: Scenario, activities: Sequence[Activity], answer: Answer | None) -> Reading | Unscored:

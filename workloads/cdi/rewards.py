@@ -1,5 +1,6 @@
-"""What an instruction is worth: the privacy reward and the appropriate-disclosure reward (arXiv 2603.02983; the authors' train_utils).
+"""What an instruction is worth: the privacy reward and the appropriate-disclosure reward (arXiv 2603.02983).
 
+As `train_utils` of SALT-NLP/contextual_privacy_defense at 02d3931.
 The instructor is set back to before a leak and instructs again; the sender then acts anew. Over all judged actions up to the new one,
 
     R_PP = 1 - (sensitive facts in the new action) / k        R_AD = 2 S / (S + V + k)
