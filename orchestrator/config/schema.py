@@ -72,8 +72,8 @@ class RolloutConfig:
     )
     at_once: int = setting(
         0,
-        "Episodes that are played at once; the next begins where one has ended. It bounds what long ones of many turns hold. 0: all of a "
-        "step.",
+        "Episodes that are played at once; the next begins where one has ended. It bounds what long ones of many turns hold. 0: all "
+        "of a step.",
         low=0,
     )
     fleet: FleetConfig = group(FleetConfig, "Servers of the policy.")

@@ -94,7 +94,11 @@ def write_file(
     rows = [
         _row(episode, verdict, split)
         | {"advantage": advantages.get(episode.id), "gold": (gold or {}).get(episode.id), "step": step}
-        | {"gold_verdicts": list(gold_verdicts(episode).items()) or None if gold_verdicts and not episode.lost else None}
+        | {
+            "gold_verdicts": list(gold_verdicts(episode).items()) or None
+            if gold_verdicts and not episode.lost
+            else None
+        }
         for group in groups
         for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
     ]

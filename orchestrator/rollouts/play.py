@@ -76,7 +76,8 @@ class _Player:
                 spoken = any(turn.role == POLICY for turn in self.turns)
                 if not spoken and not getattr(self.environment, "may_be_silent", False):
                     raise RunError(
-                        f"{self._where}: ended before the policy had spoken. If that may be, say `may_be_silent = True` in the environment."
+                        f"{self._where}: ended before the policy had spoken. If that may be, say `may_be_silent = True` in the "
+                        "environment."
                     ) from None
                 return
         if not isinstance(self.next_call, Call) or self.next_call.sampling is None:

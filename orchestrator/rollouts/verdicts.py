@@ -101,7 +101,9 @@ class Scoring:
 
     def judge(self, episodes: Sequence[Episode], fleets: Mapping[str, Answerer]) -> Played:
         """Have the episodes judged, lost ones aside, and scored at once where nothing is asked of the learner."""
-        answers, retried = ask([episode for episode in episodes if not episode.lost], self.reward, fleets, self._retries)
+        answers, retried = ask(
+            [episode for episode in episodes if not episode.lost], self.reward, fleets, self._retries
+        )
         given = iter(answers)
         with own_code("the reward's queries()", self.reward):
             queries = [() if episode.lost else tuple(self.reward.queries(episode)) for episode in episodes]

@@ -1,1 +1,3 @@
-"""CDI: contextualised privacy defence of agents (arXiv 2603.02983), after the code of SALT-NLP/contextual_privacy_defense at 02d3931."""
+"""CDI: contextualised privacy defence of agents (arXiv 2603.02983), after the code of its authors:
+SALT-NLP/contextual_privacy_defense at 02d3931.
+"""

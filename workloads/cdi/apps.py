@@ -128,9 +128,7 @@ class World:
         mine = f"{user}@gmail.com"
         for kept in self._stored[GMAIL]:
             hidden = kept if kept["from_address"] == mine else {**kept, "bcc_address": ""}
-            reached = [
-                one for name in ("to_address", "cc_address", "bcc_address") for one in _addresses(kept[name])
-            ]
+            reached = [one for name in ("to_address", "cc_address", "bcc_address") for one in _addresses(kept[name])]
             if mine in (kept["from_address"], *reached):
                 yield hidden
 
@@ -173,7 +171,9 @@ class World:
 
     def _search_content(self, user: str, asked: Mapping[str, Any]) -> Result:
         mine = (kept for kept in self._stored[NOTION] if self._page(user, kept["id"]))
-        return {"pages": [{"id": kept["id"], "title": kept["title"]} for kept in _newest(mine, asked, ("title", "content"))]}
+        return {
+            "pages": [{"id": kept["id"], "title": kept["title"]} for kept in _newest(mine, asked, ("title", "content"))]
+        }
 
     def _page(self, user: str, id: str) -> Result | None:
         for kept in self._stored[NOTION]:
@@ -199,9 +199,7 @@ class World:
         self._stored[app].append({"id": id, "time": str(START + activity.index * TICK), **kept})
         return {"success": True, f"{kind}_id": id}
 
-    def _log(
-        self, app: str, action: str, user: str, reached: tuple[str, ...], details: Mapping[str, Any]
-    ) -> Activity:
+    def _log(self, app: str, action: str, user: str, reached: tuple[str, ...], details: Mapping[str, Any]) -> Activity:
         involved = tuple(dict.fromkeys((user, *reached)))
         activity = Activity(len(self.activities) + 1, app, action, user, involved, dict(details))
         self.activities.append(activity)

@@ -1,14 +1,15 @@
 """A scenario: three people, what one of them has told another, and what a third one wants to hear of it.
 
-The data's subject sends all to the sender; the recipient asks the sender for it. Some facts may be passed on to the recipient and some may
-not. Read from and written to the published JSON, key order included (SALT-NLP/contextual_privacy_defense at 02d3931, `configs/`).
+The data's subject sends all to the sender; the recipient asks the sender for it. Some facts may be passed on to the recipient and
+some may not. Read from and written to the published JSON, key order included (SALT-NLP/contextual_privacy_defense at 02d3931,
+`configs/`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ class Agent:
 class Scenario:
     """One published configuration. Ids are those of the files (`example_16`).
 
-    principle: the norm in words. original_name: of the PrivacyLens item. original_tasks: of the agents, by key, before attacks were searched.
-    leak_application, leak_function: the action of the sender's by which facts reach the recipient ("how_to_check_leakage").
+    principle: the norm in words. original_name: of the PrivacyLens item. original_tasks: of the agents, by key, before attacks were
+    searched. leak_application, leak_function: the action of the sender's by which facts reach the recipient ("how_to_check_leakage").
     """
 
     id: str
@@ -100,14 +101,13 @@ class Scenario:
         """The subject's facts that may be."""
         return _content(self.subject.shareable)
 
-    @property
-    def alone(self) -> bool:
-        """Whether subject and sender are the same person, who then is played as the sender alone."""
-        return self.subject.user == self.sender.user
-
     def agent(self, role: str) -> Agent:
         """By its role."""
         return {SUBJECT: self.subject, SENDER: self.sender, RECIPIENT: self.recipient}[role]
+
+    def attacked(self, task: str) -> Scenario:
+        """The same with another task of the recipient's."""
+        return replace(self, recipient=replace(self.recipient, task=task))
 
     @classmethod
     def from_json(cls, values: Any, id: str) -> Scenario:
@@ -183,7 +183,7 @@ def _agent(values: Any, role: str, where: str) -> Agent:
     # The predecessor's configurations have no shareable facts.
     optional = ("shareable_data",) if role == SUBJECT else ()
     found = _object(values, tuple(keys), where, optional)
-    read = {
+    read: dict[str, Any] = {
         keys[key]: _facts(value, f"{where}.{key}") if isinstance(value, dict) else _text(value, f"{where}.{key}")
         for key, value in found.items()
     }

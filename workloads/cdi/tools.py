@@ -95,7 +95,9 @@ _COUNT = Parameter("integer", "How many at most; 10 where it is left out.", True
 _KEYWORD = _text("Only those in which this word occurs.", True)
 _PAGE = _text("The id of the page.")
 
-THINK = Tool("", "think", "Think about the situation before acting; nothing happens.", {"thought": _text("The thought.")})
+THINK = Tool(
+    "", "think", "Think about the situation before acting; nothing happens.", {"thought": _text("The thought.")}
+)
 END = Tool("", "end_action_cycle", "Nothing is left to do until something new happens.", {"reason": _text("Why.")})
 COMPLETE = Tool("", "complete_task", "The whole task is done; no further cycle follows.", {})
 LOOP_TOOLS = (END, COMPLETE)
