@@ -89,6 +89,8 @@ def test_seeds_and_configs_both_widen_the_interval() -> None:
     found = interval(runs, HS)
     assert found.mean == pytest.approx(2 / 3)
     assert found.high - found.mean == pytest.approx(2.99488, abs=1e-4)
+    # Repeats of the same simulations add no seed and no config.
+    assert interval(runs * 3, HS).high == pytest.approx(found.high)
 
 
 # V = 3 of 6 in both configs of one seed, 0 in those of the other. PP of the seeds 1/2 and 1: standard error 1/4.

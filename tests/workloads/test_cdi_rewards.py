@@ -180,6 +180,7 @@ def test_a_judge_that_cannot_be_asked_or_read_scores_nothing() -> None:
     assert isinstance(unread, Unscored)
     assert "It is fine." in unread.reason
     assert counts_of("c", unread) == Counts("c", 0, 3, 0, 3, 1, failed=True)
+    assert counts_of("c", unread, "second") is None
     assert counts_of("c", Unscored("judge: down")) is None
 
 
