@@ -5,10 +5,7 @@ A small model is to learn it: a fact is its mark, its key and its value, so that
 
 from __future__ import annotations
 
-PEOPLE = (
-    "anna", "ben", "clara", "david", "emma", "felix", "grace", "henry", "iris", "jonas", "karl", "lena", "mona", "noah", "oscar",
-    "paula",
-)  # fmt: skip
+PEOPLE = ("anna", "ben", "clara", "david", "emma", "felix", "grace", "henry", "iris", "jonas", "karl", "lena")
 MARKS = ("①", "②", "③", "④", "⑤", "⑥")
 KEYS = {
     "health": ("illness", "medicine", "clinic", "allergy"),
@@ -37,7 +34,7 @@ DELICATE = ("health", "money", "love", "law")
 """Topics that are thought private whoever asks: what a sender goes by who does not think of the relation."""
 VALUES = (
     "red", "blue", "green", "black", "white", "brown", "pink", "gold", "iron", "salt", "moon", "star", "rain", "snow", "wind",
-    "fire", "rose", "fern", "lake", "hill", "wolf", "bear", "fox", "owl",
+    "fire", "rose", "fern", "lake", "hill",
 )  # fmt: skip
 MOTIVES = {
     "doctor": "plan care", "boss": "plan shifts", "teacher": "plan lessons", "banker": "check papers", "landlord": "check papers",
