@@ -6,6 +6,7 @@ Task -> episodes -> answers -> verdicts -> batch, each a method, in that order.
 from __future__ import annotations
 
 import random
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -83,6 +84,7 @@ class Director:
         self._gathered: tuple[list[Group], dict[str, float | None]] = ([], {})
         self._refill: list[Task] = []
         self._row: dict[str, float] = {}
+        self._closed = threading.Event()
 
     def _fleet(self, role: str, handles: Sequence[Any]) -> Fleet:
         settings = self.config.roles()[role].fleet
@@ -202,7 +204,8 @@ class Director:
         with phase("rollout"):
             episodes = roll_out(
                 tasks, samples, self._environment, self._sampling, self.fleets,
-                seed=self.config.seed, step=step, purpose=split,
+                seed=self.config.seed, step=step, purpose=split, at_once=self.config.rollout.at_once,
+                retries=self.config.retries(), cancelled=self._closed.is_set,
             )  # fmt: skip
         with phase("judge"):
             return self._scoring.judge(episodes, self.fleets)
@@ -227,6 +230,7 @@ class Director:
 
     def close(self) -> None:
         """Nothing more is played, and no process is left behind."""
+        self._closed.set()
         if self._ahead:
             self._ahead.close()
         self._scoring.close()
@@ -333,12 +337,15 @@ class Director:
         tokens = sum(len(turn.completion_ids) for turn in turns)
         metrics = {
             "episodes/length": tokens / len(episodes),
-            "episodes/truncated_share": fmean(turn.finish_reason == "length" for turn in turns),
             "episodes/trained_groups": len(selection.differs),
-            "episodes/staleness": fmean(episodes[0].step - 1 - turn.weight_version for turn in turns),
             "tokens/generated": tokens,
             "faults/unscored": len(episodes) - len(scored),
         }
+        if turns:
+            metrics["episodes/truncated_share"] = fmean(turn.finish_reason == "length" for turn in turns)
+            metrics["episodes/staleness"] = fmean(episodes[0].step - 1 - turn.weight_version for turn in turns)
+        if any(not episode.trained for episode in episodes):
+            metrics["episodes/silent_share"] = fmean(not episode.lost and not episode.trained for episode in episodes)
         if scored:
             metrics["reward/mean"] = fmean(verdict.reward for verdict in scored)
             for name in dict.fromkeys(name for verdict in scored for name in verdict.components):

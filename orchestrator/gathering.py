@@ -135,7 +135,9 @@ class Kept:
     def key(call: Call) -> str:
         """Of what is asked and of the seed: another attempt at the same question has another one."""
         drawn = asdict(call.sampling) if call.sampling else None
-        asked = [[dict(message) for message in call.messages], call.choices, drawn, call.seed]
+        asked: list[Any] = [[dict(message) for message in call.messages], call.choices, drawn, call.seed]
+        # Where there is none the key is that of answers kept before there were schemas.
+        asked += [call.schema] if call.schema is not None else []
         return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def add(self, calls: Sequence[Call], answers: Sequence[Answer]) -> None:

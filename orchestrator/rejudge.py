@@ -102,12 +102,14 @@ def rejudge(run: Path, judge: str, step: int | None, split: str, overrides: Sequ
     workload: Any = find_workload(config.workload).workload(config)
     step = episode_files.stored_step(folder, split, step)
     groups = _with_references(episode_files.read_groups(folder, split, step), workload.tasks(split))
-    episodes = [episode for group in groups for episode in group.episodes]
+    stored = [pair for group in groups for pair in zip(group.episodes, group.verdicts, strict=True)]
+    episodes = [episode for episode, _ in stored if not episode.lost]
     reward = workload.reward()
     _check_questions(reward, episodes)
     with judge_of(config, workload, ()) as fleet:
         judgements = list(judged(episodes, reward, fleet, config.judge.retries))
-    verdicts = {item.episode.id: item.verdict for item in judgements}
+    verdicts = {episode.id: verdict for episode, verdict in stored if episode.lost}
+    verdicts |= {item.episode.id: item.verdict for item in judgements}
     table = episode_files.read(folder, split, [step], ["id", "gold"]).to_pydict()
     gold = dict(zip(table["id"], table["gold"], strict=True))
     written = folder.path / FOLDER / _name(judge) / f"{split}-{step:06d}.parquet"

@@ -56,7 +56,8 @@ class Call:
 
     role: which fleet answers ("policy", "judge", …). key: the call's identity; seeds and retries depend on it alone.
     route: calls with the same one go to the same server, where those that begin alike share a cached prefix; by default the
-    key.
+    key. schema: what a completion must be, a JSON schema or a grammar (EBNF, as vLLM's structured outputs read it); never of the
+    policy's turns, whose probabilities it would change.
     """
 
     key: str
@@ -67,6 +68,7 @@ class Call:
     seed: int = 0
     route: str = ""
     scalar: bool = False
+    schema: Mapping[str, Any] | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +122,17 @@ Answer = Turn | Choice | Score | Fault
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One attempt at a task: the turns of every role in order. `sample` numbers the attempts of one task within one step."""
+    """One attempt at a task: the turns of every role in order. `sample` numbers the attempts of one task within one step.
+
+    lost: the fault of another role that kept it from being played to its end; it then has no turns and is never judged. An
+    episode in which the policy was never asked is silent: it is scored, and nothing is learned from it.
+    """
 
     task: Task
     step: int
     sample: int
     turns: tuple[Turn, ...]
+    lost: str = ""
 
     @property
     def id(self) -> str:
@@ -138,8 +145,8 @@ class Episode:
 
     @property
     def text(self) -> str:
-        """The policy's last words: what single-turn rewards look at."""
-        return self.trained[-1].text
+        """The policy's last words: what single-turn rewards look at. Empty where it was never asked."""
+        return self.trained[-1].text if self.trained else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,11 @@ Play = Generator[Call, Turn, None]
 
 
 class Environment(Protocol):
-    """How an episode is played. Must not keep state between episodes: many are played at once."""
+    """How an episode is played. Must not keep state between episodes: many are played at once.
+
+    One in which the policy may not be asked at all says `may_be_silent = True`: such an episode is scored, and nothing is learned
+    from it. Where another role's answer cannot be had, also after its retries, the episode is lost: unscored, never half.
+    """
 
     def play(self, task: Task, sampling: Sampling) -> Play: ...
 

@@ -70,6 +70,12 @@ class RolloutConfig:
         "works. 0 is strictly on-policy and can be repeated to the last bit.",
         low=0,
     )
+    at_once: int = setting(
+        0,
+        "Episodes that are played at once; the next begins where one has ended. It bounds what long ones of many turns hold. 0: all "
+        "of a step.",
+        low=0,
+    )
     fleet: FleetConfig = group(FleetConfig, "Servers of the policy.")
 
 

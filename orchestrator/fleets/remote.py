@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.config.schema import RunConfig, ServedConfig
@@ -26,7 +27,8 @@ class RemoteFleet:
     """Chat completions of one served model. Log-probabilities are asked for where a call names choices, the score of a reward model
     where it wants a scalar.
 
-    Each call is tried once; whoever asks tries again (`orchestrator.rollouts.judging`), after `retry_delay_s`.
+    A call's schema goes as the `response_format` that OpenAI's interface has, a grammar as vLLM's own field. Each call is tried
+    once; whoever asks tries again (`orchestrator.rollouts.judging`), after `retry_delay_s`.
     api_key: None where the server wants none. deadline_s: longest wait for one call. thinking: whether a chat template that
     knows it may open a thinking block; a server that refuses the field is not sent it again.
     """
@@ -100,13 +102,13 @@ class RemoteFleet:
         except (openai.OpenAIError, json.JSONDecodeError, UnreadableReplyError) as error:
             return Fault(f"{self.url}: {type(error).__name__}: {self._told(error)}", lasting=_refused(error))
 
-    def _create(self, call: Call, **arguments: Any) -> Any:
+    def _create(self, call: Call, body: Mapping[str, Any] = MappingProxyType({}), **arguments: Any) -> Any:
         import openai
 
         def create(extra: dict[str, Any] | None) -> Any:
             messages: Any = [dict(message) for message in call.messages]
             return self._client.chat.completions.create(
-                model=self._model, messages=messages, extra_body=extra, **arguments
+                model=self._model, messages=messages, extra_body={**(extra or {}), **body} or None, **arguments
             )
 
         extra = self._extra
@@ -160,6 +162,7 @@ class RemoteFleet:
             temperature=call.sampling.temperature,
             stop=list(call.sampling.stop) or None,
             seed=call.seed,
+            **_structured(call),
         )
         choice = _only_choice(reply)
         text = choice.message.content or ""
@@ -195,6 +198,16 @@ def keys_of(config: RunConfig) -> dict[str, str | None]:
 
 class UnreadableReplyError(Exception):
     """A reply with status 200 that is not what was asked for (a proxy's page, another interface)."""
+
+
+def _structured(call: Call) -> dict[str, Any]:
+    """What the completion must be, as arguments of the client."""
+    if call.schema is None:
+        return {}
+    if isinstance(call.schema, str):
+        return {"body": {"structured_outputs": {"grammar": call.schema}}}
+    form = {"name": "answer", "strict": True, "schema": dict(call.schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": form}}
 
 
 def _only_choice(reply: Any) -> Any:

@@ -232,7 +232,7 @@ class VllmServer:
 
     def _parameters(self, call: Call, room: int) -> Any:
         from vllm import PoolingParams, SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         if call.scalar:
             return PoolingParams(task="classify", use_activation=False)
@@ -244,6 +244,7 @@ class VllmServer:
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
         assert call.sampling is not None, f"call {call.key} asks for neither a completion nor choices"
+        kind = "grammar" if isinstance(call.schema, str) else "json"
         return SamplingParams(
             max_tokens=min(call.sampling.max_tokens, room),
             temperature=call.sampling.temperature,
@@ -251,6 +252,7 @@ class VllmServer:
             logprobs=0,
             stop=list(call.sampling.stop),
             detokenize=bool(call.sampling.stop),
+            structured_outputs=None if call.schema is None else StructuredOutputsParams(**{kind: call.schema}),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 

@@ -93,7 +93,9 @@ class VerdictCache:
     def _key(self, purpose: str, call: Call) -> bytes:
         """Probabilities and scalars do not depend on the seed; a sampled answer is that of its seed alone."""
         drawn = [asdict(call.sampling), call.seed] if call.sampling else None
-        asked = [self._model, purpose, [dict(message) for message in call.messages], call.choices, drawn]
+        asked: list[Any] = [self._model, purpose, [dict(message) for message in call.messages], call.choices, drawn]
+        # Where there is none the key is that of answers kept before there were schemas.
+        asked += [call.schema] if call.schema is not None else []
         return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).digest()
 
     def _go_without(self, error: Exception) -> None:

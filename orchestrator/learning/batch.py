@@ -69,7 +69,7 @@ class Selection:
 
 
 def select(groups: Sequence[Group], algorithm: AlgorithmConfig, cap: int) -> Selection:
-    """Rewards and advantages over the scored members of each group; unscored episodes take part in nothing.
+    """Rewards and advantages over the scored members of each group in which the policy spoke; others take part in nothing.
 
     Groups with fewer than two scored episodes are dropped where the objective compares. cap: longest completion that is sampled.
     Raises RunError where a reward is not finite.
@@ -110,9 +110,12 @@ def chosen(selection: Selection) -> Selection:
 
 
 def shaped(group: Group, algorithm: AlgorithmConfig, cap: int) -> list[tuple[Episode, float]]:
-    """The scored episodes of a group with their rewards less the length penalty. Raises RunError where one is not finite."""
+    """The scored episodes of a group with their rewards less the length penalty, silent ones left out: what they are worth is
+    not the policy's doing. Raises RunError where one is not finite."""
     pairs = zip(group.episodes, group.verdicts, strict=True)
-    scored = [(episode, verdict.reward) for episode, verdict in pairs if isinstance(verdict, Scored)]
+    scored = [
+        (episode, verdict.reward) for episode, verdict in pairs if isinstance(verdict, Scored) and episode.trained
+    ]
     for episode, reward in scored:
         if not math.isfinite(reward):
             raise RunError(

@@ -1,7 +1,8 @@
 """Every episode of a run, from which every number about it can be computed again: one Parquet file a step and split.
 
-One row is one episode. The columns about a turn (prompt_ids … seed) hold the policy's last turn. An episode of one turn
-has null in `turns`; one of many turns has all of them there, of every role, in order.
+One row is one episode. The columns about a turn (prompt_ids … seed) hold the policy's last turn, null where it was never asked. An
+episode of one turn of the policy has null in `turns`, any other all of them there, of every role, in order. One that was lost has
+null in all of them, and why in `unscored`.
 """
 
 from __future__ import annotations
@@ -93,7 +94,11 @@ def write_file(
     rows = [
         _row(episode, verdict, split)
         | {"advantage": advantages.get(episode.id), "gold": (gold or {}).get(episode.id), "step": step}
-        | {"gold_verdicts": list(gold_verdicts(episode).items()) or None if gold_verdicts else None}
+        | {
+            "gold_verdicts": list(gold_verdicts(episode).items()) or None
+            if gold_verdicts and not episode.lost
+            else None
+        }
         for group in groups
         for episode, verdict in zip(group.episodes, group.verdicts, strict=True)
     ]
@@ -103,6 +108,7 @@ def write_file(
 
 def _row(episode: Episode, verdict: Verdict, split: str) -> dict[str, Any]:
     scored = verdict if isinstance(verdict, Scored) else None
+    short = bool(episode.lost) or [turn.role for turn in episode.turns] == [POLICY]
     return {
         "id": episode.id,
         "split": split,
@@ -117,7 +123,7 @@ def _row(episode: Episode, verdict: Verdict, split: str) -> dict[str, Any]:
         "components": scored and list(scored.components.items()),
         "verdicts": scored and list(scored.judgements.items()),
         "unscored": None if isinstance(verdict, Scored) else verdict.reason,
-        "turns": [{"role": turn.role, **_turn(turn)} for turn in episode.turns] if len(episode.turns) > 1 else None,
+        "turns": None if short else [{"role": turn.role, **_turn(turn)} for turn in episode.turns],
     }
 
 
@@ -199,7 +205,8 @@ def _episode(row: Mapping[str, Any]) -> Episode:
         turns = tuple(_as_turn(turn, turn["role"]) for turn in row["turns"])
     else:
         turns = (_as_turn(row, POLICY),) if row["completion"] is not None else ()
-    return Episode(task, row["step"], row["sample"], turns)
+    lost = row["unscored"] if row["turns"] is None and not turns else ""
+    return Episode(task, row["step"], row["sample"], turns, lost or "")
 
 
 def _as_turn(row: Mapping[str, Any], role: str) -> Turn:

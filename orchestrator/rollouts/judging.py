@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from orchestrator.config.own_code import own_code
@@ -83,13 +84,23 @@ def insist(
 
 
 def _complete(calls: Sequence[Call], fleets: Mapping[str, Answerer]) -> list[Answer]:
-    answers: list[Answer] = [Fault("not asked")] * len(calls)
+    """One batch a fleet, also where it answers for two roles; different fleets work at the same time."""
     for role in sorted({call.role for call in calls}):
         if role not in fleets:
             raise RunError(
                 f"the reward calls the role {role!r}, but the run has fleets only for {', '.join(sorted(fleets))}"
             )
-        mine = [index for index, call in enumerate(calls) if call.role == role]
-        for index, answer in zip(mine, fleets[role].complete([calls[index] for index in mine]), strict=True):
-            answers[index] = answer
+    asked: dict[int, Answerer] = {id(fleets[call.role]): fleets[call.role] for call in calls}
+    shares: dict[int, list[int]] = {fleet: [] for fleet in asked}
+    for index, call in enumerate(calls):
+        shares[id(fleets[call.role])].append(index)
+
+    def complete(fleet: int) -> list[Answer]:
+        return asked[fleet].complete([calls[index] for index in shares[fleet]])
+
+    answers: list[Answer] = [Fault("not asked")] * len(calls)
+    with ThreadPoolExecutor(max(len(shares), 1), thread_name_prefix="fleets") as pool:
+        for fleet, given in zip(shares, pool.map(complete, shares), strict=True):
+            for index, answer in zip(shares[fleet], given, strict=True):
+                answers[index] = answer
     return answers

@@ -100,11 +100,14 @@ class Scoring:
         self._proxy = proxy_of(config, workload)
 
     def judge(self, episodes: Sequence[Episode], fleets: Mapping[str, Answerer]) -> Played:
-        """Have the episodes judged, and scored at once where nothing is asked of the learner."""
-        answers, retried = ask(episodes, self.reward, fleets, self._retries)
+        """Have the episodes judged, lost ones aside, and scored at once where nothing is asked of the learner."""
+        answers, retried = ask(
+            [episode for episode in episodes if not episode.lost], self.reward, fleets, self._retries
+        )
+        given = iter(answers)
         with own_code("the reward's queries()", self.reward):
-            queries = [tuple(self.reward.queries(episode)) for episode in episodes]
-        played = Played(episodes, answers, queries, retried)
+            queries = [() if episode.lost else tuple(self.reward.queries(episode)) for episode in episodes]
+        played = Played(episodes, [() if episode.lost else next(given) for episode in episodes], queries, retried)
         return played if any(queries) else self._scored(played, ())
 
     def groups(self, played: Played, logits: Sequence[LogitAnswer]) -> list[Group]:
@@ -119,13 +122,14 @@ class Scoring:
         """The true worth by episode id, None where it is not known. A function of one's own is asked of held-out episodes alone."""
         if self._gold is None:
             with own_code("the workload's gold()", self._workload):
-                return {episode.id: self._workload.gold(episode) for episode in episodes}
+                return {e.id: None if e.lost else self._workload.gold(e) for e in episodes}
         if split == "train":
             return {}
-        verdicts = self._gold.score(episodes)
+        whole = [episode for episode in episodes if not episode.lost]
+        found = {episode.id: verdict for episode, verdict in zip(whole, self._gold.score(whole), strict=True)}
         return {
-            episode.id: verdict.reward if isinstance(verdict, Scored) else None
-            for episode, verdict in zip(episodes, verdicts, strict=True)
+            episode.id: verdict.reward if isinstance(verdict := found.get(episode.id), Scored) else None
+            for episode in episodes
         }
 
     def evaluation(
@@ -145,11 +149,16 @@ class Scoring:
     def _scored(self, played: Played, logits: Sequence[LogitAnswer]) -> Played:
         remaining = iter(logits)
         mine = [[next(remaining) for _ in asked] for asked in played.queries]
+        whole = [number for number, episode in enumerate(played.episodes) if not episode.lost]
+        episodes, answers = [played.episodes[number] for number in whole], [played.answers[number] for number in whole]
         with own_code("the reward's score()", self.reward):
-            verdicts = self.reward.score(played.episodes, played.answers, mine)
-        if len(verdicts) != len(played.episodes):
+            verdicts = self.reward.score(episodes, answers, [mine[number] for number in whole])
+        if len(verdicts) != len(episodes):
             raise RunError(
-                f"{type(self.reward).__name__}.score() returned {len(verdicts)} verdicts for {len(played.episodes)} episodes: it "
-                "must return one each, in their order."
+                f"{type(self.reward).__name__}.score() returned {len(verdicts)} verdicts for {len(episodes)} episodes: it must "
+                "return one each, in their order."
             )
-        return replace(played, verdicts=verdicts)
+        given = iter(verdicts)
+        return replace(
+            played, verdicts=[Unscored(episode.lost) if episode.lost else next(given) for episode in played.episodes]
+        )

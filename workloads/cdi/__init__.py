@@ -1,1 +1,3 @@
-"""Contextualized privacy defence: agents that pass private facts on, and an instructor that learns from their failures."""
+"""CDI: contextualised privacy defence of agents (arXiv 2603.02983), after the code of its authors:
+SALT-NLP/contextual_privacy_defense at 02d3931.
+"""

@@ -10,7 +10,7 @@ from workloads.cdi import mini, scripted
 from workloads.cdi.memory import Memory, entries_of
 from workloads.cdi.scenario import SENDER, SUBJECT, Scenario, address
 from workloads.cdi.tools import COMPLETE, END, FACEBOOK, GMAIL, MESSENGER, TOOLS, Action, InvalidActionError, Tool, checked
-from workloads.cdi.wording import WORDINGS
+from workloads.cdi.wordings import WORDINGS
 from workloads.cdi.world_words import PEOPLE
 
 NAME = "mini"
