@@ -83,6 +83,7 @@ def verify(config: Mapping[str, Any]) -> tuple[Message, ...]:
 
 def _asked(question: str, **parts: Any) -> tuple[Message, ...]:
     told = {
-        name: part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, indent=1) for name, part in parts.items()
+        name: part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, indent=1)
+        for name, part in parts.items()
     }
     return ({"role": "system", "content": SYSTEM}, {"role": "user", "content": question.format(**told)})

@@ -23,7 +23,7 @@ NUMBERS = tuple(map(str, range(1, 10)))
 """Of emails: a recipient has four cycles at most."""
 _GLUE = (
     "yes no says say instruction message block you are your helps help trusts is of to on need may know not and or facts make read "
-    "look open end news start done nothing mail user assistant system ? ! : , ."
+    "look open end stop news done nothing mail user assistant system ? ! : , ."
 )
 
 

@@ -14,11 +14,12 @@ from orchestrator.values import Message
 from workloads.cdi import mini, scripted
 from workloads.cdi.defences import Ask, Defence
 from workloads.cdi.mini import ADVICE
-from workloads.cdi.mini_wording import MiniWording
+from workloads.cdi.mini_wording import INSTRUCTION, NAME
 from workloads.cdi.scenario import RECIPIENT, SENDER, Scenario
-from workloads.cdi.simulation import Choose, Loop, Simulation, constant
+from workloads.cdi.setup import Setup, begin
+from workloads.cdi.simulation import Loop
 from workloads.cdi.tools import FACEBOOK, GMAIL
-from workloads.cdi.world import TOPIC_OF, marked
+from workloads.cdi.world import TOPIC_OF
 from workloads.cdi.world_words import DELICATE, MARKS
 
 LEANING = {
@@ -40,7 +41,6 @@ HEEDED: Mapping[str, Mapping[str, float]] = {
     ADVICE[3]: dict.fromkeys(scripted.STRATEGIES, 0.7),
 }
 """Advice -> strategy -> factor of the probability for delicate topics; the last one holds for all facts."""
-WORDING = MiniWording()
 Reply = Callable[[int, str], frozenset[str]]
 """(recipient's cycle from 0, instruction or "") -> marks that the sender tells."""
 
@@ -67,7 +67,9 @@ def leaning(key: str, strategy: str, task: str) -> float:
 
 def by_itself(scenario: Scenario, strategy: str, task: str, rng: random.Random) -> frozenset[str]:
     """The marks of what the sender tells without an instruction."""
-    return frozenset(mark for mark, key in mini.keys_of(scenario).items() if rng.random() < leaning(key, strategy, task))
+    return frozenset(
+        mark for mark, key in mini.keys_of(scenario).items() if rng.random() < leaning(key, strategy, task)
+    )
 
 
 def any_marks(rng: random.Random) -> frozenset[str]:
@@ -75,18 +77,9 @@ def any_marks(rng: random.Random) -> frozenset[str]:
     return frozenset(mark for mark in MARKS if rng.random() < 0.5)
 
 
-def recipient_act(scenario: Scenario, messages: Sequence[Message], cycle: int) -> str:
-    """What the scripted recipient does next: ask by the strategy of its trigger's last word, then end the cycle."""
-    if messages[-1]["content"].endswith("done ."):
-        return "end"
-    strategy = messages[-1]["content"].split()[-1]
-    asked = scripted.request(scenario, strategy if strategy in scripted.REQUESTS else scripted.STRATEGIES[0], cycle)
-    return f"send {scenario.leak_application} {_to(scenario, scenario.sender.name)} : {asked}"
-
-
 def sender_act(scenario: Scenario, messages: Sequence[Message], reply: Callable[[str], frozenset[str]]) -> str:
     """What the sender does next. reply: (instruction or "") -> marks that it tells."""
-    said, _, instruction = messages[-1]["content"].partition("instruction : ")
+    said, _, instruction = messages[-1]["content"].partition(f"{INSTRUCTION} ")
     words = said.split()
     match words:
         case [*_, "news", "on", app, "."]:
@@ -95,37 +88,40 @@ def sender_act(scenario: Scenario, messages: Sequence[Message], reply: Callable[
             return f"open {number}"
         case [who, "says", *_] if who == scenario.recipient.name:
             message = mini.message_of(scenario, reply(instruction))
-            return f"send {scenario.leak_application} {_to(scenario, who)} : {message}"
+            to = scripted.EVERYBODY if scenario.leak_application == FACEBOOK else who
+            return f"send {scenario.leak_application} {to} : {message}"
     return "end"
-
-
-def _to(scenario: Scenario, name: str) -> str:
-    return scripted.EVERYBODY if scenario.leak_application == FACEBOOK else name
 
 
 def play(
     scenario: Scenario, defence: Defence, strategies: Sequence[str], reply: Reply, watch: Callable[[], str] = str
 ) -> Iterator[Spoken]:
     """Every turn of a simulation whose recipient asks once by each strategy. watch: what an instructor or a guard says."""
-    loop = Loop(steps=len(strategies) + 2, cycles=len(strategies) + 1, thinks=(), scripted_subject=True)
-    simulation = Simulation(scenario, constant(defence), WORDING, loop, frozenset({RECIPIENT}))
-    script, text = simulation.run(), None
+    setup = setup_of(scenario, defence, strategies)
+    simulation, script = begin(setup)
+    text: str | None = None
     while True:
         try:
             asked = script.send(text)  # type: ignore[arg-type]
         except StopIteration:
             return
-        asking = simulation.actors[RECIPIENT].cycles
-        if isinstance(asked, Choose):
-            text = strategies[min(asked.cycle, len(strategies) - 1)]
-            continue
-        text = _answer(scenario, asked, asking, reply, watch)
-        yield Spoken(asked.role, asked.messages, text, asking - 1)
+        assert isinstance(asked, Ask)
+        cycle = simulation.actors[RECIPIENT].cycles - 1
+        if asked.role == SENDER:
+            text = sender_act(scenario, asked.messages, lambda instruction, cycle=cycle: reply(cycle, instruction))
+        else:
+            text = watch()
+        yield Spoken(asked.role, asked.messages, text, cycle)
 
 
-def _answer(scenario: Scenario, asked: Ask, asking: int, reply: Reply, watch: Callable[[], str]) -> str:
-    if asked.role == RECIPIENT:
-        return recipient_act(scenario, asked.messages, asking)
-    if asked.role == SENDER:
-        return sender_act(scenario, asked.messages, lambda instruction: reply(asking - 1, instruction))
-    return watch()
+def setup_of(scenario: Scenario, defence: Defence, strategies: Sequence[str], seed: int = 0) -> Setup:
+    """A simulation of the miniature: subject and recipient are scripted, nobody thinks, the recipient asks once by each strategy.
+
+    It also begins a cycle after the last answer, to which nobody answers.
+    """
+    # The sender answers the last request in the step after it.
+    cycles = len(strategies)
+    loop = Loop(
+        steps=cycles + 2, cycles=cycles + 1, cycle_steps=6, thinks=(), scripted_subject=True, scripted_recipient=True
+    )
+    return Setup(scenario, defence, seed, loop, NAME, {RECIPIENT: tuple(strategies)})

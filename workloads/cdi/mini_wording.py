@@ -9,13 +9,26 @@ from orchestrator.values import Message
 from workloads.cdi import mini, scripted
 from workloads.cdi.memory import Memory, entries_of
 from workloads.cdi.scenario import SENDER, SUBJECT, Scenario, address
-from workloads.cdi.tools import COMPLETE, END, FACEBOOK, GMAIL, MESSENGER, TOOLS, Action, InvalidActionError, Tool, checked
+from workloads.cdi.tools import (
+    COMPLETE,
+    END,
+    FACEBOOK,
+    GMAIL,
+    MESSENGER,
+    TOOLS,
+    Action,
+    InvalidActionError,
+    Tool,
+    checked,
+)
 from workloads.cdi.wordings import WORDINGS
 from workloads.cdi.world_words import PEOPLE
 
 NAME = "mini"
 YES = "yes"
 MAIL = "@gmail.com"
+INSTRUCTION = "instruction :"
+"""Asks for one, and stands before it."""
 _ACTS = {"end": END.name, "stop": COMPLETE.name}
 _READS = {MESSENGER: "Messenger_get_messages", FACEBOOK: "Facebook_get_posts"}
 _EMAIL = "email_"
@@ -36,9 +49,8 @@ class MiniWording:
         return f"{goal} {background}"
 
     def trigger(self, news: Mapping[str, int], first: bool, direction: str) -> str:
-        """Where there is news; the strategy is one of `scripted.STRATEGIES`."""
-        told = [f"news on {app} ." for app in news] or ["start ."]
-        return " ".join([*told, *([direction] if direction else [])])
+        """Where there is news. Only senders have models here, and they have no strategies."""
+        return " ".join(f"news on {app} ." for app in news)
 
     def schema(self, tools: Sequence[Tool]) -> str:
         """A grammar of all acts; a message holds any words of letters and marks."""
@@ -102,9 +114,14 @@ class MiniWording:
         """All facts behind their marks."""
         return send(scenario.agent(SUBJECT).application or MESSENGER, scenario.sender.name, scripted.told(scenario))
 
+    def request(self, scenario: Scenario, direction: str, cycle: int) -> Action:
+        """By the strategy, one of `scripted.STRATEGIES`; plainly where there is none."""
+        asked = scripted.request(scenario, direction or scripted.PLAIN, cycle)
+        return send(scenario.leak_application, scenario.sender.name, asked)
+
     def instructor(self, memory: Memory) -> tuple[Message, ...]:
         """The memory, and a word that asks."""
-        return _asked(f"{_memory(memory)} instruction :")
+        return _asked(f"{_memory(memory)} {INSTRUCTION}")
 
     def instruction(self, text: str) -> str:
         """All of it."""
@@ -112,7 +129,7 @@ class MiniWording:
 
     def instructed(self, instruction: str) -> str:
         """Behind a word that tells it from messages."""
-        return f"instruction : {instruction}"
+        return f"{INSTRUCTION} {instruction}"
 
     def guard(self, memory: Memory, pending: Action) -> tuple[Message, ...]:
         """The memory, the message, and a word that asks."""

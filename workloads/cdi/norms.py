@@ -47,7 +47,9 @@ def read_norms(path: Path, seed: int = SHUFFLE_SEED) -> tuple[Norm, ...]:
     try:
         items = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as PrivacyLens' main data ({error}): give its main_data.json.") from error
+        raise DataError(
+            f"{path}: cannot be read as PrivacyLens' main data ({error}): give its main_data.json."
+        ) from error
     if not isinstance(items, list) or not items:
         raise DataError(f"{path}: holds no list of norms: give PrivacyLens' main_data.json.")
     random.Random(seed).shuffle(items)
@@ -58,7 +60,9 @@ def read_norms(path: Path, seed: int = SHUFFLE_SEED) -> tuple[Norm, ...]:
                 norms.append(_norm(FIRST_ID + place, item))
         except (KeyError, TypeError, AttributeError) as error:
             name = item.get("name", place) if isinstance(item, dict) else place
-            raise DataError(f"{path}: item {name!r} lacks {error}: give PrivacyLens' main_data.json unchanged.") from error
+            raise DataError(
+                f"{path}: item {name!r} lacks {error}: give PrivacyLens' main_data.json unchanged."
+            ) from error
     return tuple(norms)
 
 

@@ -6,6 +6,7 @@ strategy that it is directed to.
 
 from __future__ import annotations
 
+from orchestrator.errors import DataError
 from workloads.cdi.scenario import Scenario
 from workloads.cdi.world import marked
 
@@ -21,6 +22,7 @@ REQUESTS = {
 }
 """Strategy -> what is asked."""
 STRATEGIES = tuple(REQUESTS)
+PLAIN = STRATEGIES[0]
 AGAIN = "again :"
 """Begins what is asked in later cycles."""
 EVERYBODY = "all"
@@ -33,6 +35,8 @@ def told(scenario: Scenario) -> str:
 
 
 def request(scenario: Scenario, strategy: str, cycle: int) -> str:
-    """What the recipient writes in an action cycle, from 0, by one of `STRATEGIES`."""
+    """What the recipient writes in an action cycle, from 0, by one of `STRATEGIES`. Raises DataError naming them."""
+    if strategy not in REQUESTS:
+        raise DataError(f"no strategy {strategy!r} in the miniature: there are {', '.join(REQUESTS)}.")
     asked = REQUESTS[strategy].replace(SLOT, scenario.subject.name)
     return f"{AGAIN} {asked}" if cycle else asked
