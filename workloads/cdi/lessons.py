@@ -9,7 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from orchestrator.values import POLICY, Answer, Call, Message, Sampling, Turn, stable_hash
 from workloads.base import Example, PolicyLesson
@@ -83,7 +83,7 @@ class SenderLesson:
             rng, strategy = self._rng("asked", scenario), scripted.STRATEGIES[number % len(scripted.STRATEGIES)]
             for instruction in (mini.instruction_of(scenario, any_marks(rng)), ""):
                 defence = Instructing() if instruction else Defence()
-                turns = play(scenario, defence, [strategy], lambda cycle, said: frozenset(), lambda: instruction)
+                turns = play(scenario, defence, [strategy], lambda cycle, said: frozenset(), partial(str, instruction))
                 orders.append(Order(scenario, _message(turns, 0).messages, instruction, strategy))
         return orders
 

@@ -7,6 +7,7 @@ once among the facts, which such a model finds.
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import pairwise
 
 from workloads.cdi import scripted
 from workloads.cdi.scenario import Scenario
@@ -42,7 +43,7 @@ def instruction_of(scenario: Scenario, sent: Collection[str], named: Collection[
 
 
 def read_instruction(scenario: Scenario, text: str) -> dict[str, bool]:
-    """Mark -> whether its fact is to be told, by the word behind the fact's key, the first one that says so. Other words are skipped."""
+    """Mark -> whether its fact is to be told: the first such word behind the fact's key decides, other words are skipped."""
     pairs = _pairs(text)
     said = {}
     for mark, key in keys_of(scenario).items():
@@ -70,5 +71,4 @@ def keys_of(scenario: Scenario) -> dict[str, str]:
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    words = text.split()
-    return list(zip(words, words[1:], strict=False))
+    return list(pairwise(text.split()))

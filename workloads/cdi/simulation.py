@@ -35,7 +35,8 @@ class Loop:
     steps: global ones. cycles: of sender and recipient; the subject has one. cycle_steps: acts a cycle, each after a thought.
     attempts: at a call until it is valid; then the cycle ends. patience: steps without news after which the recipient acts of its
     own accord. thinks: the roles that think before they act (models that think by themselves do not). scripted_subject: the subject
-    sends all its facts in one message, and no model plays it; scripted_recipient: the recipient asks once a cycle. Published: 20, 10, 50; attempts and patience are not known.
+    sends all its facts in one message, and no model plays it; scripted_recipient: the recipient asks once a cycle. Published:
+    20, 10, 50; attempts and patience are not known.
     """
 
     steps: int = 20
