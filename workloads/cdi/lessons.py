@@ -161,7 +161,8 @@ def _policy_lesson(
 
 def _sender_example(scenario: Scenario, rng: random.Random) -> Example:
     """A turn under an instruction for all facts or some, or without and perhaps with advice in the task."""
-    strategies, named = _strategies(rng), MARKS
+    strategies = _strategies(rng)
+    named: tuple[str, ...] = MARKS
     instructed = rng.random() < INSTRUCTED
     advised = rng.randint(1, 2) if not instructed and rng.random() < 0.5 else 0
     advice = " ".join(rng.sample(mini.ADVICE, advised))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.values import Message
 from workloads.cdi import mini, scripted
@@ -107,10 +108,7 @@ def play(
             return
         assert isinstance(asked, Ask)
         cycle = simulation.actors[RECIPIENT].cycles - 1
-        if asked.role == SENDER:
-            text = sender_act(scenario, asked.messages, lambda instruction, cycle=cycle: reply(cycle, instruction))
-        else:
-            text = watch()
+        text = sender_act(scenario, asked.messages, partial(reply, cycle)) if asked.role == SENDER else watch()
         yield Spoken(asked.role, asked.messages, text, cycle)
 
 

@@ -65,6 +65,7 @@ class MiniWording:
 
     def read(self, text: str, tools: Sequence[Tool]) -> Action:
         """One act and nothing else. Raises InvalidActionError."""
+        arguments: dict[str, str | int]
         match text.split():
             case [word] if word in _ACTS:
                 name, arguments = _ACTS[word], {"reason": "done"} if word == "end" else {}
