@@ -202,8 +202,13 @@ class VllmServer:
             parameters.append(self._parameters(call, room))
         # Only when all are known to be good: an error above leaves no request behind in the engine.
         self._batches += 1
-        for (name, (_, ids)), wanted in zip(prompts.items(), parameters, strict=True):
-            self._engine.add_request(name, {"prompt_token_ids": ids}, wanted, lora_request=self._adapter)
+        for (name, (index, ids)), wanted in zip(prompts.items(), parameters, strict=True):
+            try:
+                self._engine.add_request(name, {"prompt_token_ids": ids}, wanted, lora_request=self._adapter)
+            except ValueError as error:
+                if calls[index].schema is None:
+                    raise
+                answers[index] = Fault(f"its schema cannot be used: {error}", lasting=True)
         cached = generated = 0
         while self._engine.has_unfinished_requests():
             for output in self._engine.step():

@@ -99,7 +99,7 @@ def _complete(calls: Sequence[Call], fleets: Mapping[str, Answerer]) -> list[Ans
         return asked[fleet].complete([calls[index] for index in shares[fleet]])
 
     answers: list[Answer] = [Fault("not asked")] * len(calls)
-    with ThreadPoolExecutor(max(len(shares), 1), thread_name_prefix="fleets") as pool:
+    with ThreadPoolExecutor(len(shares) or 1, thread_name_prefix="fleets") as pool:
         for fleet, given in zip(shares, pool.map(complete, shares), strict=True):
             for index, answer in zip(shares[fleet], given, strict=True):
                 answers[index] = answer

@@ -6,7 +6,7 @@ import pytest
 from fakes.answerers import FakeAnswerer
 
 from orchestrator.errors import RunError
-from orchestrator.rollouts.play import roll_out
+from orchestrator.rollouts.play import RolloutCancelled, roll_out
 from orchestrator.values import Answer, Call, Episode, Fault, Sampling, Task, Turn
 from workloads.base import Play, SingleTurn
 
@@ -149,3 +149,87 @@ def test_a_play_that_is_no_generator_is_named() -> None:
 
     with pytest.raises(RunError, match=r"Returns.play, task t: is a list, not a generator: let it yield a Call"):
         roll_out([Task("t", ())], 1, Returns(), SAMPLING, {"policy": FakeAnswerer(echo)}, seed=0, step=1)
+
+
+def test_no_more_than_so_many_are_played_at_once() -> None:
+    """Talks of 5, 1, 3 turns, two at a time. x and y speak first; z begins in round 2, where y has ended.
+
+    The policy speaks in x's rounds 1, 3, 5, y's 1, z's 1, 3, 5 less one: batches x y | z | x | z | x.
+    """
+    tasks = [Task(name, (), {"rounds": rounds}) for name, rounds in (("x", 2), ("y", 0), ("z", 1))]
+    fleets = {role: FakeAnswerer(echo) for role in ("policy", "guest")}
+    episodes = roll_out(tasks, 1, Interview(), SAMPLING, fleets, seed=0, step=1, at_once=2)
+    assert [key[8:] for key in fleets["policy"].asked] == ["x/0/0", "y/0/0", "z/0/0", "x/0/2", "z/0/2", "x/0/4"]
+    assert [len(batch) for batch in fleets["policy"].batches] == [2, 1, 1, 1, 1]
+    everything = roll_out(tasks, 1, Interview(), SAMPLING, fleets, seed=0, step=1)
+    assert episodes == everything
+
+
+def test_an_episode_that_lacks_another_roles_answer_is_lost_whole() -> None:
+    """The guest fails in y's second round for good, and once in x's first, which is asked again."""
+
+    def guest(call: Call, attempt: int) -> Answer:
+        gone = call.key.endswith("y/0/3") or (call.key.endswith("x/0/1") and attempt == 0)
+        return Fault("gone") if gone else echo(call)
+
+    tasks = [Task(name, (), {"rounds": 2}) for name in ("x", "y")]
+    fleets = {"policy": FakeAnswerer(echo), "guest": FakeAnswerer(guest)}
+    whole, lost = roll_out(tasks, 1, Interview(), SAMPLING, fleets, seed=0, step=1, retries={"guest": 1})
+    assert (len(whole.turns), whole.lost) == (5, "")
+    assert (lost.turns, lost.lost) == ((), "guest fleet, call train/1/y/0/3: gone")
+
+
+def test_the_policy_may_be_silent_where_the_environment_says_so() -> None:
+    class Alone:
+        may_be_silent = True
+
+        def play(self, task: Task, sampling: Sampling) -> Play:
+            yield Call("", "guest", (), sampling)
+
+    class Nobody(Alone):
+        def play(self, task: Task, sampling: Sampling) -> Play:
+            yield from ()
+
+    def guest(call: Call, attempt: int) -> Answer:
+        return Turn(call.role, (1,), (2,), (-0.1,), "hello", "stop", 0.7, 0, call.seed)
+
+    fleets = {"guest": FakeAnswerer(guest)}
+    (alone,) = roll_out([Task("t", ())], 1, Alone(), SAMPLING, fleets, seed=0, step=1)
+    (nobody,) = roll_out([Task("t", ())], 1, Nobody(), SAMPLING, fleets, seed=0, step=1)
+    assert (alone.text, alone.trained, len(alone.turns), nobody.turns) == ("", (), 1, ())
+
+
+def test_what_is_cancelled_ends_before_its_next_round_and_closes_every_play() -> None:
+    closed: list[str] = []
+
+    class Endless:
+        def play(self, task: Task, sampling: Sampling) -> Play:
+            try:
+                while True:
+                    yield Call("", "policy", ({"role": "user", "content": "?"},), sampling)
+            finally:
+                closed.append(task.id)
+
+    fleet = FakeAnswerer(echo)
+    with pytest.raises(RolloutCancelled, match="2 episodes were still being played"):
+        roll_out(
+            TASKS, 1, Endless(), SAMPLING, {"policy": fleet}, seed=0, step=1, cancelled=lambda: len(fleet.batches) == 3
+        )
+    assert closed == ["a/1", "b/2"]
+    assert len(fleet.batches) == 3
+
+
+def test_a_form_is_never_the_policys() -> None:
+    class Forced:
+        def play(self, task: Task, sampling: Sampling) -> Play:
+            yield Call("", "policy", (), sampling, schema='root ::= "a"')
+
+    with pytest.raises(RunError, match="gives the policy a `schema`"):
+        roll_out(TASKS, 1, Forced(), SAMPLING, {"policy": FakeAnswerer(echo)}, seed=0, step=1)
+
+
+def test_two_roles_of_one_fleet_are_one_batch() -> None:
+    tasks = [Task("x", (), {"rounds": 1}), Task("y", (), {"rounds": 0})]
+    one = FakeAnswerer(echo)
+    roll_out(tasks, 1, Interview(), SAMPLING, {"policy": one, "guest": one}, seed=0, step=1)
+    assert [len(batch) for batch in one.batches] == [2, 1, 1]

@@ -131,9 +131,9 @@ def observation_size(strategies: Sequence[str]) -> int:
 
 
 class SimulationEnv:
-    """What `multi_agent_env` mixes into RLlib's base class: one simulation an episode. An agent sees and acts only where it is to choose.
+    """What `multi_agent_env` mixes into RLlib's base class: one simulation an episode.
 
-    seed: beside the episode's number, of what is sampled.
+    An agent sees and acts only where it is to choose. seed: beside the episode's number, of what is sampled.
     """
 
     def __init__(

@@ -181,9 +181,9 @@ class Simulation:
         patient = actor.cycles > 0 and actor.idle < self.loop.patience
         if not told and (begins is None or patient):
             return
+        direction = (yield Choose(actor.role, actor.cycles)) if actor.role in self._directed else ""
         news = self.world.take_news(actor.user) if told else {}
         actor.idle = actor.blocked = 0
-        direction = (yield Choose(actor.role, actor.cycles)) if actor.role in self._directed else ""
         if actor.role == RECIPIENT and self.loop.scripted_recipient:
             self._happen(actor, self.wording.request(self.scenario, direction, actor.cycles))
         else:
