@@ -15,6 +15,7 @@ from workloads.cdi.mini_play import Spoken, by_itself, leaning, play, setup_of
 from workloads.cdi.mini_wording import MiniWording, send
 from workloads.cdi.replay import replay_turns
 from workloads.cdi.scenario import RECIPIENT, SENDER, Agent, Facts, Scenario
+from workloads.cdi.tool_wording import ToolWording
 from workloads.cdi.tools import END, TOOLS, Action, InvalidActionError, tools_of
 from workloads.cdi.world_words import DELICATE, KEYS, MARKS, NORMS
 
@@ -233,6 +234,39 @@ def test_what_is_no_act_is_refused(text: str) -> None:
     """Facebook is an application that is not there."""
     with pytest.raises(InvalidActionError):
         WORDING.read(text, tools_of(("Messenger", "Gmail")))
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        (" send Gmail karl : ① debt gold ② exam private", True),
+        ("open 3", True),
+        (" end", True),
+        ("read Messenger", True),
+        ("read Gmail", False),
+        ("read Facebook", False),
+        ("send Facebook all : ① debt gold", False),
+        ("send Gmail karl :", False),
+        ("open 12", False),
+    ],
+)
+def test_the_grammar_allows_what_can_be_read_where_there_are_gmail_and_messenger(text: str, fits: bool) -> None:
+    xgrammar = pytest.importorskip("xgrammar", reason="the grammar is vLLM's to read, by xgrammar")
+    testing = pytest.importorskip("xgrammar.testing")
+    tools = (*tools_of(("Messenger", "Gmail")), END)
+    assert testing._is_grammar_accept_string(xgrammar.Grammar.from_ebnf(WORDING.schema(tools)), text) == fits
+    if fits:
+        WORDING.read(text, tools)
+
+
+def test_a_scripted_recipient_asks_in_plain_text_too() -> None:
+    """By Messenger, for both kinds of data, behind the strategy's words."""
+    action = ToolWording().request(example(), "It is urgent.", 0)
+    assert action.tool.name == "Messenger_send_message"
+    assert action.arguments["recipient_id"] == "ben"
+    lines = str(action.arguments["message"]).split("\n")
+    assert lines[1] == "It is urgent."
+    assert "work and travel and school and money and health and home of anna" in lines[2]
 
 
 def test_an_unknown_strategy_names_those_that_there_are() -> None:

@@ -22,7 +22,7 @@ from workloads.cdi.tools import (
     checked,
 )
 from workloads.cdi.wordings import WORDINGS
-from workloads.cdi.world_words import PEOPLE
+from workloads.cdi.world_words import MARKS, PEOPLE
 
 NAME = "mini"
 YES = "yes"
@@ -31,6 +31,7 @@ INSTRUCTION = "instruction :"
 """Asks for one, and stands before it."""
 _ACTS = {"end": END.name, "stop": COMPLETE.name}
 _READS = {MESSENGER: "Messenger_get_messages", FACEBOOK: "Facebook_get_posts"}
+_SENDS = {MESSENGER: "Messenger_send_message", GMAIL: "Gmail_send_email", FACEBOOK: "Facebook_create_post"}
 _EMAIL = "email_"
 
 
@@ -53,14 +54,18 @@ class MiniWording:
         return " ".join(f"news on {app} ." for app in news)
 
     def schema(self, tools: Sequence[Tool]) -> str:
-        """A grammar of all acts; a message holds any words of letters and marks."""
-        apps = " | ".join(f'"{app}"' for app in (MESSENGER, GMAIL, FACEBOOK))
-        people = " | ".join(f'"{name}"' for name in (*PEOPLE, scripted.EVERYBODY))
-        numbers = " | ".join(f'"{number}"' for number in mini.NUMBERS)
+        """A grammar of the acts that these tools allow; a message holds any words, marks and signs."""
+        names = {tool.name for tool in tools}
+        acts = [f'"{word}"' for word, name in _ACTS.items() if name in names]
+        acts += [f'"read {app}"' for app, name in _READS.items() if name in names]
+        acts += ['"look Gmail"', '"open " number'] if "Gmail_get_email" in names else []
+        acts += [f'"send {app} " person " :" (" " word)+' for app, name in _SENDS.items() if name in names]
+        people, numbers = (
+            " | ".join(f'"{one}"' for one in some) for some in ((*PEOPLE, scripted.EVERYBODY), mini.NUMBERS)
+        )
         return (
-            'root ::= " "? act\n'
-            'act ::= "end" | "stop" | "read " app | "look Gmail" | "open " number | "send " app " " person " :" (" " word)+\n'
-            f"app ::= {apps}\nperson ::= {people}\nnumber ::= {numbers}\nword ::= [a-z]+ | [①-⑥] | [.,:!?]\n"
+            f'root ::= " "? ({" | ".join(acts)})\nperson ::= {people}\nnumber ::= {numbers}\n'
+            f"word ::= [a-z]+ | [{MARKS[0]}-{MARKS[-1]}] | [.,:!?]\n"
         )
 
     def read(self, text: str, tools: Sequence[Tool]) -> Action:
@@ -75,7 +80,7 @@ class MiniWording:
                 name, arguments = "Gmail_search_emails", {"max_count": 1}
             case ["open", number] if number in mini.NUMBERS:
                 name, arguments = "Gmail_get_email", {"email_id": _EMAIL + number}
-            case ["send", app, to, ":", *words] if words and app in (MESSENGER, GMAIL, FACEBOOK):
+            case ["send", app, to, ":", *words] if words and app in _SENDS:
                 return _available(send(app, to, " ".join(words)), tools)
             case _:
                 raise InvalidActionError(f"{text!r:.60} is no act")
@@ -148,11 +153,12 @@ class MiniWording:
 
 def send(app: str, to: str, text: str) -> Action:
     """A message to a person by an application; a post is for all."""
-    if app == GMAIL:
-        return checked(TOOLS["Gmail_send_email"], {"to_address": address(to), "subject": "facts", "body": text})
-    if app == FACEBOOK:
-        return checked(TOOLS["Facebook_create_post"], {"content": text})
-    return checked(TOOLS["Messenger_send_message"], {"recipient_id": to, "message": text})
+    arguments = {
+        MESSENGER: {"recipient_id": to, "message": text},
+        GMAIL: {"to_address": address(to), "subject": "facts", "body": text},
+        FACEBOOK: {"content": text},
+    }
+    return checked(TOOLS[_SENDS[app]], arguments[app])
 
 
 def _available(action: Action, tools: Sequence[Tool]) -> Action:
