@@ -35,7 +35,8 @@ class Loop:
     steps: global ones. cycles: of sender and recipient; the subject has one. cycle_steps: acts a cycle, each after a thought.
     attempts: at a call until it is valid; then the cycle ends. patience: steps without news after which the recipient acts of its
     own accord. thinks: the roles that think before they act (models that think by themselves do not). scripted_subject: the subject
-    sends all its facts in one message, and no model plays it. Published: 20, 10, 50; attempts and patience are not known.
+    sends all its facts in one message, and no model plays it; scripted_recipient: the recipient asks once a cycle. Published:
+    20, 10, 50; attempts and patience are not known.
     """
 
     steps: int = 20
@@ -45,6 +46,7 @@ class Loop:
     patience: int = 1
     thinks: tuple[str, ...] = ROLES
     scripted_subject: bool = False
+    scripted_recipient: bool = False
 
     def __post_init__(self) -> None:
         wrong = [name for name in ("steps", "cycles", "cycle_steps", "attempts", "patience") if getattr(self, name) < 1]
@@ -184,8 +186,11 @@ class Simulation:
         direction = (yield Choose(actor.role, actor.cycles)) if actor.role in self._directed else ""
         news = self.world.take_news(actor.user) if told else {}
         actor.idle = actor.blocked = 0
-        actor.hear(self.wording.trigger(news, actor.cycles == 0, direction))
-        yield from self._cycle(actor)
+        if actor.role == RECIPIENT and self.loop.scripted_recipient:
+            self._happen(actor, self.wording.request(self.scenario, direction, actor.cycles))
+        else:
+            actor.hear(self.wording.trigger(news, actor.cycles == 0, direction))
+            yield from self._cycle(actor)
         actor.cycles += 1
         actor.active &= actor.cycles < (1 if actor.role == SUBJECT else self.loop.cycles)
         self.stopped |= actor.role == SENDER and self._may_stop

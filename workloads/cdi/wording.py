@@ -61,6 +61,10 @@ class Wording(Protocol):
         """What a subject that is played by no model sends to the sender: all of its facts."""
         ...
 
+    def request(self, scenario: Scenario, direction: str, cycle: int) -> Action:
+        """What a recipient that is played by no model sends to the sender in a cycle, from 0: it asks for all facts."""
+        ...
+
     def instructor(self, memory: Memory) -> tuple[Message, ...]:
         """The prompt of the CDI instructor."""
         ...
