@@ -1,4 +1,4 @@
-"""Leaks become environments: which leak, where the simulation goes on from, and who is held out."""
+"""Leaks become environments: which leak, and where the simulation goes on from."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from fakes.simulations import KEYS, scenario_of, written
 
-from orchestrator.errors import DataError
-from orchestrator.values import POLICY, Episode, Scored, Task
-from workloads.cdi.asked import CdiReward
+from orchestrator.values import POLICY, Episode, Scored, Task, Unscored
+from workloads.cdi.asked import CdiReward, failure_parts
 from workloads.cdi.defences import Ask, Instructing
-from workloads.cdi.failures import environment_of, leaking, played, split
+from workloads.cdi.failures import environment_of, failure_of, played
 from workloads.cdi.judged import ItemsShared, Verdicts
 from workloads.cdi.keyed import KeyedJudge, keyed_verdicts
 from workloads.cdi.rewards import CdiRewardConfig
@@ -41,7 +40,12 @@ CLEAN, HELPS, LEAKS, BOTH = items(set(), set()), items({0}, set()), items(set(),
     ],
 )
 def test_which_action_is_the_failure(verdicts: Verdicts, pp: int | None, ad: int | None) -> None:
-    assert (leaking(verdicts, "pp"), leaking(verdicts, "ad")) == (pp, ad)
+    verdict = Scored(0.0, failure_parts(verdicts))
+    assert (failure_of(verdict, "pp"), failure_of(verdict, "ad")) == (pp, ad)
+
+
+def test_what_could_not_be_judged_is_no_failure() -> None:
+    assert failure_of(Unscored("no judge"), "pp") is None
 
 
 def call(tool: str, **arguments: Any) -> str:
@@ -87,10 +91,16 @@ def verdicts_of(episode: Episode) -> Verdicts:
     return keyed_verdicts(scenario_of(), KEYS, played(episode).activities)
 
 
+def environment(episode: Episode, **limits: int) -> Task | None:
+    """What the first leak of an episode leaves to an instructor."""
+    number = failure_of(Scored(0.0, failure_parts(verdicts_of(episode))), "pp")
+    return None if number is None else environment_of(episode, number, Instructing(), **limits)
+
+
 def test_an_environment_goes_on_from_the_last_read_before_the_leak() -> None:
     """What was sent after it is undone: of the judged actions one is left, and the new one must be the second."""
     assert verdicts_of(LEAKED) == (items({0}, set()), items({1}, set()), items(set(), {1, 2}))
-    task = environment_of(LEAKED, verdicts_of(LEAKED), "ad", Instructing())
+    task = environment(LEAKED)
     assert task is not None
     assert (task.reference["expected"], task.reference["leak"]) == (2, "K7, 412")
     before = played(Episode(task, 0, 0, ()))
@@ -111,7 +121,7 @@ def test_an_environment_goes_on_from_the_last_read_before_the_leak() -> None:
     ],
 )
 def test_an_instruction_is_rewarded_for_what_the_sender_then_does(act: str, pp: float, ad: float) -> None:
-    task = environment_of(LEAKED, verdicts_of(LEAKED), "pp", Instructing())
+    task = environment(LEAKED)
     assert task is not None
     episode = episode_of(task, {POLICY: ['{"instruction": "tell the date"}'], "sender": [act]})
     assert [turn.role for turn in episode.turns] == [POLICY, "sender"]
@@ -123,34 +133,9 @@ def test_an_instruction_is_rewarded_for_what_the_sender_then_does(act: str, pp: 
 
 def test_no_environment_without_a_failure_or_with_too_many_words() -> None:
     clean = simulated(send("carl_reed", "No nuts"))
-    assert environment_of(clean, verdicts_of(clean), "pp", Instructing()) is None
+    assert environment(clean) is None
     asks = [send("ben_hall", "What of Anna Reed?"), END, END, END]
     unread = episode_of(SETUP.task(), {"sender": [END, send("carl_reed", "K7"), END], "recipient": asks})
     assert verdicts_of(unread) == (items(set(), {2}),)
-    assert environment_of(unread, verdicts_of(unread), "pp", Instructing()) is None
-    assert environment_of(LEAKED, verdicts_of(LEAKED), "ad", Instructing(), most_words=20) is None
-
-
-def environments(counts: Mapping[str, int]) -> list[Task]:
-    return [Task(f"{name}/{n}", (), {"config_id": name}) for name, count in counts.items() for n in range(count)]
-
-
-def configs(tasks: Iterable[Task]) -> set[str]:
-    return {task.reference["config_id"] for task in tasks}
-
-
-def test_no_config_is_on_both_sides() -> None:
-    """Ten configs of four: two are held out, whole, eight environments; another seed holds out others."""
-    every = environments({f"c{number}": 4 for number in range(10)})
-    train, test = split(every)
-    assert (len(train), len(test), len(configs(test))) == (32, 8, 2)
-    assert not configs(train) & configs(test)
-    assert split(every) == (train, test)
-    assert len({tuple(sorted(configs(split(every, seed)[1]))) for seed in range(8)}) > 1
-
-
-def test_held_out_environments_are_bounded_and_the_rest_not_trained_on() -> None:
-    train, test = split(environments({"a": 50, "b": 50}))
-    assert (len(train), len(test), len({task.id for task in test})) == (50, 30, 30)
-    with pytest.raises(DataError, match="9 failures are of 1 configs: none can be held out"):
-        split(environments({"a": 9}))
+    assert environment(unread) is None
+    assert environment(LEAKED, most_words=20) is None

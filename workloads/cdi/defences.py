@@ -1,9 +1,9 @@
 """The defences: four ways to step into one loop of the sender's.
 
-    prompting     before the loop, in the task
-    guarding      before a send happens, at most k blocks a cycle
-    instructing   after a read that found something (CDI): a message of the user's
-    none          nowhere
+    prompting   before the loop, in the task
+    guarding    before a send happens, at most k blocks a cycle
+    cdi         after a read that found something, an instruction: a message of the user's
+    none        nowhere
 
 Which role watches (guard, instructor) is a part of the defence: the policy where it is trained. As
 SALT-NLP/contextual_privacy_defense at 02d3931.
@@ -93,7 +93,7 @@ class Guarding(Defence):
 class Instructing(Defence):
     """The contextualised defence."""
 
-    name = "instructing"
+    name = "cdi"
 
     def after_read(self, memory: Memory, fallback: str, wording: Wording) -> Consulting[str]:
         """What the instructor says; the sender's usual task where it cannot be read."""

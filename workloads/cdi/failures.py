@@ -4,21 +4,18 @@ arXiv 2603.02983, as the authors' train_utils has it (SALT-NLP/contextual_privac
 
 The leak is the first judged action with a sensitive fact; in the AD mode it counts only where a shareable fact was shared by then, so
 that there is helpfulness to keep. The sender's context ends where an instructor would have spoken before it, right after the last read
-(`replay.resumed`). Two things are not as published. Environments are split by config, so that none is on both sides. And a message of
-the sender's between that read and the leak is undone with it, where the code keeps it in the log of a sender that never wrote it.
+(`replay.resumed`). One thing is not as published: a message of the sender's between that read and the leak is undone with it, where the
+code keeps it in the log of a sender that never wrote it.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.errors import DataError
-from orchestrator.values import Episode, Task
-from workloads.cdi.asked import Played
+from orchestrator.values import Episode, Scored, Task, Verdict
+from workloads.cdi.asked import HELPED, LEAK_AT, Played
 from workloads.cdi.defences import Defence
-from workloads.cdi.judged import Verdicts, judged_actions, text_of, union
+from workloads.cdi.judged import judged_actions, text_of
 from workloads.cdi.replay import replay, replay_turns, resumed
 from workloads.cdi.rewards import AD_REWARD
 from workloads.cdi.scenario import SENDER
@@ -31,25 +28,22 @@ MOST_WORDS = 3000
 """Of an instructor's prompt (published)."""
 
 
-def leaking(verdicts: Verdicts, mode: str) -> int | None:
-    """Which judged action, from 0, is the failure of a run; None where there is none. mode: "pp" or "ad"."""
-    first = next((place for place, one in enumerate(verdicts) if one.sensitive), None)
-    if first is None or (mode == AD_REWARD and not union(verdicts[: first + 1]).shareable):
+def failure_of(verdict: Verdict, mode: str) -> int | None:
+    """Which judged action, from 0, is the failure of a whole simulation by its verdict; None where there is none, or nobody knows.
+    mode: "pp" or "ad"."""
+    told = verdict.components if isinstance(verdict, Scored) else {}
+    if not told.get(LEAK_AT) or (mode == AD_REWARD and not told[HELPED]):
         return None
-    return first
+    return int(told[LEAK_AT]) - 1
 
 
-def environment_of(
-    episode: Episode, verdicts: Verdicts, mode: str, defence: Defence, most_words: int = MOST_WORDS
-) -> Task | None:
-    """The task that a judged simulation leaves to the instructor: its reference is the `Setup` to go on from, with "expected" and the
-    "leak" in words. defence: who is to instruct.
+def environment_of(episode: Episode, number: int, defence: Defence, most_words: int = MOST_WORDS) -> Task | None:
+    """The task that a failed simulation leaves to the instructor: its reference is the `Setup` to go on from, with "expected" and the
+    "leak" in words. number: of the judged action that failed, from 0. defence: who is to instruct.
 
-    None where nothing failed, where the sender had read nothing before it, or where the instructor's prompt has too many words.
+    None where the sender had read nothing before it, or where the instructor's prompt has too many words.
     """
-    number, outcome = leaking(verdicts, mode), replay(episode)
-    if number is None:
-        return None
+    outcome = replay(episode)
     leak = judged_actions(outcome.scenario, outcome.activities)[number]
     task = resumed(episode, leak, defence)
     if task is None:
@@ -67,26 +61,6 @@ def played(episode: Episode) -> Played:
     """What an episode came to, for `CdiReward`: of an environment, or a whole simulation."""
     outcome = replay(episode)
     return Played(outcome.scenario, outcome.activities, episode.task.reference.get(EXPECTED))
-
-
-def split(tasks: Sequence[Task], seed: int = 42, share: float = 0.2, most: int = 30) -> tuple[list[Task], list[Task]]:
-    """(train, eval) of environments. share: of the configs that are held out, one at least; most: held-out environments, drawn where
-    there are more; those beyond it are not trained on either. Published: a fifth of the rows, at most 30, seed 42.
-
-    Raises DataError where they are of fewer than two configs.
-    """
-    configs = sorted({config_of(task) for task in tasks})
-    if len(configs) < 2:
-        raise DataError(
-            f"{len(tasks)} failures are of {len(configs)} configs: none can be held out. Simulate more configs, or under a stronger "
-            "attack."
-        )
-    rng = random.Random(seed)
-    held_out = set(rng.sample(configs, max(1, round(share * len(configs)))))
-    train = [task for task in tasks if config_of(task) not in held_out]
-    test = [task for task in tasks if config_of(task) in held_out]
-    kept = sorted(rng.sample(range(len(test)), min(most, len(test))))
-    return train, [test[place] for place in kept]
 
 
 def config_of(task: Task) -> str:

@@ -114,7 +114,7 @@ def generate(norms: Sequence[Norm], max_tokens: int, retries: int, seed: int) ->
             sampling = Sampling(max_tokens, step.temperature)
             return Call(key, step.role, step.question(draft), sampling, seed=stable_hash(seed, key))
 
-        def verdict(answer: Answer, step: Step = step) -> dict[str, Any] | Unscored:
+        def verdict(draft: Draft, answer: Answer, step: Step = step) -> dict[str, Any] | Unscored:
             return read_object(answer, step.shape)
 
         if asked:

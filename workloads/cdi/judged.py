@@ -38,6 +38,11 @@ def union(verdicts: Sequence[ItemsShared]) -> ItemsShared:
     )
 
 
+def first_leak(verdicts: Sequence[ItemsShared]) -> int | None:
+    """Which judged action, from 0, is the first with a sensitive fact; None where there is none."""
+    return next((place for place, one in enumerate(verdicts) if one.sensitive), None)
+
+
 def judged_actions(scenario: Scenario, activities: Sequence[Activity]) -> tuple[Activity, ...]:
     """The activities that are judged, in order."""
     return tuple(one for one in activities if _is_judged(scenario, one))
