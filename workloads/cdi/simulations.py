@@ -49,12 +49,6 @@ class Simulations:
     def _check(self) -> None:
         """Raises ConfigError for settings that do not go together."""
         data, attack = self._data, self._attack
-        if (data.source == "mini") == bool(data.path):
-            raise ConfigError(
-                "data.source=mini generates its configs: leave data.path out."
-                if data.path
-                else "data.source=files needs data.path, a folder with the folders train and test of configs."
-            )
         known = (ORDINARY, *((STRATEGIC, SEARCHED, *scripted.STRATEGIES) if self.mini else ()))
         for key in ("train", "held_out"):
             for name in _names(getattr(attack, key)):
