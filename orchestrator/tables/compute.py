@@ -20,7 +20,7 @@ from orchestrator.tables.claims import Assessed, assess
 from orchestrator.tables.declare import AnyColumn, Average, Column, Difference, Published, Row, Table
 from orchestrator.tables.episodes import Played, Reader, Scores, TooFewAnswers, scores_of
 from orchestrator.tables.find import Named
-from orchestrator.tables.parts import Found, average, block_of, difference
+from orchestrator.tables.parts import Found, average, block_of, difference, quotient
 from orchestrator.tables.stored import Stored, arm_of, stored_runs
 
 FREE = ("preset", "name", "seeds")
@@ -172,6 +172,9 @@ class _Computation:
         return self._measure(row, column)
 
     def _measure(self, row: Row, column: Column) -> Found:
+        if column.below:
+            above, below = (replace(column, metric=metric, below=None) for metric in (column.metric, column.below))
+            return quotient(self._measure(row, above), self._measure(row, below))
         if row.best_of and (column.samples or 1) > 1:  # of one answer there is no mean over several
             return Found(blank=True)
         at = self._at(row, column.node or row.node)
@@ -212,7 +215,7 @@ class _Computation:
         if column.half is None:
             return None
         half = column.half
-        terms = self._measure(self.table.row(half.row), replace(column, metric=half.metric, half=None)).terms
+        terms = self._measure(self.table.row(half.row), replace(column, metric=half.metric, below=None, half=None)).terms
         if not terms:
             return frozenset()
         (_, block) = terms[0]

@@ -97,7 +97,8 @@ class Column:
     """The mean of a metric: over the episodes of a task, the tasks of a run, the runs.
 
     node: whose runs are looked at in place of the row's, with the same arm and seed: those that play another benchmark with the
-    row's policies. split: of the stored episodes. samples: the first so many answers of each task count alone (1: Score@1, 8:
+    row's policies. below: the cell is then the mean of the metric over the mean of this one, a quotient of sums such as F1 over all
+    answers; an answer has both values or neither. split: of the stored episodes. samples: the first so many answers of each task count alone (1: Score@1, 8:
     Avg@8); a row of the best of several has but one. half: of the tasks, which alone count. checkpoint, tolerance: in place of the
     table's. form: of its numbers.
     """
@@ -105,6 +106,7 @@ class Column:
     name: str
     metric: Metric
     node: str | None = None
+    below: Metric | None = None
     split: str = "eval"
     samples: int | None = None
     half: Half | None = None
@@ -220,6 +222,8 @@ def _problems(table: Table) -> Iterator[str]:
         for name in of:
             if name not in columns or name == column.name:
                 yield f"the column {column.name!r} is of {name!r}, which is no other column"
+            elif isinstance(other := table.column(name), Column) and other.below:
+                yield f"the column {column.name!r} is of {name!r}, a quotient, of which no average or difference is computed"
         if isinstance(column, Column) and column.split == "train":
             yield f"the column {column.name!r} is of training episodes; a table is of held-out ones"
         if (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -77,6 +77,21 @@ def difference(of: Found, baseline: Found, relative: bool) -> Found:
     found.value = value / base - 1 if relative else value - base
     found.terms = [(first * weight, block) for weight, block in terms]
     found.terms += [(-second * weight, block) for weight, block in others]
+    return found
+
+
+def quotient(above: Found, below: Found) -> Found:
+    """The mean of one metric over that of another one of the same answers; its spread is that of its linear part (the delta method)."""
+    found = replace(above)
+    if above.value is None or below.value is None:
+        return found
+    if below.value == 0:
+        found.value, found.terms = None, []
+        found.reasons = [*above.reasons, "the sum below is 0, of which nothing is a share"]
+        return found
+    found.value = above.value / below.value
+    found.terms = [(weight / below.value, block) for weight, block in above.terms]
+    found.terms += [(-found.value * weight / below.value, block) for weight, block in below.terms]
     return found
 
 

@@ -61,6 +61,22 @@ def test_cells_by_hand() -> None:
     assert found.cell("FlowRL", "judge").mean == pytest.approx(0.8)
 
 
+def test_a_quotient_of_sums() -> None:
+    """Base: tasks 0.1 and 0.3 over rewards of twice as much: 0.5 without spread. Over a constant 2: 0.1, and half of the interval
+    of the mean, ± 1.27062 / 2. A mean of 0 has no share."""
+    make_runs(STORAGE)
+    below = {"same": reward_of, "two": lambda measured: 2.0, "none": lambda measured: 0.0}
+    columns = tuple(Column(name, truth, below=metric) for name, metric in below.items())
+    found = computed(table(rows=(Row("Base", "base"),), columns=columns, baseline=None, published={}))
+    same, two, none = (found.cell("Base", name) for name in below)
+    assert (same.mean, same.low, same.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert (two.mean, two.high, two.tasks, two.episodes) == pytest.approx((0.1, 0.1 + 1.27062 / 2, 2, 2), abs=1e-4)
+    assert none.mean is None
+    assert none.reason == "the sum below is 0, of which nothing is a share"
+    with pytest.raises(ConfigError, match="'gain' is of 'truth', a quotient"):
+        table(columns=(Column("truth", truth, below=reward_of), Difference("gain", "truth")), published={})
+
+
 def test_a_cell_says_what_it_is_from() -> None:
     make_runs(STORAGE)
     found = computed(table())
