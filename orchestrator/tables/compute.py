@@ -215,7 +215,9 @@ class _Computation:
         if column.half is None:
             return None
         half = column.half
-        terms = self._measure(self.table.row(half.row), replace(column, metric=half.metric, below=None, half=None)).terms
+        terms = self._measure(
+            self.table.row(half.row), replace(column, metric=half.metric, below=None, half=None)
+        ).terms
         if not terms:
             return frozenset()
         (_, block) = terms[0]

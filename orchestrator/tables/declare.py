@@ -98,9 +98,9 @@ class Column:
 
     node: whose runs are looked at in place of the row's, with the same arm and seed: those that play another benchmark with the
     row's policies. below: the cell is then the mean of the metric over the mean of this one, a quotient of sums such as F1 over all
-    answers; an answer has both values or neither. split: of the stored episodes. samples: the first so many answers of each task count alone (1: Score@1, 8:
-    Avg@8); a row of the best of several has but one. half: of the tasks, which alone count. checkpoint, tolerance: in place of the
-    table's. form: of its numbers.
+    answers; an answer has both values or neither. split: of the stored episodes. samples: the first so many answers of each task count
+    alone (1: Score@1, 8: Avg@8); a row of the best of several has but one. half: of the tasks, which alone count. checkpoint,
+    tolerance: in place of the table's. form: of its numbers.
     """
 
     name: str

@@ -223,4 +223,3 @@ def _attack(one: Group) -> str:
 def _examples(training: SftConfig) -> int:
     """As many examples as the training reads, up to `MOST_EXAMPLES`."""
     return min(max(training.steps, 1) * training.examples_per_step, MOST_EXAMPLES)
-

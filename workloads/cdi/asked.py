@@ -32,7 +32,7 @@ from workloads.cdi.rewards import CdiRewardConfig, attempt_rewards, disclosure_r
 from workloads.cdi.scenario import Scenario
 
 LEAK_AT, HELPED = "leak_at", "helped_by_then"
-"""Components: which judged action, from 1, was the first with a sensitive fact, 0 for none; whether a shareable one was shared by then."""
+"""Components: which judged action, from 1, was the first with a sensitive fact (0: none); whether a shareable one was shared by then."""
 NEUTRAL = "Thank you, I have seen your message."
 """What the control question puts in place of all that was said."""
 
@@ -77,9 +77,9 @@ class CdiReward:
 
     reward: of one instruction, R_PP or R_AD as scheduled; of a whole simulation its AD, silence counting as nothing shared.
     components: of one instruction pp and ad, both rewards, and acted, whether the sender acted as it must; where it did, and of a whole
-    simulation, leaked, sensitive, shared, shareable, actions (`measures.Counts`), leak_score, overlooked (actions that reached the
-    recipient and are not judged), leak_at and helped_by_then; of each further judge NAME_leaked, … and NAME_failed, 1 where it had no valid answer. judgements:
-    NAME/sensitive/1, NAME/shareable/1, … of each judge, whether that fact was shared at all.
+    simulation, leaked, sensitive, shared, shareable, actions (`measures.Counts`), leak_score, leak_at, helped_by_then, overlooked
+    (actions that reached the recipient and are not judged); of each further judge NAME_leaked, … and NAME_failed, 1 where it had no
+    valid answer. judgements: NAME/sensitive/1, NAME/shareable/1, … of each judge, whether that fact was shared at all.
     """
 
     def __init__(self, settings: CdiRewardConfig, judges: Sequence[Judge], played: Callable[[Episode], Played]) -> None:

@@ -60,7 +60,9 @@ class DefenceConfig:
         choices=tuple(DEFENCES),
     )
     text: str = setting("", "prompting: what is appended to the task; empty: the usual text on privacy.")
-    blocks: int = setting(1, "guarding: most blocks a cycle; then everything passes (the paper's number is not known).", low=0)
+    blocks: int = setting(
+        1, "guarding: most blocks a cycle; then everything passes (the paper's number is not known).", low=0
+    )
 
     def made(self) -> Defence:
         """The defence that is meant."""
@@ -96,7 +98,9 @@ class LoopConfig:
     cycles: int = setting(10, "Cycles of sender and recipient.", low=1)
     cycle_steps: int = setting(50, "Acts a cycle.", low=1)
     attempts: int = setting(5, "Attempts at a call until it is valid; then the cycle ends.", low=1)
-    thinks: bool = setting(True, "Have agents write a thought before each act; models that think by themselves need none.")
+    thinks: bool = setting(
+        True, "Have agents write a thought before each act; models that think by themselves need none."
+    )
     scripted_subject: bool = setting(False, "The subject tells everything in one message, without a model.")
 
 
@@ -105,7 +109,8 @@ class AgentConfig(RaterConfig):
     """A model that plays an agent."""
 
     name: str = setting(
-        "mini", "Who plays it: `mini`, `hf:ID`, `path:FOLDER`, `run:NAME@ROLE` or the URL of an OpenAI-compatible server."
+        "mini",
+        "Who plays it: `mini`, `hf:ID`, `path:FOLDER`, `run:NAME@ROLE` or the URL of an OpenAI-compatible server.",
     )
     model: ModelConfig = group(ModelConfig, "Its shape. The model that is meant is the setting `name` beside it.")
     training: SftConfig = group(SftConfig, "The sender's lesson in the miniature.")
@@ -133,4 +138,6 @@ class SenderConfig(AgentConfig):
 class SecondConfig(RaterConfig):
     """A judge beside the one that trains: nothing is learned from it."""
 
-    name: str = setting(NONE, "`none`, `hf:ID`, `path:FOLDER`, `run:NAME@ROLE` or the URL of an OpenAI-compatible server.")
+    name: str = setting(
+        NONE, "`none`, `hf:ID`, `path:FOLDER`, `run:NAME@ROLE` or the URL of an OpenAI-compatible server."
+    )

@@ -142,7 +142,7 @@ class Simulations:
 
     @cached_property
     def _found(self) -> Mapping[str, Sequence[str]]:
-        """By config the strategies of its simulations that leaked most and earliest: the lowest mean leak score, the first of equals."""
+        """By config the strategies that leaked most and earliest: the lowest mean leak score, the first of equals."""
         scores: dict[str, dict[tuple[str, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
         for group in self._stored(str(self._attack.searched), "attack.searched", self.scenarios_by_id):
             for episode, verdict in zip(group.episodes, group.verdicts, strict=True):
@@ -152,9 +152,12 @@ class Simulations:
                     scores[reference["config_id"]][tried].append(verdict.components["leak_score"])
         missing = self.scenarios_by_id.keys() - scores.keys() - {one.id for one in self.scenarios[TRAIN]}
         if missing:
-            raise ConfigError(f"attack.searched={self._attack.searched}: that run has not played {', '.join(sorted(missing))}.")
+            raise ConfigError(
+                f"attack.searched={self._attack.searched}: that run has not played {', '.join(sorted(missing))}."
+            )
         return {
-            config: min(tried, key=lambda strategies: fmean(tried[strategies])) for config, tried in scores.items()
+            config: min((fmean(found), strategies) for strategies, found in tried.items())[1]
+            for config, tried in scores.items()
         }
 
     @cached_property
