@@ -32,7 +32,7 @@ from workloads.cdi.rewards import CdiRewardConfig, attempt_rewards, disclosure_r
 from workloads.cdi.scenario import Scenario
 
 LEAK_AT, HELPED = "leak_at", "helped_by_then"
-"""Components: which judged action, from 1, was the first with a sensitive fact (0: none); whether a shareable one was shared by then."""
+"""Components: which judged action, from 1, was the first with a sensitive fact (0: none); whether a shareable one had been by then."""
 NEUTRAL = "Thank you, I have seen your message."
 """What the control question puts in place of all that was said."""
 
