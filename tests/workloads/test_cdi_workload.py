@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes.answerers import FakeAnswerer
+from fakes.gathering import gathered
 
 from orchestrator.config.compose import compose
 from orchestrator.errors import ConfigError, DataError
@@ -17,6 +18,7 @@ from orchestrator.records.folder import RunFolder
 from orchestrator.rollouts.play import roll_out
 from orchestrator.rollouts.verdicts import Scoring
 from orchestrator.values import POLICY, Answer, Call, Group, Sampling, Scored, Turn
+from tests.workloads.test_cdi_generation import ANSWERS
 from workloads import cdi
 from workloads.cdi import mini, mini_play
 from workloads.cdi.scenario import SENDER, Scenario, as_file
@@ -197,3 +199,27 @@ def test_configs_from_files_have_three_agents_and_judges(tmp_path: Path) -> None
     assert [judge.name for judge in made.judges] == ["judge", "second"]
     assert json.loads(json.dumps(dict(made.tasks("eval")[0].reference))) == dict(made.tasks("eval")[0].reference)
     assert set(made.environment().samplings) == {"sender", "subject", "recipient"}
+
+
+def test_configs_are_made_of_norms(tmp_path: Path) -> None:
+    """Nine norms: two to test on, three held out, four to train on. Generator and verifier answer as in the tests of the generation."""
+    seed = dict.fromkeys(
+        ("data_type", "data_subject", "data_sender", "data_sender_name", "data_recipient", "transmission_principle"),
+        "x",
+    )
+    trajectory = {"toolkits": ["Gmail"], "final_action": "GmailSendEmail", "sensitive_info_items": ["He owes 50."]}
+    items = [{"name": f"main{n}", "seed": seed, "vignette": {"story": "x"}, "trajectory": trajectory} for n in range(9)]
+    (tmp_path / "main_data.json").write_text(json.dumps(items))
+    agents = [f"{role}=http://localhost:1/v1" for role in ("sender", "subject", "recipient", "judge")]
+    writers = ["generator=http://localhost:1/v1", "verifier=http://localhost:1/v1"]
+    made = workload(
+        "data.source=norms", f"data.path={tmp_path}/main_data.json", *agents, *writers, f"storage={tmp_path}"
+    )
+
+    def answer(call: Call, attempt: int) -> Answer:
+        return turn(call, json.dumps(ANSWERS[call.key.split("/")[2]]))
+
+    found, _ = gathered(made, answer)
+    assert len(found.rows) == 9
+    assert {split: len(made.tasks(split)) for split in ("train", "eval", "test")} == {"train": 4, "eval": 3, "test": 2}
+    assert made.tasks("test")[0].reference["wording"] == "tools"

@@ -14,20 +14,24 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from orchestrator.config.schema import RaterConfig, Role, RunConfig, SftConfig, group
+from orchestrator.config.schema import RaterConfig, Role, RunConfig, ServedConfig, SftConfig, group
 from orchestrator.values import JUDGE, Episode, Group, Scored, Task
-from workloads.base import BaseWorkload, Lesson, PolicyLesson, Reward
+from workloads.base import BaseWorkload, Gathering, Lesson, PolicyLesson, Reward
 from workloads.cdi import lessons, mini, world
 from workloads.cdi.asked import CdiReward, Judge
 from workloads.cdi.environment import SimulationEnvironment
 from workloads.cdi.failures import EXPECTED, config_of, played
+from workloads.cdi.generation import GENERATOR, VERIFIER, generate
 from workloads.cdi.judging import SECOND, ModelJudge
 from workloads.cdi.keyed import KeyedJudge, Keys
+from workloads.cdi.norms import read_norms
 from workloads.cdi.options import (
     NONE,
+    NORMS,
     AgentConfig,
     AttackConfig,
     CdiDataConfig,
@@ -35,6 +39,7 @@ from workloads.cdi.options import (
     LoopConfig,
     SecondConfig,
     SenderConfig,
+    WriterConfig,
 )
 from workloads.cdi.reported import metrics_of, report_of
 from workloads.cdi.rewards import AD_REWARD, PP_REWARD, CdiRewardConfig
@@ -56,12 +61,14 @@ class Config(RunConfig):
     data: CdiDataConfig = group(CdiDataConfig, "Where configs come from, and what is played of them.")
     defence: DefenceConfig = group(DefenceConfig, "How the sender is defended.")
     attack: AttackConfig = group(AttackConfig, "How the recipient asks.")
-    loop: LoopConfig = group(LoopConfig, "Limits of a simulation (data.source=files).")
+    loop: LoopConfig = group(LoopConfig, "Limits of a simulation (real configs).")
     sender: SenderConfig = group(SenderConfig, "The model of the agent that is defended.")
-    subject: AgentConfig = group(AgentConfig, "The model of the data's subject (data.source=files).")
-    recipient: AgentConfig = group(AgentConfig, "The model of the agent that asks (data.source=files).")
+    subject: AgentConfig = group(AgentConfig, "The model of the data's subject (real configs).")
+    recipient: AgentConfig = group(AgentConfig, "The model of the agent that asks (real configs).")
     reward: CdiRewardConfig = group(CdiRewardConfig, "What an instruction is worth.")
-    second: SecondConfig = group(SecondConfig, "A judge beside the one that trains (data.source=files).")
+    second: SecondConfig = group(SecondConfig, "A judge beside the one that trains (real configs).")
+    generator: WriterConfig = group(WriterConfig, "Who makes configs of norms (data.source=norms).")
+    verifier: WriterConfig = group(WriterConfig, "Who checks them.")
 
     @property
     def mini(self) -> bool:
@@ -74,6 +81,10 @@ class Config(RunConfig):
         if not self.mini:
             played |= {RECIPIENT: self.recipient} | ({} if self.loop.scripted_subject else {SUBJECT: self.subject})
         return played
+
+    def gathers(self) -> dict[str, ServedConfig]:
+        """Generator and verifier, where configs are made of norms."""
+        return {GENERATOR: self.generator, VERIFIER: self.verifier} if self.data.source == NORMS else {}
 
     def raters(self) -> dict[str, RaterConfig]:
         """Agents and judges: all models that are asked besides the policy."""
@@ -91,7 +102,7 @@ class Config(RunConfig):
 
 
 class Workload(BaseWorkload):
-    """Implements `workloads.base.Workload`."""
+    """Implements `workloads.base.Workload` and `Gatherer`."""
 
     config: Config
 
@@ -100,6 +111,19 @@ class Workload(BaseWorkload):
         if not isinstance(config, Config):
             raise TypeError(f"workload cdi needs its own Config, not {type(config).__name__}")
         self.simulations = Simulations(config.data, config.defence, config.attack, config.loop, config.storage)
+
+    def gather(self) -> Gathering:
+        """Configs of as many norms as there are to be configs, where they are made of norms."""
+        data, writer = self.config.data, self.config.generator
+        if data.source != NORMS:
+            return None
+        norms = read_norms(Path(str(data.path)).expanduser())
+        wanted = data.train_groups + data.eval_groups + data.test_groups
+        return (yield from generate(norms[:wanted], writer.max_tokens, writer.retries, data.seed))
+
+    def use(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """What generator and verifier made."""
+        self.simulations.rows = rows
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Simulations of the split's configs, or failures to go on from."""

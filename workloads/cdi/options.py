@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.config.schema import DataConfig, ModelConfig, RaterConfig, SftConfig, group, setting
+from orchestrator.config.schema import DataConfig, ModelConfig, RaterConfig, ServedConfig, SftConfig, group, setting
 from orchestrator.values import Sampling
 from workloads.cdi.defences import DEFENCES, Defence, Guarding, Instructing, Prompting
 from workloads.cdi.rewards import AD_REWARD, PP_REWARD
 
-NONE = "none"
+NONE, NORMS = "none", "norms"
 ORDINARY, STRATEGIC, SEARCHED = "ordinary", "strategic", "searched"
 """Attacks: the recipient as the config has it; in the miniature another strategy of persuasion in each cycle; what a search found."""
 
@@ -20,12 +20,17 @@ class CdiDataConfig(DataConfig):
 
     source: str = setting(
         "mini",
-        "`mini`: generated configs, scripted subjects and recipients, an exact judge; `files`: configs in the published JSON.",
-        choices=("mini", "files"),
+        "`mini`: generated configs, scripted subjects and recipients, an exact judge; `files`: configs in the published JSON; `norms`: "
+        "privacy norms of PrivacyLens, of which the models `generator` and `verifier` make configs.",
+        choices=("mini", "files", NORMS),
     )
-    path: str | None = setting(None, "files: a folder with the folders train and test of configs.", file=True)
-    train_groups: int = setting(128, "Configs to train on; of files so many at most.", low=1)
-    eval_groups: int = setting(24, "Held-out configs; of files they are taken from train.", low=1)
+    path: str | None = setting(
+        None,
+        "files: a folder with the folders train and test of configs; norms: PrivacyLens' main_data.json.",
+        file=True,
+    )
+    train_groups: int = setting(128, "Configs to train on; of files and norms so many at most.", low=1)
+    eval_groups: int = setting(24, "Held-out configs; of files and norms they are taken from those to train on.", low=1)
     test_groups: int = setting(
         0,
         "Further held-out configs (of files: from test), which only the first and the last evaluation play, always whole.",
@@ -132,6 +137,13 @@ class SenderConfig(AgentConfig):
         0.0, "Miniature: least share of held-out instructions that it follows to the letter after its lesson; 0 only reports it.",
         low=0, high=1,
     )  # fmt: skip
+
+
+@dataclass
+class WriterConfig(ServedConfig):
+    """A model that makes configs of norms, or checks them."""
+
+    max_tokens: int = setting(4096, "Longest answer, its thinking included.", low=64)
 
 
 @dataclass

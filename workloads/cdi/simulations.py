@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from orchestrator.config.references import ModelReference, find_run
 from orchestrator.errors import ConfigError, DataError
@@ -18,6 +19,7 @@ from workloads.cdi import mini_play, scripted, world
 from workloads.cdi.defences import Instructing
 from workloads.cdi.failures import environment_of, failure_of
 from workloads.cdi.options import (
+    NORMS,
     ORDINARY,
     SEARCHED,
     STRATEGIC,
@@ -44,6 +46,8 @@ class Simulations:
         self, data: CdiDataConfig, defence: DefenceConfig, attack: AttackConfig, loop: LoopConfig, storage: str
     ) -> None:
         self._data, self._defence, self._attack, self._loop, self._storage = data, defence, attack, loop, storage
+        self.rows: Sequence[Mapping[str, Any]] = ()
+        """What was written of norms."""
         self._check()
 
     def _check(self) -> None:
@@ -75,17 +79,23 @@ class Simulations:
         data = self._data
         if self.mini:
             return self.generated(0)
-        assert data.path is not None
-        folder = Path(data.path).expanduser()
-        trained = list(read_scenarios(folder / "train"))
+        trained, tested = self._written()
         if len(trained) <= data.eval_groups:
             raise ConfigError(
-                f"data.eval_groups={data.eval_groups} leaves none of the {len(trained)} configs in {folder / 'train'} to train on."
+                f"data.eval_groups={data.eval_groups} leaves none of the {len(trained)} configs to train on."
             )
         random.Random(stable_hash("held out", data.seed)).shuffle(trained)
         held_out, rest = trained[: data.eval_groups], trained[data.eval_groups :]
-        test = read_scenarios(folder / "test")[: data.test_groups] if data.test_groups else ()
-        return {EVAL: tuple(held_out), TRAIN: tuple(rest[: data.train_groups]), TEST: test}
+        return {EVAL: tuple(held_out), TRAIN: tuple(rest[: data.train_groups]), TEST: tuple(tested)}
+
+    def _written(self) -> tuple[list[Scenario], Sequence[Scenario]]:
+        """Configs to train on and to test on, of files or as models have written them."""
+        data, tests = self._data, self._data.test_groups
+        if data.source == NORMS:
+            made = [Scenario.from_json(row["config"], str(row["id"])) for row in self.rows]
+            return made[tests:], made[:tests]
+        folder = Path(str(data.path)).expanduser()
+        return list(read_scenarios(folder / TRAIN)), read_scenarios(folder / TEST)[:tests] if tests else ()
 
     def generated(self, further: int) -> Mapping[str, tuple[Scenario, ...]]:
         """The miniature's configs, and `further` ones ("warmup") of which no simulation is played."""
