@@ -130,7 +130,19 @@ def test_failures_of_a_stored_run_are_trained_on_and_evaluated(tmp_path: Path) -
     assert rewards(played(made, "train", people(made, by_the_norms))) == [1.0] * 48
     assert rewards(played(made, "train", people(made))) == [0.0] * 48
     held_out = made.metrics(played(made, "eval", people(made)))
-    assert held_out == pytest.approx({"instruction_pp": 0.0, "instruction_ad": 2 / 3, "instruction_acted": 1.0})
+    assert held_out == pytest.approx({"watched_pp": 0.0, "watched_ad": 2 / 3, "watched_acted": 1.0})
+
+
+def test_a_guard_decides_on_the_first_message_that_tells_anything(tmp_path: Path) -> None:
+    """All 24 simulations of training configs leak with the first message: to block is right, to let it pass is not."""
+    collected(tmp_path)
+    made = workload("data.failures=run:played", "defence=guarding", f"storage={tmp_path}")
+    assert [task.reference["block"] for task in made.tasks("train")] == [True] * 24
+    for said, worth in (("yes", 1.0), ("no", 0.0)):
+        groups = played(made, "train", people(made, lambda scenario, said=said: said))
+        assert rewards(groups) == [worth] * 48
+        assert [turn.role for turn in groups[0].episodes[0].turns] == [POLICY]
+        assert made.metrics(groups) == {"watched_right": worth}
 
 
 def test_at_most_so_many_failures_are_held_out(tmp_path: Path) -> None:
@@ -172,7 +184,7 @@ def test_configs_of_another_world_are_refused(tmp_path: Path) -> None:
     [
         (["attack.held_out=flattery"], "attack.held_out=flattery: with data.source=mini use ordinary, strategic"),
         (["attack.held_out=searched"], "needs attack.searched=run:NAME"),
-        (["data.failures=run:x", "defence=none"], "needs defence=cdi"),
+        (["data.failures=run:x", "defence=none"], "set defence=cdi or defence=guarding"),
     ],
 )
 def test_settings_that_do_not_go_together(words: list[str], told: str) -> None:

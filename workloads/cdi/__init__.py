@@ -22,9 +22,9 @@ from orchestrator.config.schema import RaterConfig, Role, RunConfig, ServedConfi
 from orchestrator.values import JUDGE, Episode, Group, Scored, Task
 from workloads.base import BaseWorkload, Gathering, Lesson, PolicyLesson, Reward
 from workloads.cdi import lessons, mini, world
-from workloads.cdi.asked import CdiReward, Judge
+from workloads.cdi.asked import RIGHT, CdiReward, Judge
 from workloads.cdi.environment import SimulationEnvironment
-from workloads.cdi.failures import EXPECTED, config_of, played
+from workloads.cdi.failures import config_of, played
 from workloads.cdi.generation import GENERATOR, VERIFIER, generate
 from workloads.cdi.judging import SECOND, ModelJudge
 from workloads.cdi.keyed import KeyedJudge, Keys
@@ -48,6 +48,8 @@ from workloads.cdi.simulations import ATTACK, EVAL, Simulations
 
 MOST_EXAMPLES = 8192
 """Most generated examples of a lesson, which then repeat: reading them into tokens takes time as well."""
+WATCHED = {PP_REWARD, AD_REWARD, "acted", RIGHT}
+"""Components of one instruction, or of one decision of a guard."""
 EXAMINED = 105
 """Configs of the sender's exam at most: fifteen a strategy."""
 
@@ -171,8 +173,8 @@ class Workload(BaseWorkload):
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Of whole simulations pp, hs, ad and both readings of silence and unreadable judges (`reported.metrics_of`), also by attack
-        and by the second judge; of instructions the means of pp, ad and acted."""
-        whole = [one for one in groups if EXPECTED not in one.episodes[0].task.reference]
+        and by the second judge; of instructions the means of pp, ad and acted, of a guard's decisions the share that is right."""
+        whole = [one for one in groups if "resume" not in one.episodes[0].task.reference]
         found = _measured(whole, "")
         attacks = dict.fromkeys(_attack(one) for one in whole)
         if len(attacks) > 1:
@@ -182,9 +184,8 @@ class Workload(BaseWorkload):
             found |= _measured(whole, f"_{SECOND}", SECOND)
         parts: dict[str, list[float]] = defaultdict(list)
         for verdict in (verdict for one in groups if one not in whole for verdict in one.verdicts):
-            if isinstance(verdict, Scored):
-                for name in (PP_REWARD, AD_REWARD, "acted"):
-                    parts[f"instruction_{name}"].append(verdict.components[name])
+            for name in WATCHED & verdict.components.keys() if isinstance(verdict, Scored) else ():
+                parts[f"watched_{name}"].append(verdict.components[name])
         return found | {name: fmean(values) for name, values in parts.items()}
 
     def lessons(self) -> Sequence[Lesson]:

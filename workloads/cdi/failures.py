@@ -1,4 +1,4 @@
-"""Failures become environments: a simulation is set back to before a leak, and an instructor speaks anew.
+"""Failures become environments: a simulation is set back to before a leak, and an instructor speaks anew, or a guard decides.
 
 arXiv 2603.02983, as the authors' train_utils has it (SALT-NLP/contextual_privacy_defense at 02d3931).
 
@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.values import Episode, Scored, Task, Verdict
-from workloads.cdi.asked import HELPED, LEAK_AT, Played
+from workloads.cdi.asked import HELPED, LEAK_AT, TOLD_AT, Played
 from workloads.cdi.defences import Defence
 from workloads.cdi.judged import judged_actions, text_of
-from workloads.cdi.replay import replay, replay_turns, resumed
+from workloads.cdi.replay import pending, replay, replay_turns, resumed
 from workloads.cdi.rewards import AD_REWARD
 from workloads.cdi.scenario import SENDER
 from workloads.cdi.setup import Setup
@@ -24,6 +24,8 @@ from workloads.cdi.wordings import wording_of
 
 EXPECTED = "expected"
 """In the reference of an environment: judged actions that there must be when the sender has acted anew."""
+BLOCK = "block"
+"""In the reference of a guard's decision: whether the message leaks."""
 MOST_WORDS = 3000
 """Of an instructor's prompt (published)."""
 
@@ -57,10 +59,23 @@ def environment_of(episode: Episode, number: int, defence: Defence, most_words: 
     return replace(task, reference={**task.reference, EXPECTED: expected, "leak": text_of(leak)})
 
 
-def played(episode: Episode) -> Played:
-    """What an episode came to, for `CdiReward`: of an environment, or a whole simulation."""
+def decision_of(episode: Episode, verdict: Verdict, defence: Defence) -> Task | None:
+    """The task that a judged simulation leaves to a guard: the first judged message that tells any fact is about to go out, and is to
+    be blocked where it leaks. None where no message tells any."""
+    told = verdict.components if isinstance(verdict, Scored) else {}
+    if not told.get(TOLD_AT):
+        return None
     outcome = replay(episode)
-    return Played(outcome.scenario, outcome.activities, episode.task.reference.get(EXPECTED))
+    message = judged_actions(outcome.scenario, outcome.activities)[int(told[TOLD_AT]) - 1]
+    task = pending(episode, message, defence)
+    return replace(task, reference={**task.reference, BLOCK: told[LEAK_AT] == told[TOLD_AT]})
+
+
+def played(episode: Episode) -> Played:
+    """What an episode came to, for `CdiReward`: of an environment, a decision, or a whole simulation."""
+    outcome, reference = replay(episode), episode.task.reference
+    right = bool(outcome.blocks) == reference[BLOCK] if BLOCK in reference else None
+    return Played(outcome.scenario, outcome.activities, reference.get(EXPECTED), right)
 
 
 def config_of(task: Task) -> str:

@@ -38,6 +38,11 @@ def union(verdicts: Sequence[ItemsShared]) -> ItemsShared:
     )
 
 
+def first_told(verdicts: Sequence[ItemsShared]) -> int | None:
+    """Which judged action, from 0, is the first with any fact; None where there is none."""
+    return next((place for place, one in enumerate(verdicts) if one.sensitive or one.shareable), None)
+
+
 def first_leak(verdicts: Sequence[ItemsShared]) -> int | None:
     """Which judged action, from 0, is the first with a sensitive fact; None where there is none."""
     return next((place for place, one in enumerate(verdicts) if one.sensitive), None)

@@ -107,5 +107,16 @@ def resumed(episode: Episode, activity: Activity, defence: Defence, until: str =
     return replace(setup, defence=defence, resume=resume).task(f"{episode.id}@{before[-1]}")
 
 
+def pending(episode: Episode, activity: Activity, defence: Defence) -> Task:
+    """A task that goes on from an episode with a message of the sender's that is about to go out, and ends once it is decided whether
+    it does. defence: a guard; up to there the episode's own is in force. Raises DataError for an episode that was resumed itself."""
+    setup = Setup.of(episode.task.reference)
+    if setup.resume:
+        raise DataError(f"the episode {episode.id} was resumed itself: begin with the one that it comes from.")
+    turns = replay(episode).acted[activity.index - 1].turns
+    resume = Resume(_spoken(episode)[:turns], setup.defence, ACTION)
+    return replace(setup, defence=defence, resume=resume).task(f"{episode.id}!{turns}")
+
+
 def _spoken(episode: Episode) -> tuple[tuple[str, str], ...]:
     return tuple((turn.role, turn.text) for turn in episode.turns)

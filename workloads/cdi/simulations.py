@@ -14,10 +14,10 @@ from orchestrator.config.references import ModelReference, find_run
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.records import episodes
 from orchestrator.records.folder import RunFolder
-from orchestrator.values import Group, Scored, Task, stable_hash
+from orchestrator.values import Episode, Group, Scored, Task, Verdict, stable_hash
 from workloads.cdi import mini_play, scripted, world
-from workloads.cdi.defences import Instructing
-from workloads.cdi.failures import environment_of, failure_of
+from workloads.cdi.defences import Guarding, Instructing
+from workloads.cdi.failures import decision_of, environment_of, failure_of
 from workloads.cdi.options import (
     NORMS,
     ORDINARY,
@@ -63,8 +63,8 @@ class Simulations:
                     )
         if SEARCHED in _names(f"{attack.train},{attack.held_out}") and not attack.searched:
             raise ConfigError("attack=searched needs attack.searched=run:NAME, the run whose attacks are taken.")
-        if data.failures and self._defence.name != Instructing.name:
-            raise ConfigError("data.failures trains an instructor, and needs defence=cdi.")
+        if data.failures and self._defence.name not in (Instructing.name, Guarding.name):
+            raise ConfigError("data.failures trains an instructor or a guard: set defence=cdi or defence=guarding.")
 
     @property
     def mini(self) -> bool:
@@ -177,14 +177,20 @@ class Simulations:
         found: dict[str, list[Task]] = {TRAIN: [], EVAL: []}
         for group in self._stored(str(self._data.failures), "data.failures", self.scenarios_by_id):
             for episode, verdict in zip(group.episodes, group.verdicts, strict=True):
-                number = None if episode.lost else failure_of(verdict, self._data.failure_mode)
                 split = split_of.get(episode.task.reference["config_id"])
-                task = environment_of(episode, number, self._defence.made()) if number is not None and split else None
-                if task and split:
+                if split and (task := self._goes_on(episode, verdict)):
                     found[split].append(task)
         random.Random(stable_hash("failures", self._data.seed)).shuffle(found[EVAL])
         del found[EVAL][self._data.most_failures :]
         return found
+
+    def _goes_on(self, episode: Episode, verdict: Verdict) -> Task | None:
+        """What a stored simulation leaves to whoever watches."""
+        defence = self._defence.made()
+        if isinstance(defence, Guarding):
+            return decision_of(episode, verdict, defence)
+        number = failure_of(verdict, self._data.failure_mode)
+        return None if number is None else environment_of(episode, number, defence)
 
     @cached_property
     def scenarios_by_id(self) -> Mapping[str, Scenario]:
