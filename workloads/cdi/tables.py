@@ -9,7 +9,7 @@ from orchestrator.values import Scored
 from workloads.cdi.options import ORDINARY, SEARCHED, STRATEGIC
 from workloads.cdi.simulations import ATTACK, TEST
 
-NONE, PROMPTING, GUARDING, BEFORE, AFTER = "none", "prompting", "guarding", "CDI before RL", "CDI"
+NONE, BEFORE = "none", "CDI before RL"
 SCHEDULES = {"scheduled": "PP, then AD", "pp": "PP only", "ad": "AD only"}
 """Arms of the schedule's ablation and their rows."""
 _FORM = ".1%"
@@ -99,10 +99,12 @@ def _measures(attack: str, silence: bool = False) -> tuple[Column, ...]:
 
 _ROWS = (
     Row(NONE, "none"),
-    Row(PROMPTING, "prompting"),
-    Row(GUARDING, "guarding"),
-    Row(BEFORE, "cdi", checkpoint=START),
-    Row(AFTER, "cdi"),
+    Row("prompting", "prompting", baseline=NONE),
+    Row("prompting, optimised", "prompted", baseline="prompting"),
+    Row("guarding", "guarding", baseline=NONE),
+    Row("guarding, optimised", "guarded", baseline="guarding"),
+    Row(BEFORE, "cdi", checkpoint=START, baseline=NONE),
+    Row("CDI, optimised", "cdi"),
 )
 _READINGS = (
     "Summed over all simulations, as published. Simulations without a judged action are left out; `with silence` they count as telling "
@@ -125,7 +127,7 @@ STUDY = Table(
         *_CHANGE,
     ),
     baseline=BEFORE,
-    note=_READINGS,
+    note=f"{_READINGS} Gains of the optimised over the same defence before, of the others over none.",
 )
 SCHEDULE = Table(
     title="CDI: what the instructor is rewarded for",
