@@ -103,8 +103,8 @@ def _compute(named: Named, sweep: Sweep, storage: Path, overrides: list[str]) ->
 
     computed, folder = compute(named, sweep, storage, overrides), place_of(named, overrides, storage)
     written = write(computed, folder)
-    picture = draw_claims(computed, folder)
-    show_table(computed, [*written, *([picture] if picture else [])])
+    pictures = [draw_claims(computed, folder), named.table.draw(computed, folder) if named.table.draw else None]
+    show_table(computed, [*written, *filter(None, pictures)])
 
 
 def _verify(named: Named, overrides: list[str], storage: Path, complete: bool) -> int:

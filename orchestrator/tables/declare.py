@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from orchestrator.errors import ConfigError
 from orchestrator.values import Episode, Scored, Verdict
@@ -168,7 +169,9 @@ class Table:
     checkpoint: LAST or a step, fixed here and so before any run. paper: the preset at which published values hold; runs of
     another one have no published column. tolerance: how far from the published value a mean may lie and still be called
     reproduced, in the column's own unit; settled here too. published: by row and column; what the paper does not tell is left out.
-    baseline: the row that differences are from. claims: what is tested on it. Raises ConfigError with all that is wrong.
+    baseline: the row that differences are from. claims: what is tested on it. draw: writes a picture of its figures
+    (`compute.Computed`) into its folder and returns its path; None where there is nothing to draw. Raises ConfigError with all
+    that is wrong.
     """
 
     title: str
@@ -183,6 +186,7 @@ class Table:
     claims: tuple[Claim, ...] = ()
     settings: tuple[str, ...] = ()
     note: str = ""
+    draw: Callable[[Any, Path], Path | None] | None = None
 
     def __post_init__(self) -> None:
         problems = list(_problems(self))

@@ -184,8 +184,9 @@ class Workload(BaseWorkload):
             found |= _measured(whole, f"_{SECOND}", SECOND)
         parts: dict[str, list[float]] = defaultdict(list)
         for verdict in (verdict for one in groups if one not in whole for verdict in one.verdicts):
-            for name in WATCHED & verdict.components.keys() if isinstance(verdict, Scored) else ():
-                parts[f"watched_{name}"].append(verdict.components[name])
+            if isinstance(verdict, Scored):
+                for name in WATCHED & verdict.components.keys():
+                    parts[f"watched_{name}"].append(verdict.components[name])
         return found | {name: fmean(values) for name, values in parts.items()}
 
     def lessons(self) -> Sequence[Lesson]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from orchestrator.tables import START, Column, Difference, Measured, Metric, Row, Table
 from orchestrator.values import Scored
 from workloads.cdi.options import ORDINARY, SEARCHED, STRATEGIC
 from workloads.cdi.simulations import ATTACK, TEST
 
-NONE, BEFORE = "none", "CDI before RL"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.tables.compute import Computed
+
+NONE, BEFORE = "none", "CDI"
 SCHEDULES = {"scheduled": "PP, then AD", "pp": "PP only", "ad": "AD only"}
 """Arms of the schedule's ablation and their rows."""
 _FORM = ".1%"
@@ -97,14 +103,15 @@ def _measures(attack: str, silence: bool = False) -> tuple[Column, ...]:
     )
 
 
+OPTIMISED = ", optimised"
 _ROWS = (
     Row(NONE, "none"),
     Row("prompting", "prompting", baseline=NONE),
-    Row("prompting, optimised", "prompted", baseline="prompting"),
+    Row(f"prompting{OPTIMISED}", "prompted", baseline="prompting"),
     Row("guarding", "guarding", baseline=NONE),
-    Row("guarding, optimised", "guarded", baseline="guarding"),
+    Row(f"guarding{OPTIMISED}", "guarded", baseline="guarding"),
     Row(BEFORE, "cdi", checkpoint=START, baseline=NONE),
-    Row("CDI, optimised", "cdi"),
+    Row(f"CDI{OPTIMISED}", "cdi"),
 )
 _READINGS = (
     "Summed over all simulations, as published. Simulations without a judged action are left out; `with silence` they count as telling "
@@ -114,6 +121,26 @@ _CHANGE = (
     Column("mean AD", mean_ad, split=TEST, form=_FORM),
     Difference("gain", "mean AD", form="+.1%"),
 )
+
+
+def draw_plane(computed: Computed, folder: Path) -> Path | None:
+    """Privacy and helpfulness of every row under both attacks, as plane.png; None where no row is whole."""
+    from orchestrator.sweep.statistics import Interval
+    from workloads.cdi import plane
+    from workloads.cdi.measures import Measures
+
+    points = []
+    for attack in (ORDINARY, STRATEGIC):
+        for row in computed.rows:
+            cells = [computed.cell(row, f"{name}, {attack}") for name in ("PP", "HS", "AD")]
+            if all(cell.whole for cell in cells):
+                pp, hs, ad = (Interval(cell.mean or 0.0, cell.low, cell.high, cell.runs) for cell in cells)
+                state = "optimised" if row.endswith(OPTIMISED) else "before"
+                measures = Measures(pp, hs, ad, cells[0].runs)
+                points.append(plane.Point(row.removesuffix(OPTIMISED), f"{state}, {attack}", measures))
+    return plane.draw_plane(points, folder / "plane.png", computed.table.title) if points else None
+
+
 STUDY = Table(
     title="CDI: defences before and after experience-driven optimisation",
     sweep="cdi_study",
@@ -127,6 +154,7 @@ STUDY = Table(
         *_CHANGE,
     ),
     baseline=BEFORE,
+    draw=draw_plane,
     note=f"{_READINGS} Gains of the optimised over the same defence before, of the others over none.",
 )
 SCHEDULE = Table(
