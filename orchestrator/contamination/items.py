@@ -1,8 +1,8 @@
 """Items of training and of evaluation data, as what they are compared by: their texts and marks.
 
 A text counts by the letters and digits that it has, after NFKC and in lower case: other blanks, punctuation or line ends are the same
-text, another word is another one. A mark is the fingerprint of a whole text: a story, a message, or a paragraph that is long enough to be
-one's own.
+text, another word is another one. A mark is the fingerprint of a whole text: a story, a message, or a paragraph that is long enough to
+be one's own.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def taught_example(number: int, example: Any) -> Item:
         marks.add(fingerprint(_prompt(branch.messages)))
     prompts = [_prompt(branch.messages) for branch in branches]
     text = "\n".join(dict.fromkeys([*prompts, *(branch.target for branch in branches)]))
-    return Item(str(number), f"group {example.group}", (text,), frozenset(marks), _beginning(text))
+    return Item(str(number), str(example.group), (text,), frozenset(marks), _beginning(text))
 
 
 def of_messages(messages: Iterable[Message]) -> set[str]:
@@ -112,11 +112,15 @@ def _prompt(messages: Sequence[Message]) -> str:
 def _group(task: Task) -> str:
     """The story; without one the whole task, whose prompt may be that of tasks with other references."""
     story = bare(_origins(task)[0])
-    return f"story {story}" if story else json.dumps([_prompt(task.messages), dict(task.reference)], default=str)
+    return fingerprint(story or json.dumps([_prompt(task.messages), dict(task.reference)], default=str))
 
 
 def _begins(task: Task) -> str:
-    return "(restricted)" if task.restricted else _beginning(" ".join(filter(None, _origins(task))) or _prompt(task.messages))
+    return (
+        "(restricted)"
+        if task.restricted
+        else _beginning(" ".join(filter(None, _origins(task))) or _prompt(task.messages))
+    )
 
 
 def _beginning(text: str) -> str:

@@ -1,9 +1,9 @@
 """Which items of an evaluation stand in training data, whole or nearly.
 
 An evaluation text is found in a training item by its shingles (runs of n letters and digits; Broder 1997, "On the resemblance and
-containment of documents"): the share of its own ones that are also the item's, its containment there. Its own are those that are rare on
-both sides and touch none that is not; of all rare ones half must be there too. So neither a common instruction nor the sentences of a
-grammar, which its stories put together in many ways, make two texts alike.
+containment of documents"): the share of its own ones that are also the item's, its containment there. Its own are those that are rare
+on both sides and touch none that is not; of all rare ones half must be there too. So neither a common instruction nor the sentences of
+a grammar, which its stories put together in many ways, make two texts alike.
 """
 
 from __future__ import annotations

@@ -67,11 +67,9 @@ def starting_model(
     name: str, role: Role, learner: LearnerConfig, workload: Any, lessons: Sequence[Any], storage: Path
 ) -> StartingModel:
     """Find or build the model of the role `name`. learner: trains its lesson. Raises ConfigError."""
-    reference = ModelReference.parse(role.name)
-    cache, training = storage / ".cache", role.training
+    reference, cache = ModelReference.parse(role.name), storage / ".cache"
     built = reference.kind == "mini"
-    teaches = training.steps > 0 and (built or training.named_models)
-    lesson = next((lesson for lesson in lessons if lesson.role == name and teaches), None)
+    lesson = next((lesson for lesson in lessons if lesson.role == name and is_taught(role)), None)
     if built and name != "policy" and lesson is None:
         raise ConfigError(
             f"{name}.name=mini: nothing teaches this model (no lesson, or its steps are 0); name weights instead, such as hf:ID, or "
@@ -101,6 +99,12 @@ def starting_model(
             f"(steps=0) and name it, {name}=run:NAME@{name}, or leave its lesson out ({name}.training.named_models=false)."
         )
     return StartingModel(name, folder, not built, str(taught), True, served)
+
+
+def is_taught(role: Role) -> bool:
+    """Whether a lesson of the role, if there is one, is taught."""
+    built = ModelReference.parse(role.name).kind == "mini"
+    return role.training.steps > 0 and (built or role.training.named_models)
 
 
 def _check_kind(name: str, role: Role, lesson: Any) -> None:
