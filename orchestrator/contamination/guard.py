@@ -18,7 +18,7 @@ from orchestrator.config.evaluation import EvaluationConfig
 from orchestrator.config.own_code import own_code
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
-from orchestrator.contamination.items import Item, asked_task, taught_example, trained_task
+from orchestrator.contamination.items import Item, asked_task, taught_examples, trained_task
 from orchestrator.contamination.near import Match, matches
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.learning.starting import is_taught
@@ -150,10 +150,7 @@ def trained_items(config: RunConfig, workload: Any) -> dict[str, list[Item]]:
         tasks: Sequence[Task] = workload.tasks("train") if config.steps and config.learns else ()
         taught_here = {name for name, role in roles.items() if is_taught(role) and not role.elsewhere}
         lessons = [lesson for lesson in workload.lessons() if lesson.role in taught_here]
-        taught = {
-            lesson.role: [taught_example(number, example) for number, example in enumerate(lesson.examples())]
-            for lesson in lessons
-        }
+        taught = {lesson.role: taught_examples(lesson.examples()) for lesson in lessons}
     return {TASKS: [trained_task(task) for task in tasks], **taught}
 
 

@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.values import Message, Task
@@ -67,8 +67,16 @@ def asked_task(task: Task) -> Item:
     return Item(task.id, _group(task), (prompt,), frozenset({fingerprint(prompt)}), _begins(task))
 
 
-def taught_example(number: int, example: Any) -> Item:
-    """An example of a lesson, the `number`-th: the prompts of its branches, and the answers with them."""
+def taught_examples(examples: Sequence[Any]) -> list[Item]:
+    """The examples of a lesson, by their number. Their groups count, unless all are of one, which tells nothing."""
+    items = [_taught(number, example) for number, example in enumerate(examples)]
+    if len({item.group for item in items}) > 1:
+        return items
+    return [replace(item, group=fingerprint(item.texts[0])) for item in items]
+
+
+def _taught(number: int, example: Any) -> Item:
+    """An example: the prompts of its branches, and the answers with them."""
     branches = getattr(example, "branches", None) or [
         getattr(example, name) for name in ("better", "worse", "branch") if hasattr(example, name)
     ]

@@ -20,8 +20,9 @@ from scipy.sparse import csr_array, diags_array
 from orchestrator.config.contamination import ContaminationConfig
 from orchestrator.contamination.items import Item, bare
 
-RARE_SHARE, RARE_MOST = 0.05, 20
-"""A shingle or mark is rare where at most this share of a side's groups has it, no more than so many, and one in any case."""
+RARE_SHARE, RARE_LEAST, RARE_MOST = 0.05, 3, 20
+"""A shingle or mark is rare where at most this share of a side's groups has it: a bound between so many, or a third of a few groups, and
+so many."""
 FEWEST = 16
 """Own shingles of a text that has something to be known by; others are found by their marks alone."""
 LEAST_OF_RARE = 0.5
@@ -52,7 +53,7 @@ def matches(training: Sequence[Item], evaluation: Sequence[Item], settings: Cont
 
 def most_that_is_rare(groups: int) -> int:
     """How many of so many groups may have what is rare."""
-    return min(RARE_MOST, max(1, int(groups * RARE_SHARE)))
+    return min(RARE_MOST, max(1, min(RARE_LEAST, groups // 3), int(groups * RARE_SHARE)))
 
 
 # --- whole texts ---
@@ -77,9 +78,9 @@ def _by_mark(items: Sequence[Item]) -> dict[str, list[int]]:
 
 
 def _groups(items: Sequence[Item]) -> Numbers:
-    """A number for each item's group; where all are of one group, which then tells nothing, one for each item."""
+    """A number for each item's group."""
     numbers = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in items))}
-    return np.array([numbers[item.group] for item in items] if len(numbers) > 1 else range(len(items)))
+    return np.array([numbers[item.group] for item in items])
 
 
 # --- shingles ---

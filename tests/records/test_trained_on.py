@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.compose import compose, to_values
-from orchestrator.contamination.items import fingerprint, of_data, taught_example, trained_task
+from orchestrator.contamination.items import fingerprint, of_data, taught_examples, trained_task
 from orchestrator.records import trained_on
 from orchestrator.records.folder import RunFolder, write_json
 from orchestrator.records.trained_on import Touched, touched
@@ -43,7 +43,7 @@ def run(
     if keep:
         trained = {
             "tasks": [trained_task(task) for task in tasks],
-            "policy": [taught_example(number, example) for number, example in enumerate(taught)],
+            "policy": taught_examples(taught),
         }
         trained_on.keep(folder, config, trained, begun_from)
     return folder.path
