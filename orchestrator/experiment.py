@@ -102,8 +102,7 @@ def run(
             write_rows(folder, gathered)
         if finding:
             guard.keep(folder, finding)
-        trained = guard.trained_items(config, workload)
-        trained_on.keep(folder, config, trained, checkpoint.parents[1] if checkpoint else None)
+            trained_on.keep(folder, config, finding.rest(), checkpoint.parents[1] if checkpoint else None)
         mirror = Mirror(config.mirror, folder)
         try:
             status = execute(config, folder, models, servers, checkpoint, display)

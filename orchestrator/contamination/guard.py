@@ -61,6 +61,14 @@ class Finding:
         """What is left out of training."""
         return self.touched() if self.action == "drop" else {}
 
+    def rest(self) -> dict[str, list[Item]]:
+        """What is trained on in the end."""
+        dropped = {source: set(ids) for source, ids in self.dropped.items()}
+        return {
+            source: [item for item in items if item.id not in dropped.get(source, ())]
+            for source, items in self.trained.items()
+        }
+
     def in_words(self) -> str:
         """A line: what was found where, and what is done about it."""
         touched, sizes = self.touched(), {name: len(items) for name, items in self.trained.items()}

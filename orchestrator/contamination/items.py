@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.values import Message, Task
@@ -21,6 +22,7 @@ SHORTEST = 60
 """Letters and digits of a paragraph or message that says where it is from; shorter ones are in everybody's prompts."""
 ORIGINS = ("story", "question")
 """Parts of a task's reference that are texts of its data."""
+_NO_LETTERS = re.compile(r"[\W_]+")
 SHOWN = 80
 """Characters of an item that a report shows."""
 
@@ -42,9 +44,10 @@ class Item:
 
 def bare(text: str) -> str:
     """A text's letters and digits: NFKC, lower case."""
-    return "".join(char for char in unicodedata.normalize("NFKC", text).lower() if char.isalnum())
+    return _NO_LETTERS.sub("", unicodedata.normalize("NFKC", text).lower())
 
 
+@lru_cache(maxsize=4096)  # branches of an example, and examples about one prompt, share messages
 def fingerprint(text: str) -> str:
     """What texts of the same letters and digits have in common: 16 hexadecimal digits."""
     return hashlib.blake2b(bare(text).encode(), digest_size=8).hexdigest()
@@ -80,11 +83,10 @@ def _taught(number: int, example: Any) -> Item:
     branches = getattr(example, "branches", None) or [
         getattr(example, name) for name in ("better", "worse", "branch") if hasattr(example, name)
     ]
-    marks: set[str] = set()
-    for branch in branches:
-        marks |= of_messages([*branch.messages, {"role": "assistant", "content": branch.target}])
-        marks.add(fingerprint(_prompt(branch.messages)))
-    prompts = [_prompt(branch.messages) for branch in branches]
+    prompts = list(dict.fromkeys(_prompt(branch.messages) for branch in branches))
+    answers = [{"role": "assistant", "content": branch.target} for branch in branches]
+    marks = of_messages([*(message for branch in branches for message in branch.messages), *answers])
+    marks |= {fingerprint(prompt) for prompt in prompts}
     text = "\n".join(dict.fromkeys([*prompts, *(branch.target for branch in branches)]))
     return Item(str(number), str(example.group), (text,), frozenset(marks), _beginning(text))
 
@@ -106,7 +108,7 @@ def of_data(task: Task) -> set[str]:
 
 
 def _long_enough(texts: Iterable[str]) -> set[str]:
-    return {fingerprint(text) for text in texts if len(bare(text)) >= SHORTEST}
+    return {fingerprint(text) for text in dict.fromkeys(texts) if len(text) >= SHORTEST and len(bare(text)) >= SHORTEST}
 
 
 def _origins(task: Task) -> list[str]:

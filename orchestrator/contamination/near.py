@@ -21,8 +21,8 @@ from orchestrator.config.contamination import ContaminationConfig
 from orchestrator.contamination.items import Item, bare
 
 RARE_SHARE, RARE_LEAST, RARE_MOST = 0.05, 3, 20
-"""A shingle or mark is rare where at most this share of a side's groups has it: a bound between so many, or a third of a few groups, and
-so many."""
+"""A shingle or mark is rare where at most this share of a side's groups has it, which is held between so many (of a few groups a third,
+and one in any case) and so many."""
 FEWEST = 16
 """Own shingles of a text that has something to be known by; others are found by their marks alone."""
 LEAST_OF_RARE = 0.5

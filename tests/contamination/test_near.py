@@ -26,7 +26,9 @@ def item(text: str, name: str = "x", group: str = "") -> Item:
     return Item(name, group or text, (text,), frozenset())
 
 
-def shares(training: list[str], evaluation: list[str], settings: ContaminationConfig = FOUR) -> list[tuple[int, int, float]]:
+def shares(
+    training: list[str], evaluation: list[str], settings: ContaminationConfig = FOUR
+) -> list[tuple[int, int, float]]:
     found = matches([item(text) for text in training], [item(text) for text in evaluation], settings)
     return [(match.training, match.evaluation, round(match.similarity, 4)) for match in found]
 
@@ -67,7 +69,9 @@ def test_a_prompt_that_all_tasks_share_is_no_duplicate() -> None:
     """As of an environment, whose tasks differ in what their reference holds."""
 
     def tasks(numbers: range) -> list[Task]:
-        return [Task(str(number), ({"role": "user", "content": f"Begin: {LETTERS}"},), {"n": number}) for number in numbers]
+        return [
+            Task(str(number), ({"role": "user", "content": f"Begin: {LETTERS}"},), {"n": number}) for number in numbers
+        ]
 
     assert matches([*map(trained_task, tasks(range(9)))], [*map(asked_task, tasks(range(20, 29)))], FOUR) == []
 
@@ -77,13 +81,17 @@ def test_questions_about_one_story_count_once() -> None:
     rng = random.Random(0)
     stories = ["".join(rng.choices(LETTERS, k=90)) for _ in range(20)]
     asked = [Task(f"{n}", (), {"story": stories[max(0, n - 29)], "question": f"Number {n}?"}) for n in range(49)]
-    found = matches([trained_task(Task("t", ({"role": "user", "content": stories[0]},)))], [*map(asked_task, asked)], FOUR)
+    found = matches(
+        [trained_task(Task("t", ({"role": "user", "content": stories[0]},)))], [*map(asked_task, asked)], FOUR
+    )
     assert [match.evaluation for match in found if not match.exact] == []
     assert [match.evaluation for match in found] == list(range(30))
     # One letter in 90 is another one: 83 of the story's 87 shingles are there.
     changed = stories[0][:40] + "_" + stories[0][41:]
     found = matches([trained_task(Task("t", ({"role": "user", "content": changed},)))], [*map(asked_task, asked)], FOUR)
-    assert [(match.evaluation, round(match.similarity, 4)) for match in found] == [(n, round(83 / 87, 4)) for n in range(30)]
+    assert [(match.evaluation, round(match.similarity, 4)) for match in found] == [
+        (n, round(83 / 87, 4)) for n in range(30)
+    ]
 
 
 def test_copies_in_a_small_training_set_are_found_all() -> None:
@@ -96,13 +104,17 @@ def test_copies_in_a_small_training_set_are_found_all() -> None:
     assert shares([*others[1:], *copies], [LETTERS]) == []
 
 
-@pytest.mark.parametrize("workload", ["rlvr", "rlvr.maths", "social_r1"])
-def test_generated_worlds_have_none(workload: str) -> None:
+@pytest.mark.parametrize(
+    ("workload", "least"), [("rlvr", 256), ("rlvr.maths", 2048), ("social_r1", 128), ("rlvr data.train_groups=8", 8)]
+)
+def test_generated_worlds_have_none(workload: str, least: int) -> None:
     """Their texts share nearly all of their words: not even at half of the usual threshold is one taken for another."""
-    config = compose(workload)
+    workload, *words = workload.split()
+    small = ["data.train_groups=64", "content.training.steps=2"] if workload == "social_r1" else []
+    config = compose(workload, [*words, *small])
     made: Any = find_workload(workload).workload(config)
     trained, evaluated = trained_items(config, made), evaluated_items(config, made)
-    assert len(trained["tasks"]) >= 256
+    assert len(trained["tasks"]) >= least
     assert "policy" in trained
     settings = ContaminationConfig(threshold=0.4)
     for items in trained.values():
@@ -115,7 +127,9 @@ def rows(path: str) -> list[Task]:
     if not file.is_file():
         pytest.skip(f"{path} is not part of the project")
     return [
-        Task(str(number), ({"role": "user", "content": row["instruction"] + row["question"]},), {"answer": row["answer"]})
+        Task(
+            str(number), ({"role": "user", "content": row["instruction"] + row["question"]},), {"answer": row["answer"]}
+        )
         for number, row in enumerate(json.loads(file.read_text()))
     ]
 
