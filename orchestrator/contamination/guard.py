@@ -19,7 +19,7 @@ from orchestrator.config.own_code import own_code
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
 from orchestrator.contamination.items import Item, asked_task, taught_examples, trained_task
-from orchestrator.contamination.near import Match, matches
+from orchestrator.contamination.near import Match, Trained
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.learning.starting import is_taught
 from orchestrator.records import trained_on
@@ -116,8 +116,9 @@ def look(config: RunConfig, workload: Any, tell: Tell) -> Finding:
         config.contamination.action, trained, evaluated_items(config, workload) if any(trained.values()) else {}
     )
     for source, items in trained.items():
+        ready = Trained.of(items, config.contamination.n)
         for name, asked in finding.evaluated.items():
-            if pairs := matches(items, asked, config.contamination):
+            if pairs := ready.matches(asked, config.contamination.threshold):
                 finding.found[source, name] = pairs
     finding.inherited = _inherited(config, workload)
     for row in finding.inherited:

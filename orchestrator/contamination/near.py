@@ -9,7 +9,7 @@ a grammar, which its stories put together in many ways, make two texts alike.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,27 +44,12 @@ class Match:
 
 def matches(training: Sequence[Item], evaluation: Sequence[Item], settings: ContaminationConfig) -> list[Match]:
     """All pairs of which the evaluation item stands in the training item, in their order, each once."""
-    if not training or not evaluation:
-        return []
-    near, exact = _near(training, evaluation, settings), _exact(training, evaluation)
-    found = {(match.training, match.evaluation): match for match in (*near, *exact)}
-    return [found[pair] for pair in sorted(found)]
+    return Trained.of(training, settings.n).matches(evaluation, settings.threshold)
 
 
 def most_that_is_rare(groups: int) -> int:
     """How many of so many groups may have what is rare."""
     return min(RARE_MOST, max(1, min(RARE_LEAST, groups // 3), int(groups * RARE_SHARE)))
-
-
-# --- whole texts ---
-
-
-def _exact(training: Sequence[Item], evaluation: Sequence[Item]) -> Iterable[Match]:
-    """Pairs with a mark in common that is rare on both sides."""
-    there, asked = _by_mark(training), _by_mark(evaluation)
-    for mark in there.keys() & asked.keys():
-        for one in asked[mark]:
-            yield from (Match(other, one, 1.0, True) for other in there[mark])
 
 
 def _by_mark(items: Sequence[Item]) -> dict[str, list[int]]:
@@ -80,10 +65,7 @@ def _by_mark(items: Sequence[Item]) -> dict[str, list[int]]:
 def _groups(items: Sequence[Item]) -> Numbers:
     """A number for each item's group."""
     numbers = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in items))}
-    return np.array([numbers[item.group] for item in items])
-
-
-# --- shingles ---
+    return np.array([numbers[item.group] for item in items], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +82,18 @@ class Shingles:
         """Of each text's letters and digits; a text of fewer than n has none."""
         cleaned = [bare(text) for text in texts]
         codes = np.frombuffer("".join(cleaned).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-        lengths = np.array([len(text) for text in cleaned])
+        lengths = np.array([len(text) for text in cleaned], dtype=np.int64)
         rows, ends = np.repeat(np.arange(len(texts)), lengths), np.repeat(np.cumsum(lengths), lengths)
         starts = np.flatnonzero(np.arange(len(codes)) + n <= ends)
         hashes = np.zeros(max(0, len(codes) - n + 1), dtype=np.uint64)
         for offset in range(n):
             hashes = hashes * BASE + codes[offset : offset + len(hashes)]
         return cls(hashes[starts], rows[starts], starts)
+
+    def by_hash(self) -> Shingles:
+        """The same in the order of their hashes."""
+        order = np.argsort(self.hashes)
+        return Shingles(self.hashes[order], self.rows[order], self.starts[order])
 
     def apart_from(self, others: npt.NDArray[np.bool_], n: int) -> npt.NDArray[np.bool_]:
         """Which shingles share no character with any of `others`, a mask. Those of two texts never do."""
@@ -118,28 +105,59 @@ class Shingles:
         return before[self.starts + 2 * n - 1] == before[self.starts]
 
 
-def _near(training: Sequence[Item], evaluation: Sequence[Item], settings: ContaminationConfig) -> list[Match]:
-    """Pairs of which a text of the evaluation item is contained in the training item to `settings.threshold`."""
-    passages = [(index, text) for index, item in enumerate(evaluation) for text in item.texts]
-    asked = Shingles.of([text for _, text in passages], settings.n)
-    there = Shingles.of(["\n".join(item.texts) for item in training], settings.n)
-    kinds, asked_kinds = np.unique(asked.hashes, return_inverse=True)
-    there_rows, there_kinds = _known(there, kinds)
-    asked_groups, there_groups = _groups(evaluation)[[index for index, _ in passages]], _groups(training)
-    is_rare = _rare(asked_groups[asked.rows], asked_kinds, len(set(asked_groups.tolist())), len(kinds))
-    is_rare &= _rare(there_groups[there_rows], there_kinds, len(set(there_groups.tolist())), len(kinds))
-    rare = is_rare[asked_kinds]
-    own = asked.apart_from(~rare, settings.n)
-    shape, kept = (len(passages), len(kinds)), is_rare[there_kinds]
-    trained = _table(there_rows[kept], there_kinds[kept], (len(training), len(kinds)))
-    of_own, counts = _shares(_table(asked.rows[own], asked_kinds[own], shape), trained)
-    of_rare, _ = _shares(_table(asked.rows[rare], asked_kinds[rare], shape), trained)
-    best: dict[tuple[int, int], float] = {}
-    for row, column in zip(*(of_own >= settings.threshold).nonzero(), strict=True):
-        if counts[row] >= FEWEST and of_rare[row, column] >= LEAST_OF_RARE:
-            pair = int(column), passages[row][0]
-            best[pair] = max(best.get(pair, 0.0), float(of_own[row, column]))
-    return [Match(*pair, value, False) for pair, value in best.items()]
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Items of training, to be compared with one evaluation after another. shingles: by hash. marks: items by their rare marks."""
+
+    items: Sequence[Item]
+    groups: Numbers
+    shingles: Shingles
+    marks: Mapping[str, list[int]]
+    n: int
+
+    @classmethod
+    def of(cls, items: Sequence[Item], n: int) -> Trained:
+        """n: letters and digits of a shingle."""
+        shingles = Shingles.of(["\n".join(item.texts) for item in items], n).by_hash()
+        return cls(items, _groups(items), shingles, _by_mark(items), n)
+
+    def matches(self, evaluation: Sequence[Item], threshold: float) -> list[Match]:
+        """All pairs of which the evaluation item stands in the training item, in their order, each once."""
+        if not self.items or not evaluation:
+            return []
+        found = {(match.training, match.evaluation): match for match in self._near(evaluation, threshold)}
+        asked = _by_mark(evaluation)
+        for mark in self.marks.keys() & asked.keys():
+            found |= {(mine, one): Match(mine, one, 1.0, True) for one in asked[mark] for mine in self.marks[mark]}
+        return [found[pair] for pair in sorted(found)]
+
+    def _near(self, evaluation: Sequence[Item], threshold: float) -> list[Match]:
+        """Pairs of which a text of the evaluation item is contained in the training item."""
+        passages = [(index, text) for index, item in enumerate(evaluation) for text in item.texts]
+        asked = Shingles.of([text for _, text in passages], self.n)
+        kinds, numbers = np.unique(asked.hashes, return_inverse=True)
+        rows, known = self._known(kinds)
+        is_rare = _rare(_groups(evaluation)[[index for index, _ in passages]], asked.rows, numbers, len(kinds))
+        is_rare &= _rare(self.groups, rows, known, len(kinds))
+        rare, kept = is_rare[numbers], is_rare[known]
+        own = asked.apart_from(~rare, self.n)
+        trained = _table(rows[kept], known[kept], len(self.items), len(kinds))
+        of_own, counts = _shares(_table(asked.rows[own], numbers[own], len(passages), len(kinds)), trained)
+        of_rare, _ = _shares(_table(asked.rows[rare], numbers[rare], len(passages), len(kinds)), trained)
+        best: dict[tuple[int, int], float] = {}
+        for row, column in zip(*(of_own >= threshold).nonzero(), strict=True):
+            if counts[row] >= FEWEST and of_rare[row, column] >= LEAST_OF_RARE:
+                pair = int(column), passages[row][0]
+                best[pair] = max(best.get(pair, 0.0), float(of_own[row, column]))
+        return [Match(*pair, value, False) for pair, value in best.items()]
+
+    def _known(self, kinds: npt.NDArray[np.uint64]) -> tuple[Numbers, Numbers]:
+        """(item, place in `kinds`) of the shingles whose hash is among these. kinds: hashes, sorted."""
+        if not len(kinds):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        places = np.minimum(np.searchsorted(kinds, self.shingles.hashes), len(kinds) - 1)
+        there = kinds[places] == self.shingles.hashes
+        return self.shingles.rows[there], places[there]
 
 
 def _shares(asked: Any, trained: Any) -> tuple[Any, Numbers]:
@@ -148,25 +166,15 @@ def _shares(asked: Any, trained: Any) -> tuple[Any, Numbers]:
     return diags_array(1 / np.maximum(counts, 1)).tocsr() @ (asked @ trained.T), counts
 
 
-def _known(shingles: Shingles, kinds: npt.NDArray[np.uint64]) -> tuple[Numbers, Numbers]:
-    """(text, place in `kinds`) of the shingles whose hash is there. kinds: sorted."""
-    if not len(kinds):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    order = np.argsort(shingles.hashes)  # a sorted search stays in the processor's cache
-    hashes = shingles.hashes[order]
-    places = np.minimum(np.searchsorted(kinds, hashes), len(kinds) - 1)
-    there = kinds[places] == hashes
-    return shingles.rows[order[there]], places[there]
+def _rare(groups: Numbers, rows: Numbers, numbers: Numbers, kinds: int) -> npt.NDArray[np.bool_]:
+    """Which of so many kinds of shingles few enough groups have. groups: of each text. rows, numbers: text and kind of each shingle."""
+    names, places = np.unique(groups, return_inverse=True)
+    pairs = np.unique(numbers * np.int64(len(names)) + places[rows])
+    return np.bincount(pairs // len(names), minlength=kinds) <= most_that_is_rare(len(names))
 
 
-def _rare(groups: Numbers, kinds: Numbers, of: int, count: int) -> npt.NDArray[np.bool_]:
-    """Which of the kinds few enough of the groups have. groups, kinds: of each shingle. of, count: how many there are of either."""
-    pairs = np.unique(kinds * np.int64(groups.max(initial=0) + 1) + groups)
-    return np.bincount(pairs // (groups.max(initial=0) + 1), minlength=count) <= most_that_is_rare(of)
-
-
-def _table(rows: Numbers, columns: Numbers, shape: tuple[int, int]) -> Any:
+def _table(rows: Numbers, columns: Numbers, height: int, width: int) -> Any:
     """A sparse matrix that has a one wherever a row has a column."""
-    table = csr_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=shape)
+    table = csr_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=(height, width))
     table.data[:] = 1
     return table

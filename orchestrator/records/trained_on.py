@@ -15,7 +15,7 @@ from orchestrator.config.contamination import ContaminationConfig
 from orchestrator.config.references import ModelReference, find_run
 from orchestrator.config.schema import RunConfig
 from orchestrator.contamination.items import Item, asked_task, bare
-from orchestrator.contamination.near import matches
+from orchestrator.contamination.near import Trained
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.values import Task
 
@@ -100,10 +100,13 @@ def touched(
     folder = RunFolder(find_run(reference.value, storage))
     if not folder.trained_on.is_file():
         return None
-    runs = read(folder)
+    runs, rule = read(folder), settings or ContaminationConfig()
+    trained = {
+        run: [Trained.of(items, rule.n) for items in known.values()] for run, known in runs.items() if known is not None
+    }
     found: dict[str, Touched] = {}
     for part, tasks in parts.items():
-        hits = {run: _hits(known, tasks, settings or ContaminationConfig()) for run, known in runs.items() if known}
+        hits = {run: _hits(known, tasks, rule.threshold) for run, known in trained.items()}
         run = max(hits, key=lambda name: len(hits[name]), default="")
         if run and hits[run]:
             count = len({_of_item(task) for task in tasks})
@@ -113,10 +116,10 @@ def touched(
     return found
 
 
-def _hits(known: Mapping[str, Sequence[Item]], tasks: Sequence[Task], settings: ContaminationConfig) -> set[str]:
+def _hits(known: Sequence[Trained], tasks: Sequence[Task], threshold: float) -> set[str]:
     """The items of an evaluation that a run was trained on."""
     asked = [asked_task(task) for task in tasks]
-    return {_of_item(tasks[match.evaluation]) for items in known.values() for match in matches(items, asked, settings)}
+    return {_of_item(tasks[match.evaluation]) for items in known for match in items.matches(asked, threshold)}
 
 
 def _of_item(task: Task) -> str:
