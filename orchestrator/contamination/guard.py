@@ -21,7 +21,7 @@ from orchestrator.config.workloads import find_workload
 from orchestrator.contamination.items import Item, asked_task, taught_examples, trained_task
 from orchestrator.contamination.near import Match, Trained
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.learning.starting import is_taught
+from orchestrator.learning.starting import check_form, is_taught
 from orchestrator.records import trained_on
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.values import Task
@@ -155,8 +155,10 @@ def _inherited(config: RunConfig, workload: Any) -> list[dict[str, Any]]:
 def trained_items(config: RunConfig, workload: Any) -> dict[str, list[Item]]:
     """What a run is trained on: its tasks, and the examples of each lesson that it is taught, by the lesson's role."""
     roles = config.roles()
-    with own_code("the workload's tasks() and lessons()", workload):
+    with own_code("the workload's tasks()", workload):
         tasks: Sequence[Task] = workload.tasks("train") if config.steps and config.learns else ()
+        check_form("train", tasks)
+    with own_code("the workload's lessons()", workload):
         taught_here = {name for name, role in roles.items() if is_taught(role) and not role.elsewhere}
         lessons = [lesson for lesson in workload.lessons() if lesson.role in taught_here]
         taught = {lesson.role: taught_examples(lesson.examples()) for lesson in lessons}
@@ -181,7 +183,9 @@ def _asked(prefix: str, config: RunConfig, workload: Any) -> dict[str, list[Item
     found: dict[str, list[Item]] = {}
     with own_code("the workload's tasks()", workload):
         for split in config.splits() if config.evaluates else config.splits()[1:]:
-            for task in workload.tasks(split):
+            tasks = workload.tasks(split)
+            check_form(split, tasks)
+            for task in tasks:
                 part = task.reference.get("benchmark", split) if config.evaluates else split
                 found.setdefault(f"{prefix}{part}", []).append(asked_task(task))
     return found

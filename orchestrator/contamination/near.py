@@ -23,6 +23,8 @@ from orchestrator.contamination.items import Item, bare
 RARE_SHARE, RARE_LEAST, RARE_MOST = 0.05, 3, 20
 """A shingle or mark is rare where at most this share of a side's groups has it, which is held between so many (of a few groups a third,
 and one in any case) and so many."""
+FEWEST_GROUPS = 3
+"""Of a side that tells what is common. Where both have fewer, an instruction looks like a text of its own: only whole ones count."""
 FEWEST = 16
 """Own shingles of a text that has something to be known by; others are found by their marks alone."""
 LEAST_OF_RARE = 0.5
@@ -135,9 +137,12 @@ class Trained:
         """Pairs of which a text of the evaluation item is contained in the training item."""
         passages = [(index, text) for index, item in enumerate(evaluation) for text in item.texts]
         asked = Shingles.of([text for _, text in passages], self.n)
+        asked_groups = _groups(evaluation)
+        if max(self.groups.max(), asked_groups.max()) < FEWEST_GROUPS - 1:
+            return []
         kinds, numbers = np.unique(asked.hashes, return_inverse=True)
         rows, known = self._known(kinds)
-        is_rare = _rare(_groups(evaluation)[[index for index, _ in passages]], asked.rows, numbers, len(kinds))
+        is_rare = _rare(asked_groups[[index for index, _ in passages]], asked.rows, numbers, len(kinds))
         is_rare &= _rare(self.groups, rows, known, len(kinds))
         rare, kept = is_rare[numbers], is_rare[known]
         own = asked.apart_from(~rare, self.n)
@@ -167,8 +172,13 @@ def _shares(asked: Any, trained: Any) -> tuple[Any, Numbers]:
 
 
 def _rare(groups: Numbers, rows: Numbers, numbers: Numbers, kinds: int) -> npt.NDArray[np.bool_]:
-    """Which of so many kinds of shingles few enough groups have. groups: of each text. rows, numbers: text and kind of each shingle."""
+    """Which of so many kinds of shingles few enough groups have; all where there are too few groups to say.
+
+    groups: of each text. rows, numbers: text and kind of each shingle.
+    """
     names, places = np.unique(groups, return_inverse=True)
+    if len(names) < FEWEST_GROUPS:
+        return np.ones(kinds, dtype=bool)
     pairs = np.unique(numbers * np.int64(len(names)) + places[rows])
     return np.bincount(pairs // len(names), minlength=kinds) <= most_that_is_rare(len(names))
 

@@ -158,7 +158,7 @@ def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: 
         if not found:
             raise ConfigError(f"data.source={config.data.source}: there is no {split} task. Look at data.path.")
     for split, found in tasks.items():
-        _check_form(split, found)
+        check_form(split, found)
     if policy is None:
         return
     wanted, there = config.rollout.prompts_per_step, len(tasks["train"])
@@ -186,7 +186,7 @@ def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: 
             )
 
 
-def _check_form(split: str, tasks: Sequence[Task]) -> None:
+def check_form(split: str, tasks: Sequence[Task]) -> None:
     """Refuse what is no task, or has another one's id: their episodes would be compared with each other."""
     seen: set[str] = set()
     for number, task in enumerate(tasks):

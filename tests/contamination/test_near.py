@@ -29,7 +29,9 @@ def item(text: str, name: str = "x", group: str = "") -> Item:
 def shares(
     training: list[str], evaluation: list[str], settings: ContaminationConfig = FOUR
 ) -> list[tuple[int, int, float]]:
-    found = matches([item(text) for text in training], [item(text) for text in evaluation], settings)
+    """Beside three evaluation texts that have nothing to do with them."""
+    asked = [*evaluation, *(f"{number}" * 40 for number in (7, 8, 9))]
+    found = matches([item(text) for text in training], [item(text) for text in asked], settings)
     return [(match.training, match.evaluation, round(match.similarity, 4)) for match in found]
 
 
@@ -92,6 +94,15 @@ def test_questions_about_one_story_count_once() -> None:
     assert [(match.evaluation, round(match.similarity, 4)) for match in found] == [
         (n, round(83 / 87, 4)) for n in range(30)
     ]
+
+
+def test_a_task_a_side_says_nothing_of_what_is_common() -> None:
+    """Two prompts that differ in the question alone, under one instruction, are two; the same prompt is one."""
+    one, other = (
+        Task(end, ({"role": "user", "content": f"{LETTERS} {end}"},)) for end in ("May I lie?", "May I steal?")
+    )
+    assert matches([trained_task(one)], [asked_task(other)], FOUR) == []
+    assert matches([trained_task(one)], [asked_task(one)], FOUR) == [Match(0, 0, 1.0, True)]
 
 
 def test_copies_in_a_small_training_set_are_found_all() -> None:

@@ -75,7 +75,8 @@ def test_several_tries_of_an_item_are_one(tmp_path: Path) -> None:
 
 def test_a_story_with_a_word_changed_is_touched_too(tmp_path: Path) -> None:
     run(tmp_path, "a", [task(STORY.replace("nobody", "no one"), "trained")])
-    assert touched("run:a", tmp_path, {"x": [task(STORY, "0"), task(OTHER, "1")]}) == {"x": Touched(1, 2, "rlvr/a")}
+    asked = [task(STORY, "0"), task(OTHER, "1"), task("Another story. " * 9, "2")]
+    assert touched("run:a", tmp_path, {"x": asked}) == {"x": Touched(1, 3, "rlvr/a")}
 
 
 def test_lessons_touch_what_stands_in_a_paragraph_of_theirs(tmp_path: Path) -> None:
