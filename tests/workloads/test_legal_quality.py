@@ -64,3 +64,5 @@ def test_the_gold_answer_is_rated_behind_the_reasoning(rated: quality.Workload) 
 def test_a_run_must_be_named() -> None:
     with pytest.raises(ConfigError, match="name the run whose stored answers are rated"):
         quality.Workload(compose("legal_delta.quality", ["of=path:folder"]))
+    with pytest.raises(ConfigError, match="of is not set: name the run"):
+        quality.Workload(compose("legal_delta.quality", [])).tasks("eval")

@@ -25,6 +25,7 @@ from workloads.base import Lesson, Reward
 from workloads.legal_delta.answers import direct, said
 
 OPENING, CLOSING = "<reasoning>\n", "\n</reasoning>\n"
+_NAME_IT = "name the run whose stored answers are rated, of=run:NAME."
 LOGPROB, PERPLEXITY = "gold_logprob", "perplexity"
 
 
@@ -73,8 +74,8 @@ class Workload(legal_delta.Workload):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         # In a sweep that is planned a model of the hub stands for the run.
-        if config.of is None or ModelReference.parse(config.of).kind not in ("run", "hf"):
-            raise ConfigError(f"of={config.of}: name the run whose stored answers are rated, of=run:NAME.")
+        if config.of is not None and ModelReference.parse(config.of).kind not in ("run", "hf"):
+            raise ConfigError(f"of={config.of}: {_NAME_IT}")
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Of "eval" one a stored task: its prompt, with the reasoning of its first answer as reference."""
@@ -86,7 +87,9 @@ class Workload(legal_delta.Workload):
         from orchestrator.records import episodes
         from orchestrator.records.folder import RunFolder
 
-        reference = ModelReference.parse(str(self.config.of))
+        if self.config.of is None:
+            raise ConfigError(f"of is not set: {_NAME_IT}")
+        reference = ModelReference.parse(self.config.of)
         folder = RunFolder.open(find_run(reference.value, self.config.storage))
         split, step = max(episodes.parts(folder), key=lambda part: (part[0] == "test", part[0] == "eval", part[1]))
         answered = [one.episodes[0] for one in episodes.read_groups(folder, split, step) if one.episodes]
