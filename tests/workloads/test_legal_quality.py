@@ -51,7 +51,7 @@ def test_the_gold_answer_is_rated_behind_the_reasoning(rated: quality.Workload) 
     assert query.before == task.messages
     assert query.words == f"<reasoning>\n想0于6。\n</reasoning>\n{direct(task.reference['answer'])}"
     ((start, stop),) = query.spans
-    assert query.words[start:stop] == task.reference["answer"]
+    assert f"[法条]{query.words[start:stop]}<eoa>" == task.reference["answer"]
     mean = (log(1 / 8) + log(1 / 2)) / 2
     (verdict,) = rated.reward().score([episode], [()], [[LogitAnswer(7.0, mean, 0, 2)]])
     assert isinstance(verdict, Scored)

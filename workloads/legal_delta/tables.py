@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.tables import (
+    START,
     Average,
     Claim,
     Column,
@@ -56,7 +57,8 @@ METHODS = (
     Row(BASE, "base"),
     Row(SFT, "sft"),
     Row(DPO, "dpo"),
-    Row(DISTILL, "distill"),
+    # As the runs of stage 2 began: one model, asked once by each of them.
+    Row(DISTILL, "policy", "full", checkpoint=START),
     Row(LEGAL, "policy", "full"),
     Row(NO_SFT, "no_sft"),
     Row(NO_GAIN, "policy", "no_gain"),
