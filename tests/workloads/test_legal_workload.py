@@ -185,13 +185,18 @@ def test_every_row_of_the_tables_is_a_node_of_their_sweeps() -> None:
         nodes = {node.name: node for node in read_sweep(table.sweep).nodes}
         for row in (row for row in table.rows if row.node):
             assert row.arm in nodes[str(row.node)].arms
+    # All that the paper's Table 1 compares on the same models is run here.
+    assert all(TABLES["benchmarks"].row(name).node for name in ("zero-shot", "SFT", "DPO", "R1-Distill", "LegalΔ"))
     policy = next(node for node in read_sweep("legal_delta_ablation").nodes if node.name == "policy")
     assert len(policy.seeds) >= 5
 
 
-def test_the_search_is_over_t_and_g() -> None:
+def test_the_search_is_over_t_in_groups_of_several_sizes() -> None:
     (policy,) = (node for node in read_sweep("legal_delta_search").nodes if node.search)
-    assert {item.key for item in policy.search} == {"reward.temperature", "rollout.samples_per_prompt"}
+    assert {item.key for item in policy.search} == {"reward.temperature"}
+    sizes = [(arm["rollout.samples_per_prompt"], arm["rollout.prompts_per_step"]) for arm in policy.arms.values()]
+    assert [group for group, _ in sizes] == [4, 6, 12]
+    assert {group * prompts for group, prompts in sizes} == {48}
     # No point wins by one seed, nor by one that the winner is run with.
     assert policy.tuning is not None
     assert (len(policy.tuning.seeds), set(policy.tuning.seeds) & set(policy.seeds)) == (2, set())
