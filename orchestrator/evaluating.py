@@ -279,7 +279,7 @@ def _recorded(
     episode_files.write_step(folder, STEP, groups, {}, SPLIT, gold)
     tokens = sum(len(turn.completion_ids) for episode in episodes for turn in episode.trained)
     MetricsLog(folder.metrics_log).append(STEP, measured | {"tokens/generated": tokens} | ledger.row(STEP))
-    touched = trained_on.touched(config.model.name, config.storage, parts_of(tasks))
+    touched = trained_on.touched(config.model.name, config.storage, parts_of(tasks), config.contamination)
     return {"evaluation": summary_of(config, workload, groups, touched)}
 
 

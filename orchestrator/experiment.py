@@ -35,6 +35,7 @@ from orchestrator.config.functions import files_of
 from orchestrator.config.own_code import own_code
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
+from orchestrator.contamination import guard
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.fleets.fleet import start_servers
 from orchestrator.fleets.pool import is_running, lease, pool_of
@@ -79,8 +80,11 @@ def run(
         check_storage(config.storage)
         plan = preflight(config)
         display.announce("reading data and models")
-        workload = source.workload(config)
+        workload: Any = source.workload(config)
         gathered = gather(config, workload, display.announce)
+        # A run that is resumed goes on with what it was begun with.
+        finding = None if folder else guard.look(config, workload, display.announce)
+        workload = guard.without(workload, finding.dropped) if finding else guard.recall(workload, folder)
         models = starting_models(config, workload, Path(config.storage))
         # The ranks, who ask them later, would find out in a minute or two.
         remote_fleets(config, keys_of(config))
@@ -96,8 +100,9 @@ def run(
         folder.begin()
         if gathered:
             write_rows(folder, gathered)
-        taught = [model.role for model in models if model.taught]
-        trained_on.keep(folder, config, workload, taught, checkpoint.parents[1] if checkpoint else None)
+        if finding:
+            guard.keep(folder, finding)
+            trained_on.keep(folder, config, finding.rest(), checkpoint.parents[1] if checkpoint else None)
         mirror = Mirror(config.mirror, folder)
         try:
             status = execute(config, folder, models, servers, checkpoint, display)

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from orchestrator.config.compose import from_values
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
+from orchestrator.contamination import guard
 from orchestrator.director import Director, Refill
 from orchestrator.errors import RunError
 from orchestrator.examining import examine_taught
@@ -59,8 +60,9 @@ def train(payload: Mapping[str, Any]) -> None:
     torch.set_num_threads(config.learner.threads_per_rank)
     start_deepspeed()
     models = [StartingModel(**values) for values in payload["models"]]
-    workload = find_workload(config.workload).workload(config)
+    workload: Any = find_workload(config.workload).workload(config)
     recall(workload, RunFolder(folder))
+    workload = guard.recall(workload, RunFolder(folder))
     leads = dist.get_rank() == 0
     director = (
         Director(config, workload, folder, payload["servers"], payload["keys"], payload["pools"], payload["began"])

@@ -17,6 +17,7 @@ from orchestrator.cluster.session import WORKER_ENVIRONMENT
 from orchestrator.config.compose import compose
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.workloads import find_workload
+from orchestrator.contamination import guard
 from orchestrator.errors import RunError
 from orchestrator.learning.starting import StartingModel, starting_model
 from orchestrator.records import episodes, metrics
@@ -135,7 +136,7 @@ def batch_of(groups: Sequence[Group], config: RunConfig) -> tuple[Batch | None, 
 
 def _starting_policy(folder: RunFolder, config: RunConfig) -> StartingModel:
     """What the run's policy started from, by all of its own settings. Raises RunError where it would have to be taught again."""
-    workload: Any = find_workload(config.workload).workload(config)
+    workload: Any = guard.recall(find_workload(config.workload).workload(config), folder)
     storage = Path(config.storage).resolve()
     model = starting_model(POLICY, config.roles()[POLICY], config.learner, workload, workload.lessons(), storage)
     if model.to_teach:

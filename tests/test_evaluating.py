@@ -17,13 +17,13 @@ from orchestrator.cluster.needs import needs_of
 from orchestrator.cluster.plan import make_plan
 from orchestrator.config.compose import compose, to_values
 from orchestrator.config.evaluation import EvaluationConfig
+from orchestrator.contamination.items import fingerprint
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.evaluating import evaluate, named, run_named
 from orchestrator.fitting import Fitting
 from orchestrator.records import episodes, jsonl, report
 from orchestrator.records.folder import RunFolder, read_json, write_json
 from orchestrator.records.metrics import read
-from orchestrator.records.trained_on import fingerprint
 from orchestrator.rollouts.parts import rows_of, view_rows
 from orchestrator.sweep.graph import configs_of, plan_of, runs_of, stages
 from orchestrator.sweep.spec import Done, Node, Sweep

@@ -140,7 +140,14 @@ def settle(config: RunConfig) -> None:
     for key, path in files_named(config).items():
         # Links stay: what they point to may have a name without the extension by which a table is read.
         set_at(config, key, os.path.abspath(path.expanduser()))
+    if against := config.contamination.against:
+        config.contamination.against = ",".join(_target(word.strip()) for word in against.split(","))
     config.storage = str(lasting(Path(config.storage)))
+
+
+def _target(word: str) -> str:
+    """A workload's name as it is, a file absolute."""
+    return os.path.abspath(os.path.expanduser(word)) if word.endswith((".py", ".yaml", ".yml")) else word
 
 
 def files_of(config: RunConfig) -> dict[str, str]:

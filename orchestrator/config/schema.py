@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from orchestrator.config.algorithm import AlgorithmConfig
+from orchestrator.config.contamination import ContaminationConfig
 from orchestrator.config.learner import LearnerConfig
 from orchestrator.config.served import FleetConfig, JudgeConfig, ModelConfig, RaterConfig, ServedConfig, SftConfig
 from orchestrator.config.served import RewardModelConfig as RewardModelConfig
@@ -230,6 +231,7 @@ class RunConfig:
         indifferent=True,
     )
     data: DataConfig = group(DataConfig, "Where tasks come from.")
+    contamination: ContaminationConfig = group(ContaminationConfig, "Training data that stand in evaluation data.")
     model: ModelConfig = group(ModelConfig, "The policy.")
     warmup: SftConfig = group(SftConfig, "SFT of the policy before RL.")
     judge: JudgeConfig = group(JudgeConfig, "The judge.")

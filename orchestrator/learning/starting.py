@@ -67,11 +67,9 @@ def starting_model(
     name: str, role: Role, learner: LearnerConfig, workload: Any, lessons: Sequence[Any], storage: Path
 ) -> StartingModel:
     """Find or build the model of the role `name`. learner: trains its lesson. Raises ConfigError."""
-    reference = ModelReference.parse(role.name)
-    cache, training = storage / ".cache", role.training
+    reference, cache = ModelReference.parse(role.name), storage / ".cache"
     built = reference.kind == "mini"
-    teaches = training.steps > 0 and (built or training.named_models)
-    lesson = next((lesson for lesson in lessons if lesson.role == name and teaches), None)
+    lesson = next((lesson for lesson in lessons if lesson.role == name and is_taught(role)), None)
     if built and name != "policy" and lesson is None:
         raise ConfigError(
             f"{name}.name=mini: nothing teaches this model (no lesson, or its steps are 0); name weights instead, such as hf:ID, or "
@@ -101,6 +99,12 @@ def starting_model(
             f"(steps=0) and name it, {name}=run:NAME@{name}, or leave its lesson out ({name}.training.named_models=false)."
         )
     return StartingModel(name, folder, not built, str(taught), True, served)
+
+
+def is_taught(role: Role) -> bool:
+    """Whether a lesson of the role, if there is one, is taught."""
+    built = ModelReference.parse(role.name).kind == "mini"
+    return role.training.steps > 0 and (built or role.training.named_models)
 
 
 def _check_kind(name: str, role: Role, lesson: Any) -> None:
@@ -154,7 +158,7 @@ def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: 
         if not found:
             raise ConfigError(f"data.source={config.data.source}: there is no {split} task. Look at data.path.")
     for split, found in tasks.items():
-        _check_form(split, found)
+        check_form(split, found)
     if policy is None:
         return
     wanted, there = config.rollout.prompts_per_step, len(tasks["train"])
@@ -182,7 +186,7 @@ def check_tasks(config: RunConfig, tasks: Mapping[str, Sequence[Task]], policy: 
             )
 
 
-def _check_form(split: str, tasks: Sequence[Task]) -> None:
+def check_form(split: str, tasks: Sequence[Task]) -> None:
     """Refuse what is no task, or has another one's id: their episodes would be compared with each other."""
     seen: set[str] = set()
     for number, task in enumerate(tasks):

@@ -52,7 +52,7 @@ def draw(arms: Sequence[Arm], path: Path, names: Sequence[str]) -> None:
         # As many beside each other as fit below the panels.
         columns = max(1, min(len(arms), 90 // max(len(arm.name) + 6 for arm in arms)))
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
         FigureCanvasAgg(figure)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png")

@@ -9,7 +9,8 @@ runs/<workload>/<name>/
     ledger.jsonl       seconds a phase;  ledger.parquet once it is compacted
     models.json        the model that each role began RL with: a folder (under the storage where it was taught) or a hub id
     labels.jsonl       what was gathered of other models before anything was taught, a row an answer
-    trained_on.json    fingerprints of what the run and those before it were trained on
+    contamination.json what of the training data stands in evaluation data, and what of it was dropped
+    trained_on.json    the texts that the run and those before it were trained on, as they are compared
     answers.jsonl      what an evaluation was answered before it ended
     judge.json         how well the judge was taught; of any other rater ROLE.json
     summary.json       the numbers of the finished run
@@ -192,6 +193,10 @@ class RunFolder:
     @property
     def trained_on(self) -> Path:
         return self.path / "trained_on.json"
+
+    @property
+    def contamination(self) -> Path:
+        return self.path / "contamination.json"
 
     @property
     def answers(self) -> Path:

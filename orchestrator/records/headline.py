@@ -114,6 +114,19 @@ def _interval(low: float | None, high: float | None) -> str:
     return f"{low:.3f} … {high:.3f}"
 
 
+def _contamination(found: Mapping[str, Any]) -> list[Line]:
+    """What of the training data stands in evaluation data, a line for each thing that is trained on; nothing where none does."""
+    done = {"drop": "dropped", "report": "trained on all the same"}
+    return [
+        Line(f"in evaluation data: {'training tasks' if name == 'tasks' else f'examples for the {name}'}, {done[found['action']]}",
+             f"{count:,} of {found['trained'][name]:,}")
+        for name, count in found.get("touched", {}).items()
+    ] + [
+        Line(f"{row['split']} tasks that {row['model']} was trained on ({row['run']})", f"{row['tasks']:,} of {row['of']:,}")
+        for row in found.get("inherited", ())
+    ]  # fmt: skip
+
+
 def _details(summary: Mapping[str, Any]) -> list[Line]:
     """Everything that has no interval."""
     details = []
@@ -122,6 +135,7 @@ def _details(summary: Mapping[str, Any]) -> list[Line]:
         details.append(Line(f"{by} minus oracle at the end", f"{summary['last']['gold_gap']:+.3f}"))
     if "logprob_gap_max" in summary:
         details.append(Line("largest trainer-engine gap", f"{summary['logprob_gap_max']:.1e} nats"))
+    details += _contamination(summary.get("contamination", {}))
     if "tokens_generated" in summary:
         details.append(Line("tokens generated", f"{summary['tokens_generated']:,}"))
     if "seconds" in summary:

@@ -57,6 +57,11 @@ def summarise(
         summary |= {name.removeprefix("eval/"): rows[0][name] for name in _BEST_OF if name in rows[0]}
     if folder.judge.exists():
         summary["judge"] = read_json(folder.judge)
+    if folder.contamination.is_file():
+        found = read_json(folder.contamination)
+        summary["contamination"] = {
+            name: found[name] for name in ("action", "trained", "evaluated", "touched", "inherited")
+        }
     others = [role for role in (read_json(folder.models) if folder.models.exists() else {}) if role != JUDGE]
     raters = {role: read_json(folder.exam(role)) for role in others if folder.exam(role).exists()}
     if raters:

@@ -18,6 +18,7 @@ from orchestrator.cluster.preflight import nodes_of_cluster
 from orchestrator.cluster.session import connected
 from orchestrator.config.schema import FleetConfig, RunConfig
 from orchestrator.config.workloads import find_workload
+from orchestrator.contamination import guard
 from orchestrator.experiment import run
 from orchestrator.fleets.pool import lease
 from orchestrator.following import stopping
@@ -29,7 +30,16 @@ from orchestrator.sweep import summary
 from orchestrator.sweep.capacity import at_once
 from orchestrator.sweep.course import Course
 from orchestrator.sweep.folder import SweepFolder
-from orchestrator.sweep.graph import Configured, MissingRunError, check_stages, is_as_planned, is_of, plan_of, stages
+from orchestrator.sweep.graph import (
+    Configured,
+    MissingRunError,
+    check_stages,
+    configs_of,
+    is_as_planned,
+    is_of,
+    plan_of,
+    stages,
+)
 from orchestrator.sweep.journal import FINISHED, Journal, best_point
 from orchestrator.sweep.spec import Done, Sweep
 from orchestrator.sweep.standing import to_mend
@@ -71,6 +81,9 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
     skipped: dict[str, str] = {}
     left = [stage for stage in stages(sweep) if stage.name not in closed]
     check_stages(sweep, left, nodes_of_cluster(), folder.storage)
+    evaluated = configs_of(sweep, folder.storage)
+    named = {f"{node}-{arm}".strip("-"): config for node, arms in evaluated.items() for arm, config in arms.items()}
+    guard.written_for_runs(folder.evaluations, named)
     for stage in stages(sweep):
         if stage.name in closed and is_as_planned(sweep, stage, done, folder.storage):
             log.info("%s: done already", stage.name)

@@ -5,6 +5,7 @@ runs/sweeps/<name>/
     trials.jsonl       what was tried, evaluated and ended, a line each (`sweep.journal`)
     command            the command line that goes on with it
     state.json         the stages that are done, and the runs that later stages may name
+    evaluations.json   settings of what its runs evaluate, with which each run compares its training data
     log.txt            what it said on the terminal, of all its starts
     summary.json       the numbers at the end;  plots/  its pictures
     slots/             a folder for each run at once, locked by the process that has it
@@ -125,6 +126,10 @@ class SweepFolder:
     @property
     def state(self) -> Path:
         return self.path / "state.json"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / "evaluations.json"
 
     @property
     def log(self) -> Path:

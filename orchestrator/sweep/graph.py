@@ -25,6 +25,7 @@ from orchestrator.config.layers import Layer, chooses_preset
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError, PreflightError, RunError
 from orchestrator.sweep.capacity import at_once, largest
+from orchestrator.sweep.folder import PLACE, SweepFolder
 from orchestrator.sweep.keys import find_by_key, key_of
 from orchestrator.sweep.space import LISTED, reachable
 from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep
@@ -163,7 +164,12 @@ class Configured:
 
     def __init__(self, sweep: Sweep, node: Node, arm: str, storage: Path) -> None:
         self._target, self._origin = node.target, f"sweep {sweep.name}, runs.{node.name}"
-        given = {"tracking.group": sweep.name, "storage": str(storage.absolute())}
+        evaluations = SweepFolder(storage.absolute() / PLACE / sweep.name).evaluations
+        given = {
+            "tracking.group": sweep.name,
+            "storage": str(storage.absolute()),
+            "contamination.sweep": str(evaluations),
+        }
         self.settings: dict[str, Any] = {**given, **node.settings, **node.arms[arm]}
         self._composed: dict[tuple[tuple[str, Any], ...], Composed] = {}
 

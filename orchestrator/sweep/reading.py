@@ -116,13 +116,14 @@ class _Written:
 
 @dataclass(slots=True)
 class _Reader:
-    """Reads one sweep; what is wrong is kept, to be told together. place: the file. seeds: in place of those of nodes that have
-    several."""
+    """Reads one sweep; what is wrong is kept, to be told together. place: the file. overrides: of the command line, each for the nodes
+    whose runs have such a setting. seeds: in place of those of nodes that have several. keys: the settings of all nodes."""
 
     place: str
     overrides: Sequence[str]
     seeds: tuple[int, ...] | None = None
     problems: list[str] = field(default_factory=list)
+    keys: dict[str, Key] = field(default_factory=dict)
 
     def sweep(self, written: Mapping[str, Any], name: str) -> Sweep:
         top = self._form(written, forms.SWEEP, self.place)
@@ -132,6 +133,7 @@ class _Reader:
         read = [self._node(str(node), content, top) for node, content in runs.items()]
         nodes = self._in_order([item for item in read if item is not None])
         self._check_metric(top, nodes)
+        self.problems += read_overrides(self.overrides, self.keys).problems
         self._check_overrides([item for item in read if item is not None])
         self._raise()
         known = {key: top[key] for key in ("metric", "mode", "about", "at_once") if key in top}
@@ -169,9 +171,11 @@ class _Reader:
         except ConfigError as error:
             self.problems.append(f"{place}, target: {error}")
             return None
+        self.keys |= keys
+        mine = [text for text in self.overrides if text.partition("=")[0].strip() in keys]
         layers = [
             layer_of(top.get("settings", {}), keys, f"{self.place}, settings"),
-            read_overrides(self.overrides, keys),
+            read_overrides(mine, keys),
             layer_of(parts.get("settings", {}), keys, f"{place}.settings"),
         ]
         arms = {}

@@ -76,6 +76,7 @@ def test_a_run_is_planned_with_all_that_it_is_started_with(folder: Path) -> None
     assert teach.name == f"teach-{teach.key}"
     assert settings(teach) == {
         "seed": "0", "name": teach.name, "tracking.group": "s", "storage": str(folder / "runs"), "steps": "0",
+        "contamination.sweep": str(folder / "runs" / "sweeps" / "s" / "evaluations.json"),
     }  # fmt: skip
     # Whoever composes it, in whatever folder, has the run of that key.
     assert key_of(compose(teach.target, teach.overrides)) == teach.key

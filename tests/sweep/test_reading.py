@@ -272,3 +272,23 @@ def test_a_range_of_seeds_is_a_sweep_of_one_node() -> None:
         sweep_of_seeds("rlvr", ["stepz=3"], [0])
     with pytest.raises(ConfigError, match="name=a/b: a sweep is kept in a folder of its name"):
         sweep_of_seeds("rlvr", ["name=a/b"], [0])
+
+
+TRAINED_AND_ASKED = """
+target: rlvr
+runs:
+  a: {settings: {steps: 0}}
+  b: {target: social_r1.benchmarks, settings: {model: "node:a@policy"}}
+"""
+
+
+def test_the_command_line_is_for_the_nodes_that_have_such_a_setting(folder: Path) -> None:
+    """A benchmark's files are no setting of the runs that train; what no run has is refused."""
+    (folder / "files").mkdir()
+    first, second = read(TRAINED_AND_ASKED, "data.hitom=files", "data.seed=3").nodes
+    assert "data.hitom" not in first.settings
+    assert second.settings["data.hitom"] == "files"
+    assert first.settings["data.seed"] == second.settings["data.seed"] == 3
+    assert refused(TRAINED_AND_ASKED, "data.hitomm=files") == [
+        "data.hitomm (command line): there is no such key. Did you mean data.hitom?"
+    ]

@@ -48,6 +48,10 @@ def test_an_answer_is_cut_out() -> None:
         "<reasoning>不是A。<answer>[正确答案]B<eoa></answer>": "B",
         "<think>A</think>答案是C": "答案是C",  # without a tag all of it
         "<reasoning>A或B，还要再想": "",
+        "先想盗窃、诈骗。\n</reasoning>\n盗窃": "盗窃",  # opened by the prompt, or not at all
+        "诈骗</reasoning><reasoning>抢夺</reasoning><answer>盗窃</answer>": "盗窃",
+        "盗窃<reasoning>不是诈骗</reasoning>": "盗窃",
+        "诈骗</reasoning>": "",
         "[正确答案]D": "[正确答案]D",
         "": "",
     }
@@ -61,6 +65,9 @@ def test_articles_are_numbers() -> None:
     # The first number between 、; Chinese numerals; 第…款 goes, and with it the article before it.
     assert articles("刑法第234、275条") == {234, 275}
     assert articles("刑法第二百六十四条、第六十七条第三款、刑法第52条和第53条") == {264, 52}
+    # 第 and 条 go, and what is then no numeral is no article; 万元 is 元.
+    assert articles("第二百条第三百条") == set()
+    assert articles("第264条第265条、罚金二万元") == {264265, 2}
     assert articles("第" + "9" * 5000 + "条") == {inf}  # which no integer may be read from
     # 264 and 25 of 264 and 67: P = R = 1/2. One of two: 2·1/(1 + 2) = 2/3, and 1/2 of the union.
     assert told("lawbench_3_1", "[法条]刑法第264条、刑法第25条<eoa>", "刑法第264条、刑法第67条") == Scored(

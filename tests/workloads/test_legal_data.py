@@ -189,9 +189,6 @@ def test_traces_about_held_out_facts_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (LegalDataConfig(source="nothing"), "data.source=nothing: use one of mini, files"),
-        (LegalDataConfig(source="files"), r"needs data\.path"),
-        (LegalDataConfig(path="x.json"), r"leave data\.path out"),
         (LegalDataConfig(traces="x.json"), r"leave data\.traces out"),
         (LegalDataConfig(eval_path="x.json"), r"leave data\.eval_path out"),
     ],

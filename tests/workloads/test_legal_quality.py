@@ -51,7 +51,7 @@ def test_the_gold_answer_is_rated_behind_the_reasoning(rated: quality.Workload) 
     assert query.before == task.messages
     assert query.words == f"<reasoning>\n想0于6。\n</reasoning>\n{direct(task.reference['answer'])}"
     ((start, stop),) = query.spans
-    assert query.words[start:stop] == task.reference["answer"]
+    assert f"[法条]{query.words[start:stop]}<eoa>" == task.reference["answer"]
     mean = (log(1 / 8) + log(1 / 2)) / 2
     (verdict,) = rated.reward().score([episode], [()], [[LogitAnswer(7.0, mean, 0, 2)]])
     assert isinstance(verdict, Scored)
@@ -64,3 +64,5 @@ def test_the_gold_answer_is_rated_behind_the_reasoning(rated: quality.Workload) 
 def test_a_run_must_be_named() -> None:
     with pytest.raises(ConfigError, match="name the run whose stored answers are rated"):
         quality.Workload(compose("legal_delta.quality", ["of=path:folder"]))
+    with pytest.raises(ConfigError, match="of is not set: name the run"):
+        quality.Workload(compose("legal_delta.quality", [])).tasks("eval")

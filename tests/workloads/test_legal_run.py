@@ -36,7 +36,7 @@ def orchestrate(storage: Path, *words: str) -> None:
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stage 1 on ten traces of the oracle, stage 2 of two steps from there, and stage 1's model as a rater of stage 2's reasoning."""
     folder = tmp_path_factory.mktemp("runs")
-    orchestrate(folder, "train", "legal_delta", "name=one", "steps=0", "traces=oracle", "traces.cases=10", *SETTINGS)
+    orchestrate(folder, "train", "legal_delta", "name=one", "steps=0", "traces=given", "traces.cases=10", *SETTINGS)
     orchestrate(folder, "train", "legal_delta", "name=two", "steps=2", "model=run:one@policy", *SETTINGS)
     rater = ["of=run:two", "model=run:one@policy", "name=rated", *SETTINGS[:2]]
     orchestrate(folder, "train", "legal_delta.quality", *rater)

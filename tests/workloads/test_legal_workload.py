@@ -107,9 +107,11 @@ def test_the_reward_asks_the_direct_question_of_the_same_case(made: legal_delta.
 
 def test_an_oracle_writes_traces_and_plain_answers() -> None:
     reasoning, plain = (
-        taught(workload("traces=oracle", "traces.cases=6", *more)) for more in ((), ("traces.form=direct",))
+        taught(workload("traces=given", "traces.cases=6", *more)) for more in ((), ("traces.form=direct",))
     )
     assert len(reasoning) == len(plain) == 6
+    asked = workload("traces=given", "traces.form=direct").tasks("eval")[0]
+    assert asked.messages[0] == plain[0].branches[0].messages[0]
     for one, other in zip(reasoning, plain, strict=True):
         assert one.branches[0].target.endswith(other.branches[0].target)
         assert other.branches[0].target.startswith("<answer>\n")
@@ -117,9 +119,9 @@ def test_an_oracle_writes_traces_and_plain_answers() -> None:
 
 
 def test_traces_of_a_file(files: list[str]) -> None:
-    (one,) = taught(workload(*files, "traces=file"))
+    (one,) = taught(workload(*files, "traces=given"))
     assert one.branches[0].target == reasoned("他拿了手机。", "[罪名]盗窃<eoa>")
-    (plain,) = taught(workload(*files, "traces=file", "traces.form=direct"))
+    (plain,) = taught(workload(*files, "traces=given", "traces.form=direct"))
     assert plain.branches[0].target == "<answer>\n[罪名]盗窃<eoa>\n</answer>"
 
 
@@ -157,7 +159,6 @@ def test_nobody_is_asked_without_a_teacher(made: legal_delta.Workload) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["traces=file"], r"traces=file goes with data\.traces=FILE"),
         (["traces=teacher"], "name who writes them"),
         (["reward.rating=logprob"], r"Set reward\.missing=skip"),
     ],
@@ -167,11 +168,10 @@ def test_traces_that_are_nowhere_are_refused(words: list[str], said: str) -> Non
         workload(*words).reward()
 
 
-def test_real_cases_have_no_oracle(files: list[str]) -> None:
-    with pytest.raises(ConfigError, match="nobody knows right reasoning about real cases"):
-        workload(*files[:2], "traces=oracle")
-    with pytest.raises(ConfigError, match=r"traces=file goes with data\.traces=FILE"):
-        workload(*files)
+def test_real_cases_come_without_reasoning(files: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"Give it, data\.traces=FILE, or traces=teacher"):
+        workload(*files[:2], "traces=given")
+    assert workload(*files).lessons() == ()
 
 
 def test_a_metric_of_one_task(made: legal_delta.Workload) -> None:
@@ -185,13 +185,18 @@ def test_every_row_of_the_tables_is_a_node_of_their_sweeps() -> None:
         nodes = {node.name: node for node in read_sweep(table.sweep).nodes}
         for row in (row for row in table.rows if row.node):
             assert row.arm in nodes[str(row.node)].arms
+    # All that the paper's Table 1 compares on the same models is run here.
+    assert all(TABLES["benchmarks"].row(name).node for name in ("zero-shot", "SFT", "DPO", "R1-Distill", "LegalΔ"))
     policy = next(node for node in read_sweep("legal_delta_ablation").nodes if node.name == "policy")
     assert len(policy.seeds) >= 5
 
 
-def test_the_search_is_over_t_and_g() -> None:
+def test_the_search_is_over_t_in_groups_of_several_sizes() -> None:
     (policy,) = (node for node in read_sweep("legal_delta_search").nodes if node.search)
-    assert {item.key for item in policy.search} == {"reward.temperature", "rollout.samples_per_prompt"}
+    assert {item.key for item in policy.search} == {"reward.temperature"}
+    sizes = [(arm["rollout.samples_per_prompt"], arm["rollout.prompts_per_step"]) for arm in policy.arms.values()]
+    assert [group for group, _ in sizes] == [4, 6, 12]
+    assert {group * prompts for group, prompts in sizes} == {48}
     # No point wins by one seed, nor by one that the winner is run with.
     assert policy.tuning is not None
     assert (len(policy.tuning.seeds), set(policy.tuning.seeds) & set(policy.seeds)) == (2, set())

@@ -1,8 +1,9 @@
 """LegalΔ (arXiv 2508.12281): a policy reasons about a case before it answers, and is rewarded for the right answer as far as its own
 reasoning made it surer of it (information gain).
 
-    orchestrate train legal_delta traces=oracle steps=0 name=distill    # stage 1: reasoning that others wrote is taught
-    orchestrate train legal_delta model=run:distill@policy                       # stage 2: GRPO with information gain
+    orchestrate train legal_delta steps=0 name=base                         # the miniature's policy, in both modes
+    orchestrate train legal_delta steps=0 name=distill model=run:base@policy traces=given warmup.named_models=true warmup.steps=60
+    orchestrate train legal_delta model=run:distill@policy                  # stage 2: GRPO with information gain
 
 Five tasks in Chinese: articles, charges, length of the sentence, amounts, multiple choice. Data: `mini`, a generated penal code with
 exact answers, or files in the released form. Importing this package imports neither torch nor transformers nor ray.
@@ -28,7 +29,7 @@ from workloads.legal_delta.data import Case, LegalDataConfig, cases_of, check_da
 from workloads.legal_delta.gain import LegalReward, LegalRewardConfig
 from workloads.legal_delta.oracle import reasoning_quality
 from workloads.legal_delta.scores import MOST, exact, legal_reward
-from workloads.legal_delta.traces import FILE, NONE, TracesConfig, written
+from workloads.legal_delta.traces import NONE, TracesConfig, written
 from workloads.lessons import chat
 from workloads.teachers import ORACLE, TEACHER, TeacherConfig
 
@@ -79,8 +80,9 @@ class Workload(BaseWorkload):
         return self.config.data.source == "mini"
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """One task a case of the split ("train", "eval" or "test")."""
-        return [Task(id, self.messages(reference), reference) for id, reference in self.cases[split].items()]
+        """One task a case of the split ("train", "eval" or "test"), asked in the mode that was taught."""
+        plain = self.config.traces.plain
+        return [Task(id, self.messages(reference, plain), reference) for id, reference in self.cases[split].items()]
 
     def messages(self, reference: Mapping[str, Any], direct: bool = False) -> tuple[Message, ...]:
         """What the policy is asked about a case. direct: for the answer alone, without reasoning."""
@@ -145,15 +147,15 @@ class Workload(BaseWorkload):
 
     def _taught(self) -> Iterator[Example]:
         traces, plain = self.config.traces, self.config.traces.plain
-        if traces.name == ORACLE:
-            for case in self._more("traces", traces.cases):
-                yield self._example(case, direct=plain)
+        if traces.name == TEACHER:
+            asked = self._asked
+            found = [(row["case"], asked[row["case"]], row["output"]) for row in self._written]
+        elif self.mini:
+            yield from (self._example(case, direct=plain) for case in self._more("traces", traces.cases))
             return
-        if traces.name == FILE:
+        else:
             real = traces_of(self.config.data, self._real)
             found = [(trace.case.id, reference_of(trace.case), trace.output) for trace in real]
-        else:
-            found = [(row["case"], self._asked[row["case"]], row["output"]) for row in self._written]
         for case, reference, text in found:
             target = direct(reference["answer"]) if plain else text
             yield chat(case, self.messages(reference, direct=plain), [target])

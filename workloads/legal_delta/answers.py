@@ -7,10 +7,9 @@
     [刑期]36月<eoa>
     </answer>
 
-The answer is what stands between the last marker and the first `<eoa` after it: what is scored and what the policy's logits are read
-at are the same characters. The released code (src/reward.py and UnslothGRPOTrainer.py of NEUIR/LegalDelta at e165a909a628) scores the
-first `[marker]...<eoa>` of the text and reads the logits after its last `]`, which inside a charge such as `[窝藏、包庇]` is no
-marker's; the two agree wherever there is one marker and no such charge.
+What is scored is the first `[marker]...<eoa>` of the task, as in the released code (src/reward.py of NEUIR/LegalDelta at e165a909a628).
+Logits are read between the last marker and the first `<eoa` after it. The code (UnslothGRPOTrainer.py) reads them after the last `]`,
+which inside a charge such as `[窝藏、包庇]` is no marker's. Of an answer in its form all of these are the same characters.
 """
 
 from __future__ import annotations
@@ -67,6 +66,7 @@ class Said:
     first `<eoa` after it, span: the same as characters of the text, [start, stop); None where one of the two is missing.
     """
 
+    text: str
     reasoning: str
     answer: str
     marker: str | None
@@ -74,8 +74,9 @@ class Said:
     span: tuple[int, int] | None
 
     def value_of(self, kind: Kind) -> str | None:
-        """The value, where the marker is that of the task."""
-        return self.value if self.marker == MARKERS[kind] else None
+        """What is scored: between the first marker of the task and the next `<eoa>`; None where there is no such pair."""
+        found = re.search(f"{re.escape(MARKERS[kind])}(.*?){END}", self.text, re.DOTALL)
+        return found[1] if found else None
 
 
 def said(text: str) -> Said:
@@ -87,6 +88,7 @@ def said(text: str) -> Said:
     stop = text.find("<eoa", marker.end()) if marker else -1
     span = (marker.end(), stop) if marker and stop >= 0 else None
     return Said(
+        text,
         reasoning.strip() if reasoning_end else "",
         answer.strip() if answer_start and answer_end else "",
         marker[0] if marker else None,

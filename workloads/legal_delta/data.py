@@ -70,14 +70,8 @@ class LegalDataConfig(DataConfig):
 
 
 def check_data(data: LegalDataConfig) -> None:
-    """Raises ConfigError for a source that is none, and for paths that are missing or too much."""
-    if data.source not in SOURCES:
-        raise ConfigError(f"data.source={data.source}: use one of {', '.join(SOURCES)}.")
-    if data.needs_path and data.path is None:
-        raise ConfigError(
-            f"data.source={data.source} needs data.path: the published GRPO_*.json, or cases of your own."
-        )
-    for name in ("path", "eval_path", "traces"):
+    """Raises ConfigError for files beside data.path that the source does not read."""
+    for name in ("eval_path", "traces"):
         if not data.needs_path and getattr(data, name):
             raise ConfigError(
                 f"data.source={data.source} is generated: leave data.{name} out, or set data.source=files."
@@ -201,15 +195,16 @@ def split(
     groups = _in_order(cases, seed)
     most = max(1, len(groups) // 4)
     evaluated = groups[: min(counts["eval"], most)] if held_out is None else _in_order(held_out, seed)[: counts["eval"]]
-    rest = [group for group in groups if group not in set(evaluated)]
+    held = set(evaluated)
+    rest = [group for group in groups if group not in held]
     tested = min(counts["test"], most)
     if len(rest) <= tested:
         raise DataError(
             f"data.path holds {len(groups)} case or cases with facts of their own: none is left to train on."
         )
-    sides = {"eval": evaluated, "test": rest[:tested], "train": rest[tested:][: counts["train"]]}
+    sides = {"eval": held, "test": set(rest[:tested]), "train": set(rest[tested:][: counts["train"]])}
     sources = {"eval": cases if held_out is None else held_out, "test": cases, "train": cases}
-    return {name: [case for case in sources[name] if case.group in set(side)] for name, side in sides.items()}
+    return {name: [case for case in sources[name] if case.group in side] for name, side in sides.items()}
 
 
 def _in_order(cases: Sequence[Case], seed: int) -> list[str]:

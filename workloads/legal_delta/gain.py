@@ -115,10 +115,10 @@ class LegalReward(Unasked):
         turn = episode.trained[-1]
         if self._settings.gain != "gold_vs_gold":
             return LogitQuery(turn, spans_in(turn.text))
-        _, end, _ = turn.text.partition("</reasoning>")
-        if not end or not said(turn.text).reasoning:
+        if not said(turn.text).reasoning:
             return LogitQuery(turn, ())
-        kept, words = turn.text.index(end) + len(end), f"\n{words}"
+        end = "</reasoning>"
+        kept, words = turn.text.index(end, turn.text.index("<reasoning>")) + len(end), f"\n{words}"
         return LogitQuery(turn, tuple((kept + start, kept + stop) for start, stop in spans_in(words)), words, kept)
 
     def _gain(self, logits: Sequence[LogitAnswer]) -> float | None:

@@ -10,6 +10,7 @@ Its readers are kept as strict as they are, since they are what ran:
 - Width is not folded. Full-width digits are read, but charges are parted by the half-width `;` alone.
 - Brackets in charges count: `[窝藏、包庇]` is not `窝藏、包庇`.
 - A paragraph takes its article with it: `第264条第1款` is no article.
+- Articles that nothing parts run together: `第26条第4条` is 264. 万元 is 元: `二百万元` is article 200.
 - Of `3年6个月` the months alone are read; `1,200元` is 1, and `1.5万元` is 1.5.
 - Repetitions are not merged: a gold answer `第196条、第196条` is never worth 5, at most 3.333, for a single 196.
 - A reasoning without a line of its own between its tags passes for one in R_format.
@@ -73,12 +74,19 @@ def articles(value: str) -> list[int]:
     """Numbers of articles, in order, repeated ones too: the first number of each piece between commas and blanks."""
     numbers = []
     for piece in re.split(r"[,，、\s]+", value):
-        bare = re.sub("第(.*?)条", r"\1", re.sub("第.*?款", "", piece))
-        found = re.search(r"\d+", arabic(bare))
-        number = _whole(found[0]) if found else None
+        digits = article_digits(piece)
+        number = None if digits is None else _whole(digits)
         if number is not None and number <= LAST_ARTICLE:
             numbers.append(number)
     return numbers
+
+
+def article_digits(piece: str) -> str | None:
+    """The first number of a piece, Chinese numerals included: without 第…款, without 第 and 条 around it, and with 万元 as 元; None
+    where there is none. LawBench reads so too."""
+    bare = re.sub("第(.*?)条", r"\1", re.sub("第.*?款", "", piece.replace("万元", "元")))
+    found = re.search(r"\d+", arabic(bare))
+    return found[0] if found else None
 
 
 def charges(value: str) -> list[str]:
@@ -181,9 +189,3 @@ def exact(kind: Kind, value: str | None, gold: str) -> bool:
     """Whether an answer is right: the same parts as the gold one, whatever their order and repetitions."""
     found = read(kind, value)
     return bool(found) and set(found) == set(read_gold(kind, gold))
-
-
-def jaccard(kind: Kind, value: str | None, gold: str) -> float:
-    """Common over all parts of answer and gold, 0 to 1; of single answers whether it is right."""
-    found, true = set(read(kind, value)), set(read_gold(kind, gold))
-    return len(found & true) / len(found | true) if found else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.tables import (
+    START,
     Average,
     Claim,
     Column,
@@ -22,6 +23,7 @@ from orchestrator.tables import (
 from workloads.benchmarks.results import score_of
 from workloads.legal_delta import EXACT, REASONING
 from workloads.legal_delta.answers import Kind
+from workloads.legal_delta.quality import LOGPROB, PERPLEXITY
 
 _TEST = "test"
 BASE, SFT, DISTILL, DPO, LEGAL = "zero-shot", "SFT", "R1-Distill", "DPO", "LegalΔ"
@@ -56,7 +58,8 @@ METHODS = (
     Row(BASE, "base"),
     Row(SFT, "sft"),
     Row(DPO, "dpo"),
-    Row(DISTILL, "distill"),
+    # As the runs of stage 2 began: one model, asked once by each of them.
+    Row(DISTILL, "policy", "full", checkpoint=START),
     Row(LEGAL, "policy", "full"),
     Row(NO_SFT, "no_sft"),
     Row(NO_GAIN, "policy", "no_gain"),
@@ -151,6 +154,7 @@ BENCHMARKS = Table(
     sweep="legal_delta_benchmarks",
     rows=(
         Row(BASE, "asked_before"),
+        Row(SFT, "asked_sft"),
         Row("SFT(DiscLaw)"),
         Row(DPO, "asked_dpo"),
         Row(DISTILL, "asked_distilled"),
@@ -172,4 +176,22 @@ BENCHMARKS = Table(
     "items has a standard error of 0.022. The paper does not say which files are behind its columns, how it asked, nor what DPO's "
     "pairs were.",
 )
-TABLES = {"ablation": ABLATION, "lengths": LENGTHS, "benchmarks": BENCHMARKS}
+QUALITY = Table(
+    title="LegalΔ: reasoning by the perplexity of the right answer",
+    sweep="legal_delta_quality",
+    rows=(
+        Row(BASE, "rated_base"),
+        Row(DISTILL, "rated_distill"),
+        Row(LEGAL, "rated", "full"),
+        Row(NO_GAIN, "rated", "no_gain"),
+    ),
+    columns=(
+        Column("perplexity", component(PERPLEXITY)),
+        Column("log-probability", component(LOGPROB)),
+        Difference("less", "log-probability"),
+    ),
+    baseline=BASE,
+    note="Of the gold answer's tokens behind the question and the policy's reasoning, under another model (figure 5, whose numbers the "
+    "paper does not tell); one answer of each held-out case.",
+)
+TABLES = {"ablation": ABLATION, "lengths": LENGTHS, "benchmarks": BENCHMARKS, "quality": QUALITY}

@@ -1,7 +1,7 @@
 """Stage 1 of LegalΔ (arXiv 2508.12281, section 3.1): reasoning that another model wrote, which the policy is taught before RL.
 
-The traces are the oracle's in the miniature, those of a file, or a teacher's: a model that is served here, or a URL. Of what a teacher
-writes that alone is taught whose form and answer are right.
+The traces come with the data, written by the miniature's oracle or standing in a file, or from a teacher: a model that is served here,
+or a URL. Of what a teacher writes that alone is taught whose form and answer are right.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workloads.legal_delta.answers import Kind, said
 from workloads.legal_delta.scores import exact, format_reward
 from workloads.teachers import ORACLE, TEACHER, TeacherConfig, after_thought, until_told
 
-NONE, FILE = "none", "file"
+NONE, GIVEN = "none", "given"
 LEAST_FORMAT = 1.0
 """R_format of what is taught of a teacher's answers."""
 
@@ -31,9 +31,9 @@ class TracesConfig:
 
     name: str = setting(
         NONE,
-        "`none`: no traces (in the miniature a warm-up in both modes; a named model as it is); `oracle`: right reasoning about "
-        "generated cases; `file`: that of data.traces; `teacher`: what the model of `teacher` writes about the training cases.",
-        choices=(NONE, ORACLE, FILE, TEACHER),
+        "`none`: no traces (in the miniature a warm-up in both modes; a named model as it is); `given`: those that come with the data, "
+        "of the miniature's oracle or in data.traces; `teacher`: what the model of `teacher` writes about training cases.",
+        choices=(NONE, GIVEN, TEACHER),
     )
     cases: int = setting(
         450,
@@ -48,17 +48,15 @@ class TracesConfig:
 
     @property
     def plain(self) -> bool:
-        """Whether answers are taught without reasoning."""
-        return self.form == "direct"
+        """Whether answers are taught, and asked for, without reasoning."""
+        return self.name != NONE and self.form == "direct"
 
     def check(self, mini: bool, path: str | None, teacher: TeacherConfig) -> None:
         """Raises ConfigError where there are no such traces."""
-        if self.name == ORACLE and not mini:
+        if self.name == GIVEN and not mini and path is None:
             raise ConfigError(
-                "traces=oracle: nobody knows right reasoning about real cases. traces=file or traces=teacher."
+                "traces=given: real cases come without reasoning. Give it, data.traces=FILE, or traces=teacher."
             )
-        if (self.name == FILE) != (path is not None):
-            raise ConfigError(f"traces={self.name}, data.traces={path}: traces=file goes with data.traces=FILE.")
         if self.name == TEACHER and teacher.name == ORACLE:
             raise ConfigError("traces=teacher: name who writes them, teacher=hf:ID, teacher=run:NAME or teacher=URL.")
 

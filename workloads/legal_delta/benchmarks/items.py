@@ -106,8 +106,8 @@ class Benchmark(Published, ABC):
 
 
 def cut(text: str) -> str:
-    """The answer of a text. What a model thinks or reasons in tags is none."""
-    told = _REASONING.sub("", after_thought(text))
+    """The answer of a text. What a model thinks or reasons in tags is none, nor what stands before a closing tag that nothing opens."""
+    told = _REASONING.sub("", after_thought(text)).rpartition("</reasoning>")[2]
     parts = said(told)
     return (parts.answer or told).strip() if parts.value is None else parts.value.strip()
 

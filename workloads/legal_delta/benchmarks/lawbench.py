@@ -17,7 +17,7 @@ from workloads.files import text
 from workloads.legal_delta.answers import DEATH, LIFE, Kind
 from workloads.legal_delta.benchmarks.items import Benchmark, Item, marked, overlap
 from workloads.legal_delta.data import facts
-from workloads.legal_delta.scores import arabic, term
+from workloads.legal_delta.scores import article_digits, term
 
 LONGEST_TERM = log(216)
 """Log distance of a prison term that is worth nothing; also what an answer without a term counts as."""
@@ -194,10 +194,9 @@ class Amounts(LawBench):
 
 
 def articles(told: str) -> set[float]:
-    """Numbers of articles: of each piece between 、 the first number, Chinese numerals included. What stands between 第 and 款 is left
-    out, so that 第264条第1款 is no article, as published."""
-    pieces = (arabic(re.sub("第.*?款", "", piece)) for piece in told.split("、"))
-    return {float(found[0]) for piece in pieces if (found := re.search(r"\d+", piece))}
+    """Numbers of articles: of each piece between 、 the first number, Chinese numerals included. As published, what stands between 第
+    and 款 is left out, so that 第264条第1款 is no article, and articles without 、 between them run together: 第26条第4条 is 264."""
+    return {float(digits) for piece in told.split("、") if (digits := article_digits(piece)) is not None}
 
 
 def numbers(told: str) -> set[float]:

@@ -1,5 +1,5 @@
 """How good reasoning is by another model: the perplexity of the right answer, given the question and the reasoning (arXiv 2508.12281,
-figure 5), and how often that model then answers rightly itself.
+figure 5).
 
     orchestrate train legal_delta.quality of=run:NAME model=hf:Qwen/Qwen2.5-32B-Instruct
 
@@ -16,15 +16,17 @@ from typing import ClassVar
 
 from orchestrator.config.references import ModelReference, find_run
 from orchestrator.config.schema import setting
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, RunError
 from orchestrator.rollouts.rubrics import judged_metrics
 from orchestrator.rollouts.unasked import Unasked
 from orchestrator.values import Answer, Episode, Group, LogitAnswer, LogitQuery, Scored, Task, Unscored, Verdict
 from workloads import legal_delta
 from workloads.base import Lesson, Reward
-from workloads.legal_delta.answers import direct, said
+from workloads.legal_delta.answers import reasoned, said
+from workloads.legal_delta.gain import spans_in
+from workloads.legal_delta.traces import NONE
 
-OPENING, CLOSING = "<reasoning>\n", "\n</reasoning>\n"
+_NAME_IT = "name the run whose stored answers are rated, of=run:NAME."
 LOGPROB, PERPLEXITY = "gold_logprob", "perplexity"
 
 
@@ -39,15 +41,13 @@ class Config(legal_delta.Config):
 
 
 class Quality(Unasked):
-    """The gold answer's perplexity behind the reasoning: exp of minus its tokens' mean log-probability, tags left out."""
+    """The gold answer's perplexity behind the reasoning: exp of minus the mean log-probability of its rated tokens."""
 
     def queries(self, episode: Episode) -> Sequence[LogitQuery]:
         """One: the gold answer, as the end of the message whose reasoning is given."""
         reference = episode.task.reference
-        given = f"{OPENING}{reference['reasoning']}{CLOSING}"
-        words = given + direct(reference["answer"])
-        start = words.rindex(reference["answer"])
-        return (LogitQuery(episode.task.messages, ((start, start + len(reference["answer"])),), words),)
+        words = reasoned(reference["reasoning"], reference["answer"])
+        return (LogitQuery(episode.task.messages, spans_in(words), words),)
 
     def score(
         self,
@@ -73,8 +73,10 @@ class Workload(legal_delta.Workload):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         # In a sweep that is planned a model of the hub stands for the run.
-        if config.of is None or ModelReference.parse(config.of).kind not in ("run", "hf"):
-            raise ConfigError(f"of={config.of}: name the run whose stored answers are rated, of=run:NAME.")
+        if config.of is not None and ModelReference.parse(config.of).kind not in ("run", "hf"):
+            raise ConfigError(f"of={config.of}: {_NAME_IT}")
+        if config.traces.name != NONE:
+            raise ConfigError(f"traces={config.traces.name}: nothing is taught here; leave traces out.")
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Of "eval" one a stored task: its prompt, with the reasoning of its first answer as reference."""
@@ -86,9 +88,16 @@ class Workload(legal_delta.Workload):
         from orchestrator.records import episodes
         from orchestrator.records.folder import RunFolder
 
-        reference = ModelReference.parse(str(self.config.of))
+        if self.config.of is None:
+            raise ConfigError(f"of is not set: {_NAME_IT}")
+        reference = ModelReference.parse(self.config.of)
         folder = RunFolder.open(find_run(reference.value, self.config.storage))
-        split, step = max(episodes.parts(folder), key=lambda part: (part[0] == "test", part[0] == "eval", part[1]))
+        held_out = [part for part in episodes.parts(folder) if part[0] in ("eval", "test")]
+        if not held_out:
+            raise RunError(
+                f"of={self.config.of}: {folder.path} has no held-out answers; finish that run, or name another one."
+            )
+        split, step = max(held_out, key=lambda part: (part[0] == "test", part[1]))
         answered = [one.episodes[0] for one in episodes.read_groups(folder, split, step) if one.episodes]
         return [
             Task(

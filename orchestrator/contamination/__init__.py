@@ -1,0 +1,1 @@
+"""What stands in training data and in evaluation data alike: found, reported, dropped from training."""
