@@ -47,7 +47,7 @@ OPTIONS = {
     "stop": ["--storage"],
     "logs": ["--follow", "--storage"],
     "evaluate": ["--by", "--dry-run", "--storage"],
-    "compare": ["--plot", "--samples", "--step", "--storage"],
+    "compare": ["--metric", "--plot", "--samples", "--step", "--storage"],
     "rejudge": ["--judge", "--split", "--step", "--storage"],
     "map": [
         "--embed",

@@ -165,7 +165,7 @@ def test_what_a_workload_does_wrong_is_named(config: Asking) -> None:
         gather(config, Wrong(("writer", "teacher")), str, Fleets().open)
     with pytest.raises(RunError, match="asks critic at once"):
         gather(config, Wrong(("critic",)), str, Fleets().open)
-    with pytest.raises(RunError, match="returned None; let it return `Gathered`"):
-        gather(config, Wrong(("writer",)), str, Fleets().open)
+    with pytest.raises(RunError, match="returned 3; let it return `Gathered`"):
+        gather(config, Wrong(("writer",), 3), str, Fleets().open)
     with pytest.raises(ConfigError, match=r"the workload's gather\(\): ValueError: no such row"):
         gather(config, Wrong(("writer",), "raise"), str, Fleets().open)

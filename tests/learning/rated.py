@@ -18,7 +18,7 @@ from orchestrator.learning.spans import read
 from orchestrator.learning.tokenizer import build_tokenizer
 from orchestrator.values import LogitAnswer, LogitQuery, Turn
 
-WORDS = ("so", "why", "36", "48", "月", "[", "]", "<answer>", "</answer>")
+WORDS = ("so", "why", "36", "48", "m", "[", "]", "<answer>", "</answer>")
 CHAT = ({"role": "user", "content": "why"},)
 VERSION = 17
 CONTEXT = 24
@@ -54,8 +54,8 @@ def questions(tokenizer: Any) -> list[tuple[LogitQuery, list[int], list[int]]]:
         text = tokenizer.decode(said, skip_special_tokens=True).strip()
         return Turn("policy", tuple(prompt), tuple(said), (-1.0,) * len(said), text, "stop", 1.0, 0, 0)
 
-    # "so so<answer> [ 36 月 ]</answer>", then the end: 36 is the fifth token, 月 the sixth.
-    said = [*ids_of("so so <answer> [ 36 月 ] </answer>"), tokenizer.eos_token_id]
+    # "so so<answer> [ 36 m ]</answer>", then the end: 36 is the fifth token, m the sixth.
+    said = [*ids_of("so so <answer> [ 36 m ] </answer>"), tokenizer.eos_token_id]
     generated, far = turn(ids_of("why so why")), turn(ids_of(" ".join(["why so"] * 10)))
     place = generated.text.index("36")
     kept = generated.text.index("[") + 1
@@ -68,7 +68,7 @@ def questions(tokenizer: Any) -> list[tuple[LogitQuery, list[int], list[int]]]:
         (LogitQuery(CHAT, ((start, start + 2),), direct), [*chat, *gold], [len(chat) + 2]),
         (LogitQuery(generated, ((kept + 1, kept + 3),), " 48 ]", kept), [*prompt, *said[:4], *ids_of("48")], [3 + 4]),
         (LogitQuery(CHAT, ((start, start + 2),), direct), [*chat, *gold], [len(chat) + 2]),
-        # Twenty tokens of prompt and six up to 月 in a context of 24: two are cut.
+        # Twenty tokens of prompt and six up to m in a context of 24: two are cut.
         (LogitQuery(far, ((place, place + 4),)), [*far.prompt_ids[2:], *said], [18 + 4, 18 + 5]),
     ]
 

@@ -14,7 +14,7 @@ from orchestrator.learning.spans import Rated, offsets_of, read, rows_of, within
 from orchestrator.learning.tokenizer import END, build_tokenizer
 from orchestrator.values import LogitQuery, Turn
 
-WORDS = ("so", "刑期", "36", "月", "[", "]", "<eoa>", "<answer>", "</answer>")
+WORDS = ("so", "of", "36", "m", "[", "]", "<eoa>", "<answer>", "</answer>")
 TEXTS = ["so [刑期]36月<eoa> 被告人盗窃财物。a[b]<eoa>" * 30]
 MODEL = ModelConfig(context_tokens=64)
 CHAT = ({"role": "user", "content": "so ?"},)
@@ -53,17 +53,27 @@ def rated_text(rated: Rated, tokenizer: Any) -> list[str]:
 
 
 def test_words_with_their_blanks_belong_to_the_span_of_the_words(word_level: Any) -> None:
-    """Eight tokens and the end: "<answer>", " [", " 刑期", " ]", " 36", " 月", "<eoa>", "</answer>"; the text begins at its "<"."""
-    ids = [*encoded(word_level, "<answer> [ 刑期 ] 36 月 <eoa> </answer>"), word_level.eos_token_id]
+    """Eight tokens and the end: "<answer>", " [", " of", " ]", " 36", " m", "<eoa>", "</answer>"; the text begins at its "<"."""
+    ids = [*encoded(word_level, "<answer> [ of ] 36 m <eoa> </answer>"), word_level.eos_token_id]
     assert len(ids) == 9
     turn = turn_of(word_level, ids)
-    assert turn.text == "<answer> [ 刑期 ] 36 月<eoa></answer>"
+    assert turn.text == "<answer> [ of ] 36 m<eoa></answer>"
     assert offsets_of(turn, word_level) == [
         (0, 8), (8, 10), (10, 13), (13, 15), (15, 18), (18, 20), (20, 25), (25, 34), (34, 34),
     ]  # fmt: skip
-    query = LogitQuery(turn, (span_of(turn.text, "36 月"),))
+    query = LogitQuery(turn, (span_of(turn.text, "36 m"),))
     # Behind a prompt of two: tokens 4 and 5, and nothing after them is read.
     assert read(query, word_level, MODEL) == Rated((5, 6, *ids[:6]), (6, 7))
+
+
+def test_chinese_words_stand_side_by_side(tmp_path: Path) -> None:
+    """Six words of a closed vocabulary and the end: [刑期] 0-4, 36 4-6, 月 6-7, <eoa> 7-12, ; 12-13, 无期 13-15."""
+    tokenizer = built(tmp_path, ("[刑期]", "36", "月", "<eoa>", ";", "无期"), ())
+    ids = [*encoded(tokenizer, "[刑期]36月<eoa>;无期"), tokenizer.eos_token_id]
+    assert len(ids) == 7
+    turn = turn_of(tokenizer, ids)
+    assert offsets_of(turn, tokenizer) == [(0, 4), (4, 6), (6, 7), (7, 12), (12, 13), (13, 15), (15, 15)]
+    assert read(LogitQuery(turn, (span_of(turn.text, "36"),)), tokenizer, MODEL) == Rated((5, 6, *ids[:2]), (3,))
 
 
 def test_of_a_character_of_several_tokens_all_belong_where_it_does(byte_pairs: Any) -> None:
@@ -87,8 +97,8 @@ def test_a_token_that_straddles_the_border_belongs_to_neither_side(byte_pairs: A
 
 
 def test_spans_with_a_gap_leave_out_what_lies_between(word_level: Any) -> None:
-    turn = turn_of(word_level, encoded(word_level, "so 36 月 36"))
-    # "so" 0-2, "36" 3-5, "月" 6-7, "36" 8-10
+    turn = turn_of(word_level, encoded(word_level, "so 36 m 36"))
+    # "so" 0-2, "36" 3-5, "m" 6-7, "36" 8-10
     rated = read(LogitQuery(turn, ((3, 5), (8, 10))), word_level, MODEL)
     assert rated.places == (3, 5)
     assert rated_text(rated, word_level) == [" 36", " 36"]
@@ -109,7 +119,7 @@ def test_special_tokens_have_no_characters_and_broken_ones_share(byte_pairs: Any
 @pytest.mark.parametrize("kind", ["word_level", "byte_pairs"])
 def test_words_follow_messages_as_a_target_of_sft_does(kind: str, request: pytest.FixtureRequest) -> None:
     tokenizer = request.getfixturevalue(kind)
-    words = "<answer> [ 刑期 ] 36 月 <eoa>"
+    words = "<answer> [ of ] 36 m <eoa>"
     rated = read(LogitQuery(CHAT, (span_of(words, "36"),), words), tokenizer, MODEL)
     prompt = tokenizer.apply_chat_template(list(CHAT), add_generation_prompt=True, return_dict=True)["input_ids"]
     whole = [*prompt, *encoded(tokenizer, words)]
@@ -125,12 +135,12 @@ def test_a_blank_that_the_tokenizer_adds_is_not_rated(byte_pairs: Any) -> None:
 
 def test_other_words_replace_what_stands_behind_a_cut(word_level: Any) -> None:
     """All whole tokens before the cut stay as they were generated; the end of the text behind them does not."""
-    ids = [*encoded(word_level, "so [ 刑期 ] 36 月 <eoa>"), word_level.eos_token_id]
+    ids = [*encoded(word_level, "so [ of ] 36 m <eoa>"), word_level.eos_token_id]
     turn = turn_of(word_level, ids)
     kept = span_of(turn.text, "]")[1]
-    query = LogitQuery(turn, ((kept + 1, kept + 3),), " 月 <eoa>", kept)
-    assert query.text[kept + 1 : kept + 2] == "月"
-    assert read(query, word_level, MODEL) == Rated((5, 6, *ids[:4], *encoded(word_level, "月")), (6,))
+    query = LogitQuery(turn, ((kept + 1, kept + 3),), " m <eoa>", kept)
+    assert query.text[kept + 1 : kept + 2] == "m"
+    assert read(query, word_level, MODEL) == Rated((5, 6, *ids[:4], *encoded(word_level, "m")), (6,))
     # Nothing left out: the words follow the text, not its end token.
     all_of_it = read(LogitQuery(turn, ((len(turn.text), len(turn.text) + 2),), "36"), word_level, MODEL)
     assert all_of_it == Rated((5, 6, *ids[:-1], *encoded(word_level, "36")), (9,))
@@ -147,7 +157,7 @@ def test_what_a_cut_leaves_of_a_token_is_read_anew(byte_pairs: Any) -> None:
 
 def test_a_prompt_beyond_the_context_loses_its_beginning(word_level: Any) -> None:
     """Three tokens behind a prompt of ten in a context of eight: five are left out, and said to be."""
-    ids = encoded(word_level, "so 36 月")
+    ids = encoded(word_level, "so 36 m")
     turn = turn_of(word_level, ids, tuple(range(10, 20)))
     rated = read(LogitQuery(turn, ((3, 7),)), word_level, ModelConfig(context_tokens=8))
     assert rated == Rated((15, 16, 17, 18, 19, *ids), (6, 7), 5)
