@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from math import log
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from orchestrator.sweep.statistics import Interval, mean_interval
 from workloads.cdi.judged import Verdicts
+
+if TYPE_CHECKING:
+    from orchestrator.sweep.statistics import Interval
 
 
 def item_score(action: int, rounded: bool = True) -> float:
@@ -36,4 +39,6 @@ def leak_score(verdicts: Verdicts, sensitive: int, rounded: bool = True) -> floa
 
 def velocity(scores: Sequence[float], configs: Sequence[Hashable]) -> Interval:
     """Leak velocity of runs from their leak scores, with an interval that resamples whole configs."""
+    from orchestrator.sweep.statistics import mean_interval  # imports scipy, which planning does without
+
     return mean_interval([1.0 - score for score in scores], configs)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from orchestrator.sweep.statistics import Block, Interval, combined_interval, sums_interval
 from workloads.cdi.judged import Verdicts, union
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from orchestrator.sweep.statistics import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Ratio:
 
     def of(self, sums: np.ndarray) -> np.ndarray:
         """sums: [..., 4]. Returns [...], NaN where there is nothing to divide by."""
+        import numpy as np  # which planning does without
+
         above, below = (np.asarray(sums) @ np.asarray(weights) for weights in (self.above, self.below))
         return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
 
@@ -128,6 +132,10 @@ def interval(runs: Sequence[Counts], ratio: Ratio) -> Interval:
     For the latter the measure is linearised, each run standing for R + (above - R below) / mean below, so that the runs of a seed
     and those of a config have means (Cochran 1977, section 6.3).
     """
+    import numpy as np  # which planning does without
+
+    from orchestrator.sweep.statistics import Block, Interval, combined_interval, sums_interval
+
     rows = np.array([run.row for run in runs], dtype=np.float64)
     seeds, configs = (
         list(dict.fromkeys(names)) for names in ([run.seed for run in runs], [run.config for run in runs])

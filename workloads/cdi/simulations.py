@@ -12,8 +12,6 @@ from typing import Any
 
 from orchestrator.config.references import ModelReference, find_run
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.records import episodes
-from orchestrator.records.folder import RunFolder
 from orchestrator.values import Episode, Group, Scored, Task, Verdict, stable_hash
 from workloads.cdi import mini_play, scripted, world
 from workloads.cdi.defences import Guarding, Instructing
@@ -200,6 +198,10 @@ class Simulations:
     def _stored(self, run: str, key: str, known: Mapping[str, Scenario]) -> Iterator[Group]:
         """The groups that a run played whole at its beginning. Raises ConfigError, and DataError for a config that has the id of one of
         this run's and is another."""
+        # With Parquet's library, which planning does without.
+        from orchestrator.records import episodes
+        from orchestrator.records.folder import RunFolder
+
         reference = ModelReference.parse(run)
         if reference.kind != "run":
             raise ConfigError(f"{key}={run}: name a run of this workload, run:NAME.")
