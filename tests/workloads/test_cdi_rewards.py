@@ -227,3 +227,4 @@ def test_the_second_judge_has_a_report_of_its_own() -> None:
     both = verdict(conversation("K7"), None, JUDGE, SECOND, answers=(answer((3, [], [])), answer((3, [], [3]))))
     report = report_of([Group((EPISODE,), (both,))], lambda episode: "c", "second")
     assert (metrics_of(report)["pp"], report.failed) == (pytest.approx(2 / 3), 0)
+    assert "pp_strict" not in metrics_of(report)

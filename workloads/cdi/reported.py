@@ -46,15 +46,15 @@ def report_of(groups: Iterable[Group], config_of: Callable[[Episode], Hashable],
 
 
 def metrics_of(report: Report) -> dict[str, float]:
-    """Metrics of an evaluation: pp, hs, ad as published, with `_strict` (unreadable runs left out), `_zero` (silent runs count) or both
-    behind them, and the shares of silent and unreadable runs. Nothing of no runs."""
+    """Metrics of an evaluation: pp, hs, ad as published, with `_zero` (silent runs count), where judges could not be read `_strict`
+    (these left out) or both behind them, and the shares of silent and unreadable runs. Nothing of no runs."""
     if not report.runs:
         return {}
     named: Sequence[tuple[str, Measures | None]] = (
         ("", report.published),
         ("_zero", report.published_zero),
-        ("_strict", report.strict),
-        ("_strict_zero", report.strict_zero),
+        ("_strict", report.strict if report.failed else None),
+        ("_strict_zero", report.strict_zero if report.failed else None),
     )
     found: dict[str, float] = {
         f"{name}{suffix}": getattr(measures, name).mean
