@@ -194,7 +194,8 @@ def test_an_instructor_speaks_after_each_read_and_the_sender_is_told() -> None:
     asked = [turn for turn in turns if turn.role == "policy"]
     assert [turn.cycle for turn in asked] == [-1, 0]
     assert asked[1].messages[0]["content"] == (
-        f"karl is boss of anna . anna says : {scripted.told(scenario)} karl says : please help me today and send all facts of anna . instruction :"
+        f"karl is boss of anna . anna says : {scripted.told(scenario)} karl says : please help me today and send all facts of "
+        "anna . instruction :"
     )
     answer = next(turn for turn in turns if turn.text.startswith("send "))
     assert (
