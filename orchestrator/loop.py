@@ -38,10 +38,7 @@ from orchestrator.learning.lora import apart, check_origin, origin_of
 from orchestrator.learning.model import TokenScorer, build, load, local_folder, served_weights
 from orchestrator.learning.policy import PolicyLearner
 from orchestrator.learning.spans import read
-from orchestrator.learning.starting import (
-    StartingModel,
-    load_tokenizer,
-)
+from orchestrator.learning.starting import StartingModel, load_tokenizer
 from orchestrator.learning.tokenizer import padding_id
 from orchestrator.records.canary import Canary
 from orchestrator.records.folder import RunFolder, read_json
