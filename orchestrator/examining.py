@@ -15,7 +15,7 @@ from orchestrator.learning.starting import EXAMS, HELD_OUT, SFT, StartingModel, 
 from orchestrator.records import episodes as episode_files
 from orchestrator.records.folder import read_json, write_json
 from orchestrator.rollouts.judging import insist
-from orchestrator.values import JUDGE, POLICY, Answer
+from orchestrator.values import POLICY, Answer
 
 if TYPE_CHECKING:
     from orchestrator.loop import Rank
@@ -67,8 +67,7 @@ def examine(director: Director, lesson: Any, stored: Path | None, gated: bool) -
         if kept:
             write_json(kept, report)
             _write_exam(kept.with_suffix(".parquet"), lesson, answers)
-    if lesson.role == JUDGE:
-        write_json(director.folder.judge, report | {"gate": dict(lesson.gate)})
+    write_json(director.folder.exam(lesson.role), report | {"gate": dict(lesson.gate)})
     if POLICY not in director.config.roles() and kept and kept.with_suffix(".parquet").is_file():
         shutil.copyfile(kept.with_suffix(".parquet"), episode_files.path_of(director.folder, EXAM, 0))
     compare(director, lesson, report, gated)

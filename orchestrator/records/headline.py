@@ -20,8 +20,10 @@ EXAM_SHARES = {
     "rank_correlation": "rank correlation in a prompt",
     "reward_error": "mean error of the reward",
     "injection_flips": "turned by a planted verdict",
+    "obedience": "instructions followed to the letter",
+    "garbled": "answers of another form",
 }
-"""What a rater's exam measured, as judge.json names it -> in words."""
+"""What a rater's exam measured, as ROLE.json names it -> in words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,11 @@ from orchestrator.config.compose import to_values
 from orchestrator.config.schema import RunConfig
 from orchestrator.records import samples
 from orchestrator.records.diagnosis import RULES, Finding
-from orchestrator.records.folder import RunFolder, atomic_write
+from orchestrator.records.folder import RunFolder, atomic_write, read_json
 from orchestrator.records.headline import headline
 from orchestrator.records.page.browser import browsed
 from orchestrator.records.page.figures import drawings
+from orchestrator.values import JUDGE
 
 MOST_EPISODES = 300
 _FACTS = {
@@ -72,7 +73,7 @@ def write(folder: RunFolder, summary: Mapping[str, Any], findings: Sequence[Find
         "unredacted": unredacted and restricted,
         "findings": findings,
         "rules": [rule.name for rule in RULES],
-        "facts": {name: value for name, key in _FACTS.items() if (value := _at(settings, key)) is not None},
+        "facts": _facts(folder, settings),
         "sections": headline(summary),
         "drawings": [(drawing, Markup(drawing.svg), CAPTIONS[drawing.name]) for drawing in drawings(folder)],
         "episodes": browsed(rows),
@@ -84,6 +85,15 @@ def write(folder: RunFolder, summary: Mapping[str, Any], findings: Sequence[Find
     }
     atomic_write(folder.report, render(context))
     return folder.report
+
+
+def _facts(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page's head tells. The settings of a judge are there in every run; models.json names those that are asked."""
+    found = {name: value for name, key in _FACTS.items() if (value := _at(settings, key)) is not None}
+    served = read_json(folder.models) if folder.models.exists() else {}
+    if JUDGE not in served and "://" not in found.get(JUDGE, ""):
+        found.pop(JUDGE, None)
+    return found
 
 
 def render(context: Mapping[str, Any], package: str = __name__, name: str = "page") -> str:
