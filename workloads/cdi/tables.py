@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.tables import START, Column, Difference, Measured, Metric, Row, Table
@@ -157,6 +158,12 @@ STUDY = Table(
     draw=draw_plane,
     note=f"{_READINGS} Gains of the optimised over the same defence before, of the others over none.",
 )
+SHORT = replace(
+    STUDY,
+    title="CDI in short: four defences",
+    sweep="cdi_short",
+    rows=tuple(row for row in _ROWS if row.node in ("none", "prompting", "guarding", "cdi")),
+)
 SCHEDULE = Table(
     title="CDI: what the instructor is rewarded for",
     sweep="cdi_schedule",
@@ -177,4 +184,4 @@ TRANSFER = Table(
     note=f"{_READINGS} Of each config the strategy is taken that leaked most and earliest under the defence that it was searched "
     "against, with the same number of trials for all, and played anew.",
 )
-TABLES = {"study": STUDY, "schedule": SCHEDULE, "transfer": TRANSFER}
+TABLES = {"study": STUDY, "short": SHORT, "schedule": SCHEDULE, "transfer": TRANSFER}
