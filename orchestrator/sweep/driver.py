@@ -34,7 +34,7 @@ from orchestrator.sweep.graph import (
     Configured,
     MissingRunError,
     check_stages,
-    configs_of,
+    evaluated_by,
     is_as_planned,
     is_of,
     plan_of,
@@ -81,9 +81,7 @@ def _run_stages(sweep: Sweep, folder: SweepFolder, journal: Journal, body: Body)
     skipped: dict[str, str] = {}
     left = [stage for stage in stages(sweep) if stage.name not in closed]
     check_stages(sweep, left, nodes_of_cluster(), folder.storage)
-    evaluated = configs_of(sweep, folder.storage)
-    named = {f"{node}-{arm}".strip("-"): config for node, arms in evaluated.items() for arm, config in arms.items()}
-    guard.written_for_runs(folder.evaluations, named)
+    guard.written_for_runs(folder.evaluations, evaluated_by(sweep, folder.storage))
     for stage in stages(sweep):
         if stage.name in closed and is_as_planned(sweep, stage, done, folder.storage):
             log.info("%s: done already", stage.name)

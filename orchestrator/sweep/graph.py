@@ -32,6 +32,8 @@ from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep
 from orchestrator.values import POLICY
 
 _REFERENCE = re.compile(r"node:([^@]*)(@.+)?")
+_MODEL = ".name"
+"""Ends the settings that name a model; others that name a run read what it has stored."""
 
 
 class MissingRunError(RunError):
@@ -197,7 +199,7 @@ def configs_of(sweep: Sweep, storage: Path) -> dict[str, dict[str, RunConfig]]:
             configured = Configured(sweep, node, arm, storage)
             config = configured(node.seeds[0] if node.seeds else 0, {})
             for name, value in configured.settings.items():
-                if other := node_named(value):
+                if (other := node_named(value)) and name.endswith(_MODEL):
                     roles = found[other].get(arm, next(iter(found[other].values()))).roles()
                     role = str(value).partition("@")[2]
                     if not roles.keys() & {role, POLICY}:
@@ -207,6 +209,19 @@ def configs_of(sweep: Sweep, storage: Path) -> dict[str, dict[str, RunConfig]]:
                         )
                     set_at(config, name, roles[role if role in roles else POLICY].name)
             found[node.name][arm] = config
+    return found
+
+
+def evaluated_by(sweep: Sweep, storage: Path) -> dict[str, RunConfig]:
+    """A config by node, or node and arm, of the runs whose held-out tasks can be read before any of the sweep has run. Those of others
+    come out of runs that they name (`data.failures: node:played`), whose own tasks are among these."""
+    configs = configs_of(sweep, storage)
+    found: dict[str, RunConfig] = {}
+    for node in sweep.nodes:
+        for arm, settings in node.arms.items():
+            given = {**node.settings, **settings}
+            if all(name.endswith(_MODEL) for name, value in given.items() if node_named(value)):
+                found[f"{node.name}-{arm}".strip("-")] = configs[node.name][arm]
     return found
 
 

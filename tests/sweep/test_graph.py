@@ -10,7 +10,16 @@ import pytest
 from orchestrator.cluster.preflight import inventory
 from orchestrator.config.compose import compose
 from orchestrator.errors import PreflightError, RunError
-from orchestrator.sweep.graph import check_stages, is_as_planned, plan_of, runs_of, stages, trials_of
+from orchestrator.sweep.graph import (
+    check_stages,
+    configs_of,
+    evaluated_by,
+    is_as_planned,
+    plan_of,
+    runs_of,
+    stages,
+    trials_of,
+)
 from orchestrator.sweep.keys import key_of
 from orchestrator.sweep.reading import read_sweep
 from orchestrator.sweep.spec import Done, Node, Planned, Range, Stage, Sweep, Tuning
@@ -42,6 +51,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def read(text: str = SWEEP) -> Sweep:
     Path("s.yaml").write_text(text)
     return read_sweep("s.yaml")
+
+
+def test_what_comes_out_of_other_runs_is_not_read_before_they_are_there(folder: Path) -> None:
+    """`learned` evaluates failures of simulations that nobody has played yet; models that runs name are no such thing."""
+    sweep = read("""
+target: cdi
+settings: {preset: study}
+runs:
+  played: {settings: {steps: 0, data.collect: true}}
+  learned:
+    settings: {model: "node:played@policy"}
+    arms: {failures: {data.failures: "node:played"}, whole: {}}
+""")
+    found = evaluated_by(sweep, folder)
+    assert list(found) == ["played", "learned-whole"]
+    assert found["learned-whole"].model.name == "mini"
+    assert configs_of(sweep, folder)["learned"]["failures"].data.failures == "hf:node/played"  # type: ignore[attr-defined]
 
 
 def settings(run: Planned) -> dict[str, str]:
