@@ -184,4 +184,15 @@ TRANSFER = Table(
     note=f"{_READINGS} Of each config the strategy is taken that leaked most and earliest under the defence that it was searched "
     "against, with the same number of trials for all, and played anew.",
 )
-TABLES = {"study": STUDY, "short": SHORT, "schedule": SCHEDULE, "transfer": TRANSFER}
+SENDERS = Table(
+    title="CDI: an instructor trained with one sender, beside others",
+    sweep="cdi_senders",
+    rows=tuple(
+        Row(f"{sender}: {name}", f"with_{node}", arm)
+        for node, sender in {"base": "its own", "young": "taught for less long", "narrow": "half as wide"}.items()
+        for arm, name in {"none": NONE, "before": BEFORE, "after": f"{BEFORE}{OPTIMISED}"}.items()
+    ),
+    columns=(*_measures(ORDINARY), *_measures(STRATEGIC), Column("silent", silent, split=TEST, form=_FORM)),
+    note=_READINGS,
+)
+TABLES = {"study": STUDY, "short": SHORT, "schedule": SCHEDULE, "transfer": TRANSFER, "senders": SENDERS}
