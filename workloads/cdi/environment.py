@@ -45,8 +45,8 @@ class SimulationEnvironment:
             turn = yield self.call(request, setup.wording, sampling)
             text = turn.text
 
-    def call(self, asked: Ask, wording: str, sampling: Sampling) -> Call:
-        """What a fleet is asked. sampling: the policy's. Raises ConfigError where nothing says how a role is sampled."""
+    def call(self, asked: Ask, wording: str, sampling: Sampling | None = None) -> Call:
+        """What a fleet is asked. sampling: the policy's, if it plays. Raises ConfigError where nothing says how a role is sampled."""
         drawn = sampling if asked.role == POLICY else self.samplings.get(asked.role)
         if drawn is None:
             raise ConfigError(f"nothing says how the role {asked.role!r} is sampled: {', '.join(self.samplings)} are.")
