@@ -118,7 +118,14 @@ class Simulations:
         played = [(scenario, _names(self._named(split))) for scenario in self.scenarios[split]]
         if self._data.collect and split == EVAL:
             played += [(scenario, _names(self._attack.train)) for scenario in self.scenarios[TRAIN]]
-        return [self._simulation(scenario, attack) for scenario, attacks in played for attack in attacks]
+        # The guard of a sweep reads the tasks of runs that have not searched yet.
+        missing = {SEARCHED} if self._searches and not self.rows else set()
+        return [
+            self._simulation(scenario, attack)
+            for scenario, attacks in played
+            for attack in attacks
+            if attack not in missing
+        ]
 
     def _named(self, split: str) -> str:
         collected = split == EVAL and self._data.collect
