@@ -213,16 +213,26 @@ def configs_of(sweep: Sweep, storage: Path) -> dict[str, dict[str, RunConfig]]:
 
 
 def evaluated_by(sweep: Sweep, storage: Path) -> dict[str, RunConfig]:
-    """A config by node, or node and arm, of the runs whose held-out tasks can be read before any of the sweep has run. Those of others
-    come out of runs that they name (`data.failures: node:played`), whose own tasks are among these."""
+    """A config by node, or node and arm, of the runs whose held-out tasks no training data of the sweep may touch.
+
+    Left out are both ends of `data.failures: node:played`: what such a run evaluates comes out of the run that it names, which is still
+    to come; and that one is no test but what others learn from.
+    """
     configs = configs_of(sweep, storage)
-    found: dict[str, RunConfig] = {}
-    for node in sweep.nodes:
-        for arm, settings in node.arms.items():
-            given = {**node.settings, **settings}
-            if all(name.endswith(_MODEL) for name, value in given.items() if node_named(value)):
-                found[f"{node.name}-{arm}".strip("-")] = configs[node.name][arm]
-    return found
+    read = {
+        (node.name, arm): _read_by({**node.settings, **node.arms[arm]}) for node in sweep.nodes for arm in node.arms
+    }
+    sources = set[str]().union(*read.values())
+    return {
+        f"{node}-{arm}".strip("-"): configs[node][arm]
+        for (node, arm), others in read.items()
+        if not others and node not in sources
+    }
+
+
+def _read_by(settings: Mapping[str, Any]) -> set[str]:
+    """The nodes whose stored runs are read; those whose models are used are not among them."""
+    return {other for name, value in settings.items() if (other := node_named(value)) and not name.endswith(_MODEL)}
 
 
 def check_stages(sweep: Sweep, left: Sequence[Stage], nodes: Sequence[Machine], storage: Path) -> None:

@@ -54,7 +54,8 @@ def read(text: str = SWEEP) -> Sweep:
 
 
 def test_what_comes_out_of_other_runs_is_not_read_before_they_are_there(folder: Path) -> None:
-    """`learned` evaluates failures of simulations that nobody has played yet; models that runs name are no such thing."""
+    """`learned` evaluates failures of simulations that nobody has played yet, and learns from those of `played`, which are no test
+    therefore. A run that names but a model is one."""
     sweep = read("""
 target: cdi
 settings: {preset: study}
@@ -65,7 +66,7 @@ runs:
     arms: {failures: {data.failures: "node:played"}, whole: {}}
 """)
     found = evaluated_by(sweep, folder)
-    assert list(found) == ["played", "learned-whole"]
+    assert list(found) == ["learned-whole"]
     assert found["learned-whole"].model.name == "mini"
     assert configs_of(sweep, folder)["learned"]["failures"].data.failures == "hf:node/played"  # type: ignore[attr-defined]
 

@@ -87,7 +87,7 @@ def rewards(groups: list[Group]) -> list[float]:
 
 def test_a_simulation_is_played_once_for_each_config_and_attack() -> None:
     made = workload("attack.held_out=ordinary,strategic")
-    assert [task.id for task in made.tasks("train")] == [f"train-{n}/cdi/ordinary" for n in range(6)]
+    assert [task.id for task in made.tasks("train")] == [f"train-{n}/ordinary" for n in range(6)]
     asked = [task.reference["directions"]["recipient"] for task in made.tasks("eval")]
     assert [set(one) == {"plain"} for one in asked] == [True, False] * 3
     assert all("plain" not in one and len(set(one)) == 2 for one in asked[1::2])

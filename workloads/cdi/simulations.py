@@ -153,7 +153,8 @@ class Simulations:
         else:
             asked = self._strategies(scenario, attack) if self.mini else self.ordinary(scenario)
         setup = self.attacked(scenario, asked, self.defence)
-        return setup.task(f"{scenario.id}/{self.defence.name}/{attack}", **further)
+        # Without the defence: the same simulation under another one is compared with it, and draws the same.
+        return setup.task(f"{scenario.id}/{attack}", **further)
 
     def attacked(self, scenario: Scenario, attack: Sequence[str], defence: Defence) -> Setup:
         """A config under an attack: the recipient's strategies, one a cycle, or (real configs) its one task."""
