@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -31,7 +32,7 @@ Policy = Callable[[Sequence[Sequence[float]]], list[int]]
 
 @dataclass
 class PpoConfig:
-    """How the attacker learns. It plays iterations * simulations in all, and each config once more when it has learned."""
+    """How the attacker learns. It plays iterations * simulations in all, and each config `plays` times when it has learned."""
 
     iterations: int = setting(30, "ppo: updates of the attacker.", low=1)
     simulations: int = setting(32, "ppo: simulations that are played at once, and about so many an update.", low=1)
@@ -39,32 +40,36 @@ class PpoConfig:
     minibatch: int = setting(32, "ppo: choices a gradient step.", low=1)
     epochs: int = setting(8, "ppo: passes over the choices of an update.", low=1)
     entropy: float = setting(0.01, "ppo: weight of the entropy bonus, which keeps it trying.", low=0)
+    plays: int = setting(4, "ppo: simulations of each config by the attacker that has learned.", low=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """attacks: by setup, as the trained attacker played it; lost ones have ended early. curve: mean return of an iteration's episodes,
-    None where all were lost. simulations: begun in all; lost: of these."""
+    """attempts: of the attacker that has learned, `plays` a setup, in their order; lost ones are among them. curve: mean return of the
+    episodes of each iteration, None where all were lost. begun, lost: simulations in all, by the setup's place."""
 
-    attacks: tuple[Attempt, ...]
+    attempts: tuple[Attempt, ...]
     curve: tuple[float | None, ...]
-    simulations: int
-    lost: int
+    begun: Mapping[int, int]
+    lost: Mapping[int, int]
 
 
 def search(
     setups: Sequence[Setup], stage: Stage, settings: PpoConfig, strategies: Sequence[str] = scripted.STRATEGIES
 ) -> Asking[Learned]:
-    """Train one attacker of all setups, then play each once as it would. Equal seeds of the stage ask the same, in the same order.
+    """Train one attacker on all setups, then play each as it would. Equal seeds of the stage ask the same, in the same order.
 
     Raises ConfigError where there is nothing to play or to choose.
     """
     trained = yield from in_thread(lambda ask: train(setups, stage, settings, strategies, ask))
     attempts = [
-        Attempt(setup, strategies, f"ppo/greedy/{setup.scenario.id}/{place}") for place, setup in enumerate(setups)
+        Attempt(setup, strategies, f"ppo/learned/{place}/{number}", place)
+        for place, setup in enumerate(setups)
+        for number in range(settings.plays)
     ]
     yield from _directed(attempts, stage, trained.policy)
-    begun, lost = trained.env.begun + len(attempts), trained.env.lost + sum(one.lost for one in attempts)
+    begun = trained.env.begun + Counter(one.place for one in attempts)
+    lost = trained.env.lost + Counter(one.place for one in attempts if one.lost)
     return Learned(tuple(attempts), tuple(trained.curve), begun, lost)
 
 

@@ -7,6 +7,7 @@ cycle would begin, which nobody answers any more. A simulation that is lost is t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,11 +26,15 @@ APPLICATIONS = (MESSENGER, GMAIL, FACEBOOK)
 
 
 class Attempt:
-    """A simulation whose recipient chooses among `strategies`. leaked: 1 less its leak score, told: share of all facts that the recipient
-    was told, both so far. lost: an answer, or the judge's word, could not be had. key: no other attempt of a search has it."""
+    """A simulation whose recipient chooses among `strategies`. key: no other attempt of a search has it. place: the
+    setup's among all.
 
-    def __init__(self, setup: Setup, strategies: Sequence[str], key: str) -> None:
-        self._directed = Directed(setup, {RECIPIENT: strategies}, key)
+    leaked: 1 less its leak score; told: share of all facts that the recipient was told; both so far. lost: an answer, or the judge's
+    word, could not be had.
+    """
+
+    def __init__(self, setup: Setup, strategies: Sequence[str], key: str, place: int) -> None:
+        self._directed, self.place = Directed(setup, {RECIPIENT: strategies}, key), place
         self.leaked = self.told = self._paid = 0.0
         self.lost = False
 
@@ -51,8 +56,8 @@ class Attempt:
 
     @property
     def seen(self) -> list[float]:
-        """What the recipient knows, each in 0..1: `observation`; judged messages that reached it a cycle; the share of the facts that it
-        wants and has; the application by which they are to be sent, one hot. Which facts are sensitive it does not know."""
+        """What the recipient knows, each in 0..1: `observation`; judged messages that reached it a cycle; share of the facts it wants
+        that it has; the application by which they are to be sent, one hot. Which facts are sensitive it does not know."""
         scenario = self._directed.setup.scenario
         reached = len(judged_actions(scenario, self._directed.simulation.activities))
         return [
@@ -96,10 +101,10 @@ def seen_size(strategies: Sequence[str]) -> int:
 
 
 class AttemptsEnv:
-    """What `vector_env` mixes into gymnasium's base class. returns: of the episodes that have ended, in order, lost ones left out.
+    """What `vector_env` mixes into gymnasium's base class. One that has ended begins anew, with the next setup, in the step after
+    (gymnasium's NEXT_STEP). Nothing is drawn here: seeds are the stage's.
 
-    begun, lost: attempts. One that has ended begins anew, with the next setup, in the step after (gymnasium's NEXT_STEP). Nothing is
-    drawn here: seeds are the stage's.
+    begun, lost: how many, by the setup's place. returns: of the episodes that have ended, in order, lost ones left out.
     """
 
     def __init__(
@@ -116,7 +121,8 @@ class AttemptsEnv:
         self.single_action_space: Any = gym.spaces.Discrete(len(strategies))
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.begun = self.lost = 0
+        self.begun: Counter[int] = Counter()
+        self.lost: Counter[int] = Counter()
         self.returns: list[float] = []
         self._attempts: list[Attempt] = []
         self._told_over: list[bool] = []
@@ -129,7 +135,7 @@ class AttemptsEnv:
         return self._seen(), {}
 
     def step(self, actions: Sequence[int]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """(observations, rewards, terminated, truncated, {}), each a row a simulation. actions: of one that begins anew it is ignored."""
+        """(observations, rewards, terminated, truncated, {}), a row a simulation. actions: ignored of one that begins anew."""
         import numpy as np
 
         fresh = np.array(self._told_over)
@@ -142,15 +148,16 @@ class AttemptsEnv:
         gains = [0.0 if new else one.take_gain() for one, new in zip(self._attempts, fresh, strict=True)]
         lost = np.array([one.lost for one in self._attempts]) & ~fresh
         ended = np.array([one.ended for one in self._attempts]) & ~fresh & ~lost
-        self.lost += int(lost.sum())
+        self.lost.update(one.place for one, missing in zip(self._attempts, lost, strict=True) if missing)
         self.returns += [one.leaked for one, over in zip(self._attempts, ended, strict=True) if over]
         self._told_over = [bool(over) for over in ended | lost]
         return self._seen(), np.array(gains), ended, lost, {}
 
     def _begin(self) -> Attempt:
-        self.begun += 1
-        setup = self._setups[(self.begun - 1) % len(self._setups)]
-        return Attempt(setup, self._strategies, f"ppo/{self.begun}")
+        number = self.begun.total()
+        place = number % len(self._setups)
+        self.begun[place] += 1
+        return Attempt(self._setups[place], self._strategies, f"ppo/{number}", place)
 
     def _go_on(self) -> None:
         moving = [attempt.go_on(self._stage) for attempt in self._attempts if not attempt.over]
@@ -167,8 +174,8 @@ def vector_env(setups: Sequence[Setup], strategies: Sequence[str], stage: Stage,
     nothing to play or to choose."""
     if not setups or not strategies or any(setup.loop.cycles < 2 for setup in setups):
         raise ConfigError(
-            "an attacker that learns needs a setup, strategies, and two cycles of the recipient at least (loop.cycles): the last one is "
-            "answered by nobody."
+            "an attacker that learns needs a setup, strategies, and two cycles of the recipient at least (loop.cycles): nobody answers "
+            "the last one."
         )
     from gymnasium.vector import AutoresetMode, VectorEnv
 
