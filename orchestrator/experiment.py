@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator.cluster.needs import needs_of
-from orchestrator.cluster.plan import Plan, alone_plan, make_plan
+from orchestrator.cluster.plan import Plan, gathering_plans, make_plan
 from orchestrator.cluster.preflight import (
     check_engines,
     check_fit,
@@ -123,9 +123,8 @@ def preflight(config: RunConfig) -> Plan:
     plan = make_plan(config)
     nodes = nodes_there(config.cluster)
     check_fit(plan, nodes)
-    for name, served in config.gathers().items():
-        if not served.elsewhere:
-            check_fit(alone_plan(name, served.name, served.fleet), nodes)
+    for asked in gathering_plans(config):
+        check_fit(asked, nodes)
     check_engines(plan)
     check_memory(needs_of(config, gpu_memory_gb(config.cluster)))
     return plan

@@ -85,46 +85,66 @@ def _played(workload: Any, ask: Callable[[Sequence[Call]], list[Answer]]) -> Gat
 
 
 class _Asking:
-    """Answers calls of one model at a time: its servers end when another one is asked, or `stack` ends."""
+    """Answers calls of one model at a time, whose servers end when another one is asked; or of all models, side by side, until `stack`
+    ends (`RunConfig.gathers_at_once`)."""
 
     def __init__(self, config: RunConfig, tell: Tell, opened: Open, stack: ExitStack) -> None:
         self._config, self._tell, self._open = config, tell, opened
         self._stack = stack.enter_context(ExitStack())
-        self._role, self._kept = "", Kept(Path(), {})
-        self._fleet: Answerer | None = None
+        self._served = config.gathers()
+        self._kept: dict[str, Kept] = {}
+        self._fleets: dict[str, Answerer] = {}
 
     def __call__(self, calls: Sequence[Call]) -> list[Answer]:
         if not calls:
             return []
-        roles, served = {call.role for call in calls}, self._config.gathers()
-        if len(roles) > 1 or not roles <= served.keys():
-            raise RunError(
-                f"the workload's gather() asks {', '.join(sorted(roles))} at once: one role of {', '.join(served) or 'none'} at a time."
-            )
-        (role,) = roles
-        if role != self._role:
-            self._turn_to(role, served[role])
-        missing = [call for call in calls if self._kept.key(call) not in self._kept.answers]
+        self._turn_to({call.role for call in calls})
+        missing = [call for call in calls if Kept.key(call) not in self._kept[call.role].answers]
         faults: dict[str, Answer] = {}
         for start in range(0, len(missing), AT_ONCE):
             some = missing[start : start + AT_ONCE]
-            if self._fleet is None:
-                self._tell(
-                    f"asking the {role} ({served[role].name}): {len(missing):,} of {len(calls):,} questions are new"
-                )
-                self._fleet = self._stack.enter_context(self._open(role, served[role]))
-            self._fleet.begin_step("gather")
-            answers, _ = insist(some, {role: self._fleet}, {role: served[role].retries})
-            self._kept.add(some, answers)
+            asked = list(dict.fromkeys(call.role for call in some))
+            for role in asked:
+                self._begin(role, missing, calls)
+            answers, _ = insist(some, self._fleets, {role: self._served[role].retries for role in asked})
+            for role in asked:
+                mine = [index for index, call in enumerate(some) if call.role == role]
+                self._kept[role].add([some[index] for index in mine], [answers[index] for index in mine])
             faults |= {call.key: found for call, found in zip(some, answers, strict=True) if isinstance(found, Fault)}
-            self._tell(f"asking the {role}: {start + len(some):,} of {len(missing):,}")
-        return [faults[call.key] if call.key in faults else self._kept.answers[self._kept.key(call)] for call in calls]
+            self._tell(f"asking the {' and the '.join(asked)}: {start + len(some):,} of {len(missing):,}")
+        kept = self._kept
+        return [faults[call.key] if call.key in faults else kept[call.role].answers[Kept.key(call)] for call in calls]
 
-    def _turn_to(self, role: str, served: ServedConfig) -> None:
+    def _turn_to(self, roles: set[str]) -> None:
+        """Have what these roles have answered before, and nothing of others that are not asked at the same time."""
+        at_once = self._config.gathers_at_once
+        if (len(roles) > 1 and not at_once) or not roles <= self._served.keys():
+            raise RunError(
+                f"the workload's gather() asks {', '.join(sorted(roles))} at once: "
+                f"{'some' if at_once else 'one role'} of {', '.join(self._served) or 'none'} at a time."
+            )
+        if roles <= self._kept.keys():
+            return
         self._stack.close()
-        self._role, self._fleet = role, None
-        folder = Path(self._config.storage) / ".cache" / FOLDER / _identity(served, self._config.storage)
-        self._kept = self._stack.enter_context(_held(folder, self._tell))
+        self._fleets = {}
+        folders = {role: self._folder(role) for role in (self._served if at_once else roles)}
+        # A model may have several roles. In one order for all runs: none then waits for another that waits for it.
+        held = {
+            folder: self._stack.enter_context(_held(folder, self._tell)) for folder in sorted(set(folders.values()))
+        }
+        self._kept = {role: held[folder] for role, folder in folders.items()}
+
+    def _begin(self, role: str, missing: Sequence[Call], calls: Sequence[Call]) -> None:
+        if role not in self._fleets:
+            new, all_ = (sum(call.role == role for call in some) for some in (missing, calls))
+            served = self._served[role]
+            self._tell(f"asking the {role} ({served.name}): {new:,} of {all_:,} questions are new")
+            self._fleets[role] = self._stack.enter_context(self._open(role, served))
+        self._fleets[role].begin_step("gather")
+
+    def _folder(self, role: str) -> Path:
+        storage = self._config.storage
+        return Path(storage) / ".cache" / FOLDER / _identity(self._served[role], storage)
 
 
 class Kept:

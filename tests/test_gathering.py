@@ -12,7 +12,8 @@ import pytest
 from fakes.answerers import FakeAnswerer
 
 from orchestrator import gathering
-from orchestrator.config.schema import RunConfig, ServedConfig
+from orchestrator.cluster.plan import gathering_plans
+from orchestrator.config.schema import FleetConfig, RunConfig, ServedConfig
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.gathering import gather, recall, write_rows
 from orchestrator.records import jsonl
@@ -26,6 +27,10 @@ URLS = {"writer": "http://writer/v1", "teacher": "http://teacher/v1"}
 class Asking(RunConfig):
     def gathers(self) -> dict[str, ServedConfig]:
         return {role: ServedConfig(url, retries=1) for role, url in URLS.items()}
+
+
+class AtOnce(Asking):
+    gathers_at_once = True
 
 
 def message(text: str) -> tuple[Message, ...]:
@@ -101,6 +106,58 @@ def test_one_model_is_asked_after_the_other_and_nothing_twice(config: Asking) ->
     assert (further.opened, further.asked("teacher")) == (["teacher", "teacher ends"], 1)
     assert gather(config, Curious(3), said.append, Fleets(broken="any").open) == found
     assert further.asked("writer") == 0
+
+
+class Mixed(Curious):
+    """Asks the writer and then both in one batch, so many times."""
+
+    def gather(self) -> Any:
+        said: list[str] = []
+        for number in range(self.numbers):
+            for roles in (("writer",), ("writer", "teacher")):
+                calls = [
+                    Call(f"{role}/{number}/{len(roles)}", role, message(f"{number} of {len(roles)}")) for role in roles
+                ]
+                said += [type(answer).__name__ for answer in (yield calls)]
+        return Gathered([{"said": one} for one in said], "")
+
+
+def test_models_that_are_served_side_by_side_may_be_asked_in_one_batch(tmp_path: Path) -> None:
+    """Two rounds of one and of two questions: four to the writer and two to the teacher, whose servers start once and end together. What
+    each has answered is found again, by its model."""
+    config, fleets = AtOnce(workload="curious", storage=str(tmp_path)), Fleets(faulty="teacher/1/2")
+    found = gather(config, Mixed(2), str, fleets.open)
+    assert found is not None
+    assert fleets.opened == ["writer", "teacher", "teacher ends", "writer ends"]
+    assert [row["said"] for row in found.rows] == ["Choice"] * 5 + ["Fault"]
+    assert (fleets.asked("writer"), fleets.asked("teacher")) == (4, 3)  # the faulty one twice
+    again = Fleets()
+    gather(config, Mixed(2), str, again.open)
+    assert (again.opened, again.fleets["teacher"].asked) == (["teacher", "teacher ends"], ["teacher/1/2"])
+
+
+def test_a_model_may_have_two_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would wait for itself if each role held its answers."""
+    monkeypatch.setitem(URLS, "teacher", URLS["writer"])
+    fleets = Fleets()
+    gather(AtOnce(workload="curious", storage=str(tmp_path)), Mixed(1), str, fleets.open)
+    assert (fleets.asked("writer"), fleets.asked("teacher")) == (2, 1)
+
+
+def test_servers_of_one_time_have_to_fit_together(tmp_path: Path) -> None:
+    """Two models of one GPU each: one after the other they fit on one GPU, side by side they need two."""
+
+    @dataclass
+    class Big(RunConfig):
+        def gathers(self) -> dict[str, ServedConfig]:
+            fleet = FleetConfig(gpus_per_server=1)
+            return {role: ServedConfig("hf:some/model", fleet=fleet) for role in URLS}
+
+    class BigAtOnce(Big):
+        gathers_at_once = True
+
+    assert [plan.gpus for plan in gathering_plans(Big())] == [1, 1]
+    assert [plan.gpus for plan in gathering_plans(BigAtOnce())] == [2]
 
 
 def test_another_form_of_the_answer_is_another_question() -> None:

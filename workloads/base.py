@@ -66,8 +66,8 @@ from orchestrator.values import (
 )
 
 Gathering = Generator[Sequence[Call], Sequence[Answer], Gathered | None]
-"""Asked before anything is taught: yields calls, all of one role of `Config.gathers`, and is sent their answers, faults included.
-Returns None where this run wants to know nothing."""
+"""Asked before anything is taught: yields calls of one role of `Config.gathers` (of any, with `gathers_at_once`), and is sent their
+answers in order, faults included. Returns None where this run wants to know nothing."""
 
 Play = Generator[Call, Turn, None]
 """A played episode: yields the next call, is sent the turn that answers it; every turn is recorded in order."""

@@ -92,6 +92,16 @@ def alone_plan(name: str, model: str, fleet: FleetConfig) -> Plan:
     return Plan((Bundle(name, fleet.servers, fleet.cpus_per_server, fleet.gpus_per_server, what),))
 
 
+def gathering_plans(config: RunConfig) -> list[Plan]:
+    """The servers that are asked before anything is taught: of each model, or of all where they are there at the same time."""
+    alone = [
+        alone_plan(name, served.name, served.fleet) for name, served in config.gathers().items() if not served.elsewhere
+    ]
+    if config.gathers_at_once and alone:
+        return [Plan(tuple(bundle for plan in alone for bundle in plan.bundles))]
+    return alone
+
+
 def _fleet(name: str, role: Role, colocated: bool) -> Bundle:
     fleet = role.fleet
     if fleet.gpus_per_server > 1:

@@ -202,12 +202,14 @@ class RunConfig:
     """One run. asks_judge: whether the workload's own reward asks a judge; false in the Config of one that asks none.
 
     has_test: whether the workload has tasks of a split "test" (data.test_groups). evaluates: whether its runs train nothing and only
-    evaluate a model (`config.evaluation`).
+    evaluate a model (`config.evaluation`). gathers_at_once: whether all models of `gathers` are served at the same time, so that a
+    batch may ask several of them; else one after another.
     """
 
     asks_judge: ClassVar[bool] = True
     evaluates: ClassVar[bool] = False
     has_test: ClassVar[bool] = False
+    gathers_at_once: ClassVar[bool] = False
 
     workload: str = setting("", "The workload: a name under workloads/.")
     name: str | None = setting(None, "Name of the run's folder (default: preset, seed and time).", indifferent=True)
@@ -293,5 +295,5 @@ class RunConfig:
         return "policy" in self.roles() and not self.evaluates
 
     def gathers(self) -> dict[str, ServedConfig]:
-        """The models that are asked one after another before anything is taught, by the role of the calls (`Workload.gather`)."""
+        """The models that are asked before anything is taught, by the role of the calls (`Workload.gather`)."""
         return {}

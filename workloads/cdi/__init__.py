@@ -59,6 +59,8 @@ class Config(RunConfig):
     """A run of this workload."""
 
     has_test: ClassVar[bool] = True
+    searches: ClassVar[bool] = False
+    """Whether its runs search the attacks that they play."""
 
     data: CdiDataConfig = group(CdiDataConfig, "Where configs come from, and what is played of them.")
     defence: DefenceConfig = group(DefenceConfig, "How the sender is defended.")
@@ -112,7 +114,9 @@ class Workload(BaseWorkload):
         super().__init__(config)
         if not isinstance(config, Config):
             raise TypeError(f"workload cdi needs its own Config, not {type(config).__name__}")
-        self.simulations = Simulations(config.data, config.defence, config.attack, config.loop, config.storage)
+        self.simulations = Simulations(
+            config.data, config.defence, config.attack, config.loop, config.storage, config.searches
+        )
 
     def gather(self) -> Gathering:
         """Configs of as many norms as there are to be configs, where they are made of norms."""
@@ -124,7 +128,7 @@ class Workload(BaseWorkload):
         return (yield from generate(norms[:wanted], writer.max_tokens, writer.retries, data.seed))
 
     def use(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """What generator and verifier made."""
+        """What generator and verifier made, or what was searched."""
         self.simulations.rows = rows
 
     def tasks(self, split: str) -> Sequence[Task]:

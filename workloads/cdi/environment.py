@@ -46,7 +46,7 @@ class SimulationEnvironment:
             text = turn.text
 
     def call(self, asked: Ask, wording: str, sampling: Sampling | None = None) -> Call:
-        """What a fleet is asked. sampling: the policy's, where it plays. Raises ConfigError where nothing says how a role is sampled."""
+        """What a fleet is asked. sampling: the policy's, if it plays. Raises ConfigError where nothing says how a role is sampled."""
         drawn = sampling if asked.role == POLICY else self.samplings.get(asked.role)
         if drawn is None:
             raise ConfigError(f"nothing says how the role {asked.role!r} is sampled: {', '.join(self.samplings)} are.")

@@ -53,6 +53,15 @@ def judged_actions(scenario: Scenario, activities: Sequence[Activity]) -> tuple[
     return tuple(one for one in activities if _is_judged(scenario, one))
 
 
+def after_disclosure(scenario: Scenario, activities: Sequence[Activity]) -> tuple[Activity, ...]:
+    """Without the subject's first message, which tells the sender everything; all where subject and sender are one person."""
+    subject = scenario.subject.user
+    if subject == scenario.sender.user:
+        return tuple(activities)
+    told = next((one.index for one in activities if one.user_id == subject), None)
+    return tuple(one for one in activities if one.index != told)
+
+
 def overlooked(scenario: Scenario, activities: Sequence[Activity]) -> tuple[Activity, ...]:
     """What the sender did that reached the recipient and is not judged: mails to several, other applications."""
     sender, recipient = scenario.sender.user, scenario.recipient.user

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.values import JUDGE, Answer, Call, Fault, Message, Sampling, Turn, Unscored, stable_hash
 from workloads.cdi.apps import Activity
-from workloads.cdi.judged import ItemsShared, Verdicts, judged_actions
+from workloads.cdi.judged import ItemsShared, Verdicts, after_disclosure, judged_actions
 from workloads.cdi.scenario import Agent, Scenario, address
 from workloads.teachers import after_thought
 
@@ -85,9 +85,7 @@ def judge_messages(scenario: Scenario, activities: Sequence[Activity]) -> tuple[
     The subject's first message, which tells the sender everything, is left out of the log.
     """
     judged = [one.index for one in judged_actions(scenario, activities)]
-    subject, alone = scenario.subject.user, scenario.subject.user == scenario.sender.user
-    told = next((one.index for one in activities if one.user_id == subject and not alone), None)
-    log = [_shown(one) for one in activities if one.index != told]
+    log = [_shown(one) for one in after_disclosure(scenario, activities)]
     roles = {"subject": scenario.subject, "sender": scenario.sender, "recipient": scenario.recipient}
     parts = (
         "# People\n" + "\n".join(_person(role, agent) for role, agent in roles.items()),

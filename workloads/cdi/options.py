@@ -11,7 +11,7 @@ from workloads.cdi.rewards import AD_REWARD, PP_REWARD
 
 NONE, NORMS = "none", "norms"
 ORDINARY, STRATEGIC, SEARCHED = "ordinary", "strategic", "searched"
-"""Attacks: the recipient as the config has it; in the miniature another strategy of persuasion in each cycle; what a search found."""
+"""Attacks: the recipient as the config has it; another strategy of persuasion in each cycle (miniature); what a search found."""
 
 
 @dataclass
@@ -64,7 +64,11 @@ class DefenceConfig:
         "speaks after each read.",
         choices=tuple(DEFENCES),
     )
-    text: str = setting("", "prompting: what is appended to the task; empty: the usual text on privacy.")
+    text: str = setting(
+        "",
+        "prompting: what is appended to the task; run:NAME: the best text that a run of cdi.prompts found; empty: the usual one on "
+        "privacy.",
+    )
     blocks: int = setting(
         1, "guarding: most blocks a cycle; then everything passes (the paper's number is not known).", low=0
     )
@@ -89,8 +93,7 @@ class AttackConfig:
     held_out: str = setting(ORDINARY, "Attacks on held-out configs, with commas.")
     searched: str | None = setting(
         None,
-        "searched: run:NAME, which played these configs under several attacks; of each config the one that leaked most and earliest is "
-        "taken.",
+        "searched: run:NAME of cdi.attacks, which searched these configs; the attack that it found on each is played.",
     )
     cycles: int = setting(2, "Miniature: how often a recipient asks.", low=1, high=4)
 
@@ -144,6 +147,19 @@ class WriterConfig(ServedConfig):
     """A model that makes configs of norms, or checks them."""
 
     max_tokens: int = setting(4096, "Longest answer, its thinking included.", low=64)
+
+
+@dataclass
+class OptimiserConfig(ServedConfig):
+    """A model that searches: attacks, or texts that defend."""
+
+    max_tokens: int = setting(4096, "Longest answer, its thinking included.", low=64)
+    temperature: float = setting(1.0, "Sampling temperature.", low=0.01)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How it is sampled."""
+        return Sampling(self.max_tokens, self.temperature)
 
 
 @dataclass

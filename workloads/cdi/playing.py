@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from orchestrator.values import Answer, Call, Fault, Turn, stable_hash
+from workloads.cdi.apps import Activity
 from workloads.cdi.asked import Judge
 from workloads.cdi.defences import Ask
 from workloads.cdi.environment import SimulationEnvironment
@@ -40,9 +41,19 @@ class Trial:
     verdicts: Verdicts
 
     @property
+    def setup(self) -> Setup:
+        """What was played."""
+        return self.played.setup
+
+    @property
+    def activities(self) -> tuple[Activity, ...]:
+        """The log."""
+        return self.played.simulation.activities
+
+    @property
     def leak_score(self) -> float:
         """From 0 (all sensitive facts at once) to 1 (none)."""
-        return leak_score(self.verdicts, len(self.played.setup.scenario.sensitive))
+        return leak_score(self.verdicts, len(self.setup.scenario.sensitive))
 
 
 @dataclass(frozen=True, slots=True)

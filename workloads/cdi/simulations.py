@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from orchestrator.config.references import ModelReference, find_run
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.values import Episode, Group, Scored, Task, Verdict, stable_hash
-from workloads.cdi import mini_play, scripted, world
-from workloads.cdi.defences import Guarding, Instructing
+from orchestrator.values import Episode, Group, Task, Verdict, stable_hash
+from workloads.cdi import mini_play, scripted, searched, world
+from workloads.cdi.defences import Defence, Guarding, Instructing, Prompting
 from workloads.cdi.failures import decision_of, environment_of, failure_of
 from workloads.cdi.options import (
     NORMS,
@@ -26,40 +25,49 @@ from workloads.cdi.options import (
     DefenceConfig,
     LoopConfig,
 )
-from workloads.cdi.scenario import RECIPIENT, ROLES, Scenario, read_scenarios
+from workloads.cdi.scenario import ROLES, Scenario, read_scenarios
 from workloads.cdi.setup import Setup
 from workloads.cdi.simulation import Loop
 
 ATTACK = "attack"
 """In the reference of a simulation: the attack that it is played under."""
+AGAINST = "searched_against"
+"""In that of one under a searched attack: the defence and the method that it was searched with."""
 TRAIN, EVAL, TEST = "train", "eval", "test"
 PERSUASION = scripted.STRATEGIES[1:]
 """The strategies that are more than asking."""
 
 
 class Simulations:
-    """What a run plays. storage: where the runs are that its settings name."""
+    """What a run plays. storage: where the runs are that its settings name. searches: whether it searches attacks itself."""
 
     def __init__(
-        self, data: CdiDataConfig, defence: DefenceConfig, attack: AttackConfig, loop: LoopConfig, storage: str
+        self,
+        data: CdiDataConfig,
+        defence: DefenceConfig,
+        attack: AttackConfig,
+        loop: LoopConfig,
+        storage: str,
+        searches: bool = False,
     ) -> None:
         self._data, self._defence, self._attack, self._loop, self._storage = data, defence, attack, loop, storage
+        self._searches = searches
         self.rows: Sequence[Mapping[str, Any]] = ()
-        """What was written of norms."""
+        """What was gathered: configs that were written of norms, attacks or texts that were searched."""
         self._check()
 
     def _check(self) -> None:
         """Raises ConfigError for settings that do not go together."""
         data, attack = self._data, self._attack
-        known = (ORDINARY, *((STRATEGIC, SEARCHED, *scripted.STRATEGIES) if self.mini else ()))
+        known = (ORDINARY, SEARCHED, *((STRATEGIC, *scripted.STRATEGIES) if self.mini else ()))
         for key in ("train", "held_out"):
             for name in _names(getattr(attack, key)):
                 if name not in known:
                     raise ConfigError(
                         f"attack.{key}={name}: with data.source={data.source} use {', '.join(known)}. (Configs from files hold their "
-                        "attack in the recipient's task.)"
+                        "ordinary attack in the recipient's task.)"
                     )
-        if SEARCHED in _names(f"{attack.train},{attack.held_out}") and not attack.searched:
+        if SEARCHED in _names(f"{attack.train},{attack.held_out}") and not (attack.searched or self._searches):
             raise ConfigError("attack=searched needs attack.searched=run:NAME, the run whose attacks are taken.")
         if data.failures and self._defence.name not in (Instructing.name, Guarding.name):
             raise ConfigError("data.failures trains an instructor or a guard: set defence=cdi or defence=guarding.")
@@ -90,7 +98,7 @@ class Simulations:
         """Configs to train on and to test on, of files or as models have written them."""
         data, tests = self._data, self._data.test_groups
         if data.source == NORMS:
-            made = [Scenario.from_json(row["config"], str(row["id"])) for row in self.rows]
+            made = [Scenario.from_json(row["config"], str(row["id"])) for row in self.rows if "id" in row]
             return made[tests:], made[:tests]
         folder = Path(str(data.path)).expanduser()
         return list(read_scenarios(folder / TRAIN)), read_scenarios(folder / TEST)[:tests] if tests else ()
@@ -116,14 +124,39 @@ class Simulations:
         collected = split == EVAL and self._data.collect
         return self._attack.train if split == TRAIN or collected else self._attack.held_out
 
+    @cached_property
+    def defence(self) -> Defence:
+        """With the text that a search found, where the settings name its run."""
+        defence, text = self._defence.made(), self._defence.text
+        if not isinstance(defence, Prompting):
+            return defence
+        mine = [row for row in self.rows if searched.TEXT in row]
+        if text.startswith("run:") and not mine:
+            mine = searched.rows_of(text, "defence.text", self._storage, searched.TEXT)
+        return replace(defence, text=searched.best_text(mine)) if mine else defence
+
     def _simulation(self, scenario: Scenario, attack: str) -> Task:
-        """One config under one attack."""
-        defence = self._defence.made()
-        if self.mini:
-            setup = mini_play.setup_of(scenario, defence, self._strategies(scenario, attack))
+        """One config under one attack, which says against which defence it was searched."""
+        further: dict[str, Any] = {ATTACK: attack}
+        if attack == SEARCHED:
+            row = self._found(scenario)
+            asked = tuple(row["attack"]) if self.mini else (row["attack"],)
+            further[AGAINST] = {name: row[name] for name in ("defence", "method")}
         else:
-            setup = Setup(scenario, defence, loop=self._real_loop)
-        return setup.task(f"{scenario.id}/{defence.name}/{attack}", **{ATTACK: attack})
+            asked = self._strategies(scenario, attack) if self.mini else self.ordinary(scenario)
+        setup = self.attacked(scenario, asked, self.defence)
+        return setup.task(f"{scenario.id}/{self.defence.name}/{attack}", **further)
+
+    def attacked(self, scenario: Scenario, attack: Sequence[str], defence: Defence) -> Setup:
+        """A config under an attack: the recipient's strategies, one a cycle, or (real configs) its one task."""
+        if self.mini:
+            return mini_play.setup_of(scenario, defence, attack)
+        (task,) = attack
+        return Setup(scenario.attacked(task), defence, loop=self._real_loop)
+
+    def ordinary(self, scenario: Scenario) -> tuple[str, ...]:
+        """How a recipient asks by itself."""
+        return (scripted.PLAIN,) * self._attack.cycles if self.mini else (scenario.recipient.task,)
 
     @property
     def _real_loop(self) -> Loop:
@@ -141,32 +174,22 @@ class Simulations:
         """The recipient's, one a cycle."""
         cycles = self._attack.cycles
         if attack == ORDINARY:
-            return [scripted.PLAIN] * cycles
+            return self.ordinary(scenario)
         if attack == STRATEGIC:
             return random.Random(stable_hash("strategic", self._data.seed, scenario.id)).sample(PERSUASION, cycles)
-        if attack == SEARCHED:
-            return self._found[scenario.id]
         return [attack] * cycles
 
+    def _found(self, scenario: Scenario) -> Mapping[str, Any]:
+        """What a search found for a config: this run's own, or that of the run that the settings name."""
+        where = "the search" if self._searches else f"attack.searched={self._attack.searched}"
+        return searched.attack_on(scenario, self._attacks, where)
+
     @cached_property
-    def _found(self) -> Mapping[str, Sequence[str]]:
-        """By config the strategies that leaked most and earliest: the lowest mean leak score, the first of equals."""
-        scores: dict[str, dict[tuple[str, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
-        for group in self._stored(str(self._attack.searched), "attack.searched", self.scenarios_by_id):
-            for episode, verdict in zip(group.episodes, group.verdicts, strict=True):
-                if isinstance(verdict, Scored):
-                    reference = episode.task.reference
-                    tried = tuple(reference["directions"][RECIPIENT])
-                    scores[reference["config_id"]][tried].append(verdict.components["leak_score"])
-        missing = self.scenarios_by_id.keys() - scores.keys() - {one.id for one in self.scenarios[TRAIN]}
-        if missing:
-            raise ConfigError(
-                f"attack.searched={self._attack.searched}: that run has not played {', '.join(sorted(missing))}."
-            )
-        return {
-            config: min((fmean(found), strategies) for strategies, found in tried.items())[1]
-            for config, tried in scores.items()
-        }
+    def _attacks(self) -> Mapping[str, Mapping[str, Any]]:
+        rows = [row for row in self.rows if searched.ATTACKED in row]
+        if not self._searches:
+            rows = searched.rows_of(str(self._attack.searched), "attack.searched", self._storage, searched.ATTACKED)
+        return {str(row["config_id"]): row for row in rows}
 
     @cached_property
     def _environments(self) -> Mapping[str, list[Task]]:
@@ -184,11 +207,10 @@ class Simulations:
 
     def _goes_on(self, episode: Episode, verdict: Verdict) -> Task | None:
         """What a stored simulation leaves to whoever watches."""
-        defence = self._defence.made()
-        if isinstance(defence, Guarding):
-            return decision_of(episode, verdict, defence)
+        if isinstance(self.defence, Guarding):
+            return decision_of(episode, verdict, self.defence)
         number = failure_of(verdict, self._data.failure_mode)
-        return None if number is None else environment_of(episode, number, defence)
+        return None if number is None else environment_of(episode, number, self.defence)
 
     @cached_property
     def scenarios_by_id(self) -> Mapping[str, Scenario]:
@@ -217,6 +239,14 @@ class Simulations:
                     f"{key}={run}: its config {mine.id} is another one than this run's. Give both the same data settings."
                 )
             yield group
+
+
+def split_names(listed: str) -> list[str]:
+    """The splits in a setting with commas. Raises ConfigError for one that there is not."""
+    names = _names(listed)
+    if not names or set(names) - {TRAIN, EVAL, TEST}:
+        raise ConfigError(f"search.splits={listed}: name some of {TRAIN}, {EVAL}, {TEST}, with commas.")
+    return names
 
 
 def _names(listed: str) -> list[str]:
