@@ -14,11 +14,13 @@ from orchestrator.values import Answer, Call, Fault, Sampling, Turn
 from workloads.cdi import scripted, world
 from workloads.cdi.attacks.in_thread import Ask, finished, in_thread
 from workloads.cdi.attacks.ppo import PpoConfig, search
+from workloads.cdi.attacks.searching import METHODS, PPO, Arena, AttackSearchConfig
 from workloads.cdi.attacks.vector_env import APPLICATIONS, seen_size, vector_env
 from workloads.cdi.defences import Defence
 from workloads.cdi.environment import SimulationEnvironment
 from workloads.cdi.keyed import KeyedJudge, Keys
 from workloads.cdi.mini_play import sender_act, setup_of
+from workloads.cdi.optimiser import Brief, Listed, Optimiser
 from workloads.cdi.playing import Stage
 from workloads.cdi.scenario import SENDER, Scenario
 from workloads.cdi.tools import FACEBOOK, GMAIL, MESSENGER
@@ -175,9 +177,11 @@ def test_what_the_attacker_sees_by_hand() -> None:
 
 def test_a_lost_simulation_is_cut_off_and_counted() -> None:
     """The second's sender falls silent after the first request; it is no return, and begins anew with the others."""
-    silent = lambda call: (
-        Fault("gone") if call.key.startswith("ppo/1/") and "hurry" in str(call.messages) else weak(call)
-    )  # noqa: E731
+
+    def silent(call: Call) -> Answer:
+        gone = call.key.startswith("ppo/1/") and "hurry" in call.messages[-1]["content"]
+        return Fault("gone") if gone else weak(call)
+
     env = vector_env(BY_MESSENGER, scripted.STRATEGIES, STAGE, Batches(silent), 2)
     env.reset()
     _, _, ended, lost, _ = env.step([PLAIN, URGENT])
@@ -214,6 +218,28 @@ def test_it_finds_the_weakness_of_each_application() -> None:
     assert len(ask.asked) == 21 * (3 + 4 + 4)
     assert len(ask.asked[0]) == 32
     assert not threads()
+
+
+@pytest.mark.stack
+def test_it_is_a_method_of_the_search() -> None:
+    """Two configs by Messenger, 12 iterations of 16: 8 simulations an iteration each, and 4 when it has learned. The best that it then
+    did is urgent at once, and the rows say what it cost and how it learned."""
+    arena = Arena(
+        STAGE,
+        lambda scenario, attack: setup_of(scenario, Defence(), attack),
+        lambda scenario: (scripted.PLAIN,) * 2,
+        Listed(scripted.STRATEGIES, 2, 2),
+        AttackSearchConfig(method=PPO, ppo=PpoConfig(iterations=12, simulations=16)),
+        Optimiser(Brief("", (), "task", Listed(scripted.STRATEGIES, 2, 2)), SAMPLING),
+    )
+    scenarios = [one.scenario for one in BY_MESSENGER[:2]]
+    for found in finished(METHODS[PPO](scenarios, arena), Batches()):
+        row = found.row({"name": "none"}, PPO, arena.form)
+        assert arena.form.read(row["attack"]) == found.attack
+        assert (row["attack"][0], row["leak_score"]) == ("urgency", 0.0)
+        assert (row["simulations"], row["lost"], row["found_at"]) == (12 * 8 + 4, 0, 12)
+        assert len(row["curve"]) == 12
+        assert row["curve"][-1] > row["curve"][0]
 
 
 @pytest.mark.stack

@@ -13,10 +13,10 @@ from typing import Any
 
 from orchestrator.errors import ConfigError
 from workloads.cdi.attacks.in_thread import Ask, finished
+from workloads.cdi.directed import Directed, observation, observation_size
 from workloads.cdi.judged import Verdicts, judged_actions, union
 from workloads.cdi.leaks import leak_score
 from workloads.cdi.playing import Asking, Stage, judged, play, side_by_side
-from workloads.cdi.rllib_env import Directed, observation, observation_size
 from workloads.cdi.scenario import RECIPIENT
 from workloads.cdi.setup import Setup
 from workloads.cdi.simulation import Choose
@@ -29,13 +29,14 @@ class Attempt:
     """A simulation whose recipient chooses among `strategies`. key: no other attempt of a search has it. place: the
     setup's among all.
 
-    leaked: 1 less its leak score; told: share of all facts that the recipient was told; both so far. lost: an answer, or the judge's
-    word, could not be had.
+    leak_score, and told, the share of all facts that the recipient was told: both so far. lost: an answer, or the judge's word, could
+    not be had.
     """
 
     def __init__(self, setup: Setup, strategies: Sequence[str], key: str, place: int) -> None:
         self._directed, self.place = Directed(setup, {RECIPIENT: strategies}, key), place
-        self.leaked = self.told = self._paid = 0.0
+        self.leak_score = 1.0
+        self.told = self._paid = 0.0
         self.lost = False
 
     @property
@@ -53,6 +54,11 @@ class Attempt:
     def chosen(self) -> tuple[str, ...]:
         """The strategies so far, one a cycle."""
         return self._directed.as_played().directions.get(RECIPIENT, ())
+
+    @property
+    def leaked(self) -> float:
+        """What the attacker is given, in sum."""
+        return 1.0 - self.leak_score
 
     @property
     def seen(self) -> list[float]:
@@ -90,7 +96,7 @@ class Attempt:
             self.lost = True
             return
         scenario, shared = self._directed.setup.scenario, union(verdicts)
-        self.leaked = 1.0 - leak_score(verdicts, len(scenario.sensitive))
+        self.leak_score = leak_score(verdicts, len(scenario.sensitive))
         facts = len(scenario.sensitive) + len(scenario.shareable)
         self.told = (len(shared.sensitive) + len(shared.shareable)) / facts
 
