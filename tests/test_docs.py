@@ -218,6 +218,8 @@ def _check_training(given: dict[str, Any], settings: list[str], words: list[str]
     needs_of(composed.config, None)
     if given["dry_run"]:
         _run(words)
+    if composed.config.gathers_at_once:
+        return  # the models of the runs that it names would be asked
     _check_data(composed)
 
 

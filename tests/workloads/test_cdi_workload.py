@@ -151,28 +151,6 @@ def test_at_most_so_many_failures_are_held_out(tmp_path: Path) -> None:
     assert (len(made.tasks("train")), len(made.tasks("eval"))) == (24, 5)
 
 
-def test_a_search_takes_of_each_config_what_leaks_most(tmp_path: Path) -> None:
-    """A sender that tells nothing but under urgency: of all strategies that one is taken, for every config."""
-    tried = workload("attack.held_out=plain,urgency,authority", "steps=0")
-    fleets = people(tried)
-    tell = fleets[SENDER].answer
-
-    def reluctant(call: Call, attempt: int) -> Answer:
-        answer = tell(call, attempt)
-        assert isinstance(answer, Turn)
-        if "/urgency/" in call.key or not answer.text.startswith("send "):
-            return answer
-        return turn(call, "end")
-
-    fleets[SENDER] = FakeAnswerer(reluctant)
-    folder = RunFolder.create(tmp_path, "cdi", "tried", {})
-    for split in ("eval", "test"):
-        episodes.write_step(folder, 0, played(tried, split, fleets), {}, split)
-    made = workload("attack.held_out=searched", "attack.searched=run:tried", f"storage={tmp_path}")
-    asked = [task.reference["directions"]["recipient"] for split in ("eval", "test") for task in made.tasks(split)]
-    assert asked == [["urgency"] * 2] * 5
-
-
 def test_configs_of_another_world_are_refused(tmp_path: Path) -> None:
     collected(tmp_path)
     with pytest.raises(DataError, match=r"run:played: its config \S+ is another one than this run's"):

@@ -130,7 +130,7 @@ class Simulations:
         defence, text = self._defence.made(), self._defence.text
         if not isinstance(defence, Prompting):
             return defence
-        mine = [row for row in self.rows if searched.TEXT in row]
+        mine: Sequence[Mapping[str, Any]] = [row for row in self.rows if searched.TEXT in row]
         if text.startswith("run:") and not mine:
             mine = searched.rows_of(text, "defence.text", self._storage, searched.TEXT)
         return replace(defence, text=searched.best_text(mine)) if mine else defence
@@ -138,6 +138,7 @@ class Simulations:
     def _simulation(self, scenario: Scenario, attack: str) -> Task:
         """One config under one attack, which says against which defence it was searched."""
         further: dict[str, Any] = {ATTACK: attack}
+        asked: Sequence[str]
         if attack == SEARCHED:
             row = self._found(scenario)
             asked = tuple(row["attack"]) if self.mini else (row["attack"],)
@@ -186,7 +187,7 @@ class Simulations:
 
     @cached_property
     def _attacks(self) -> Mapping[str, Mapping[str, Any]]:
-        rows = [row for row in self.rows if searched.ATTACKED in row]
+        rows: Sequence[Mapping[str, Any]] = [row for row in self.rows if searched.ATTACKED in row]
         if not self._searches:
             rows = searched.rows_of(str(self._attack.searched), "attack.searched", self._storage, searched.ATTACKED)
         return {str(row["config_id"]): row for row in rows}

@@ -175,6 +175,6 @@ TRANSFER = Table(
     rows=tuple(Row(f"{defence}, attacked for {of}", f"on_{defence}", of) for defence in DEFENCES for of in DEFENCES),
     columns=(*_measures(SEARCHED), Column("silent", silent, split=TEST, form=_FORM)),
     note=f"{_READINGS} Of each config the strategy is taken that leaked most and earliest under the defence that it was searched "
-    "against, with the same number of trials for all, and played anew.",
+    "against (`cdi.attacks`), with the same number of simulations for all, and played anew.",
 )
 TABLES = {"study": STUDY, "schedule": SCHEDULE, "transfer": TRANSFER}

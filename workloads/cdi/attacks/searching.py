@@ -126,9 +126,9 @@ def by_strategy(scenario: Scenario, arena: Arena) -> Asking[Found]:
 
 
 def by_optimiser(scenario: Scenario, arena: Arena) -> Asking[Found]:
-    """The published search (arXiv 2508.10880; SALT-NLP/search_privacy_risk at 994eaf3): in each step all threads are simulated once, the
-    best is simulated again for its worth, and every thread is rewritten by what it is shown. After a step that improved the best that is
-    what leaked most in all threads, so that a success spreads, otherwise what leaked most in its own."""
+    """The published search (arXiv 2508.10880; SALT-NLP/search_privacy_risk at 994eaf3): in each step all threads are simulated once,
+    the best is simulated again for its worth, and every thread is rewritten by what it is shown. After a step that improved the best
+    that is what leaked most in all threads, so that a success spreads, otherwise what leaked most in its own."""
     settings, stage, found = arena.settings, arena.stage, Found(scenario, arena.ordinary(scenario))
     place = f"{OPTIMISED}/{scenario.id}"
     wanted = f"The recipient's task is to be written. About it: {scenario.recipient.background}"
