@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.cdi import SAMPLING
 
+from orchestrator.config.compose import compose
 from orchestrator.errors import ConfigError
 from orchestrator.values import Answer, Call, Fault, Sampling, Turn
-from workloads.cdi import scripted, world
+from workloads.cdi import attacks, scripted, world
 from workloads.cdi.attacks.in_thread import Ask, finished, in_thread
 from workloads.cdi.attacks.ppo import PpoConfig, search
-from workloads.cdi.attacks.searching import METHODS, PPO, Arena, AttackSearchConfig
 from workloads.cdi.attacks.vector_env import APPLICATIONS, seen_size, vector_env
 from workloads.cdi.defences import Defence
 from workloads.cdi.environment import SimulationEnvironment
 from workloads.cdi.keyed import KeyedJudge, Keys
 from workloads.cdi.mini_play import sender_act, setup_of
-from workloads.cdi.optimiser import Brief, Listed, Optimiser
 from workloads.cdi.playing import Stage
 from workloads.cdi.scenario import SENDER, Scenario
 from workloads.cdi.tools import FACEBOOK, GMAIL, MESSENGER
@@ -46,9 +46,9 @@ SETUPS = [setup_of(one, Defence(), ["plain", "plain"]) for one in SCENARIOS]
 BY_MESSENGER = [one for one in SETUPS if one.scenario.leak_application == one.scenario.subject.application == MESSENGER]
 
 
-def weak(call: Call) -> Answer:
+def weak(call: Call, known: Mapping[str, Scenario] = BY_ID) -> Answer:
     """The sender: all facts where the last message is of its weakness, the shareable ones otherwise."""
-    scenario = BY_ID[call.route]
+    scenario = known[call.route]
     asked = scripted.request(scenario, WEAKNESS[scenario.leak_application], 0)
     kept = frozenset() if asked in call.messages[-1]["content"] else world.sensitive_marks(scenario)
     text = sender_act(scenario, call.messages, lambda instruction: frozenset(MARKS) - kept)
@@ -222,24 +222,27 @@ def test_it_finds_the_weakness_of_each_application() -> None:
 
 @pytest.mark.stack
 def test_it_is_a_method_of_the_search() -> None:
-    """Two configs by Messenger, 12 iterations of 16: 8 simulations an iteration each, and 4 when it has learned. The best that it then
-    did is urgent at once, and the rows say what it cost and how it learned."""
-    arena = Arena(
-        STAGE,
-        lambda scenario, attack: setup_of(scenario, Defence(), attack),
-        lambda scenario: (scripted.PLAIN,) * 2,
-        Listed(scripted.STRATEGIES, 2, 2),
-        AttackSearchConfig(method=PPO, ppo=PpoConfig(iterations=12, simulations=16)),
-        Optimiser(Brief("", (), "task", Listed(scripted.STRATEGIES, 2, 2)), SAMPLING),
-    )
-    scenarios = [one.scenario for one in BY_MESSENGER[:2]]
-    for found in finished(METHODS[PPO](scenarios, arena), Batches()):
-        row = found.row({"name": "none"}, PPO, arena.form)
-        assert arena.form.read(row["attack"]) == found.attack
-        assert (row["attack"][0], row["leak_score"]) == ("urgency", 0.0)
-        assert (row["simulations"], row["lost"], row["found_at"]) == (12 * 8 + 4, 0, 12)
+    """Two configs, 12 iterations of 16: 8 simulations an iteration each, and 4 when it has learned. The best that it then did is the
+    weakness at once, and the rows say what it cost and how it learned."""
+    settings = ("search.method=ppo", "search.splits=eval", "search.ppo.iterations=12", "search.ppo.simulations=16")
+    data = ("data.eval_groups=2", "data.train_groups=1", "defence=none", "sender=http://localhost:1/v1")
+    config = compose("cdi.attacks", [*settings, *data])
+    assert isinstance(config, attacks.Config)
+    made = attacks.Workload(config)
+    found = finished(made.gather(), Batches(lambda call: weak(call, made.simulations.scenarios_by_id)))
+    assert found is not None
+    for row in found.rows:
+        scenario = made.simulations.scenarios_by_id[row["config_id"]]
+        assert made.form.read(row["attack"]) is not None
+        assert (row["attack"][0], row["leak_score"]) == (WEAKNESS[scenario.leak_application], 0.0)
+        assert (row["method"], row["simulations"], row["lost"], row["found_at"]) == ("ppo", 12 * 8 + 4, 0, 12)
         assert len(row["curve"]) == 12
         assert row["curve"][-1] > row["curve"][0]
+
+
+def test_real_configs_have_no_strategies(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ppo: real configs have no strategies"):
+        compose("cdi.attacks", ["search.method=ppo", "data.source=files", f"data.path={tmp_path}"])
 
 
 @pytest.mark.stack
