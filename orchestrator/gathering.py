@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -70,18 +70,20 @@ def recall(workload: Any, folder: RunFolder) -> None:
 
 
 def _played(workload: Any, ask: Callable[[Sequence[Call]], list[Answer]]) -> Gathered | None:
-    gathering, answers = workload.gather(), None
-    while True:
-        with own_code("the workload's gather()", workload):
-            try:
-                calls = gathering.send(answers)
-            except StopIteration as end:
-                if not isinstance(end.value, Gathered | None):
-                    raise RunError(
-                        f"the workload's gather() returned {end.value!r:.80}; let it return `Gathered`."
-                    ) from None
-                return end.value
-        answers = ask(calls)
+    answers = None
+    # Closed where an answer cannot be had, too: a search may have a thread of its own.
+    with closing(workload.gather()) as gathering:
+        while True:
+            with own_code("the workload's gather()", workload):
+                try:
+                    calls = gathering.send(answers)
+                except StopIteration as end:
+                    if not isinstance(end.value, Gathered | None):
+                        raise RunError(
+                            f"the workload's gather() returned {end.value!r:.80}; let it return `Gathered`."
+                        ) from None
+                    return end.value
+            answers = ask(calls)
 
 
 class _Asking:

@@ -226,3 +226,20 @@ def test_what_a_workload_does_wrong_is_named(config: Asking) -> None:
         gather(config, Wrong(("writer",), 3), str, Fleets().open)
     with pytest.raises(ConfigError, match=r"the workload's gather\(\): ValueError: no such row"):
         gather(config, Wrong(("writer",), "raise"), str, Fleets().open)
+
+
+def test_a_gathering_that_breaks_off_is_closed(config: Asking) -> None:
+    """At once, not when its error is forgotten: a search may have a thread of its own."""
+    ends = []
+
+    class Tidy(Curious):
+        def gather(self) -> Any:
+            try:
+                return (yield from super().gather())
+            finally:
+                ends.append("closed")
+
+    with pytest.raises(RunError, match="the servers are gone") as gone:
+        gather(config, Tidy(2), str, Fleets(broken="writer/1").open)
+    assert ends == ["closed"]
+    assert gone.value.__traceback__ is not None

@@ -11,16 +11,9 @@ from fakes.cdi import ENVIRONMENT, MOVES, SAMPLING, SENSITIVE, bob, cleo, fleets
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.values import Call, Fault
 from workloads.cdi.defences import Ask, Instructing
+from workloads.cdi.directed import Directed, observation, observation_size
 from workloads.cdi.replay import replay_turns
-from workloads.cdi.rllib_env import (
-    Directed,
-    FleetAnswers,
-    SimulationEnv,
-    advance,
-    multi_agent_env,
-    observation,
-    observation_size,
-)
+from workloads.cdi.rllib_env import FleetAnswers, SimulationEnv, advance, multi_agent_env
 from workloads.cdi.scenario import RECIPIENT, SENDER
 from workloads.cdi.setup import Setup
 from workloads.cdi.simulation import Choose, Loop, Simulation

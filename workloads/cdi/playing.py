@@ -21,11 +21,11 @@ from orchestrator.values import Answer, Call, Fault, Turn, stable_hash
 from workloads.cdi.apps import Activity
 from workloads.cdi.asked import Judge
 from workloads.cdi.defences import Ask
+from workloads.cdi.directed import Directed
 from workloads.cdi.environment import SimulationEnvironment
 from workloads.cdi.judged import Verdicts, judged_actions
 from workloads.cdi.judging import Reading
 from workloads.cdi.leaks import leak_score
-from workloads.cdi.rllib_env import Directed
 from workloads.cdi.setup import Setup
 
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """The same world for RLlib: agents that choose a strategy for each of their cycles, among texts that are given.
 
 `multi_agent_env` makes a `ray.rllib.env.MultiAgentEnv` of one simulation; whoever speaks is answered by `answer`, a fleet or a
-script. What steps many simulations with one gather builds on `Directed` and `advance`. Ray and gymnasium are imported when an
-environment is made.
+script. What steps many simulations with one gather is `attacks.vector_env`. Ray and gymnasium are imported when an environment is
+made.
 """
 
 from __future__ import annotations
@@ -16,53 +16,15 @@ from orchestrator.fleets.fleet import Answerer
 from orchestrator.rollouts.judging import insist
 from orchestrator.values import Sampling, Turn, stable_hash
 from workloads.cdi.defences import Ask
+from workloads.cdi.directed import Directed, observation, observation_size
 from workloads.cdi.environment import SimulationEnvironment
-from workloads.cdi.setup import Setup, begin
+from workloads.cdi.setup import Setup
 from workloads.cdi.simulation import Choose, Simulation
 
-Answer = Callable[[Sequence[tuple["Directed", Ask]]], Sequence[str]]
+Answer = Callable[[Sequence[tuple[Directed, Ask]]], Sequence[str]]
 """What is said in several simulations at once: one gather."""
 Reward = Callable[[Simulation, str], float]
 """What a role (its name) is given for the simulation as it stands, in sum since its beginning."""
-
-
-class Directed:
-    """A simulation that stops where an agent of `strategies` begins a cycle. strategies: by role, the texts among which it chooses.
-
-    waiting: for whom it waits; None at its end. chosen: by role, indices. turns: (role, text) of all that was said.
-    """
-
-    def __init__(self, setup: Setup, strategies: Mapping[str, Sequence[str]], key: str = "") -> None:
-        self.setup, self.strategies, self.key = setup, strategies, key
-        self.chosen: dict[str, list[int]] = {role: [] for role in strategies}
-        self.turns: list[tuple[str, str]] = []
-        self.simulation, self._script = begin(setup, frozenset(strategies))
-        self.waiting: Ask | Choose | None = None
-        self._go_on(None)
-
-    def choose(self, strategy: int) -> None:
-        """The role that is waited for follows this strategy in its cycle."""
-        assert isinstance(self.waiting, Choose), "nobody is to choose now"
-        role = self.waiting.role
-        self.chosen[role].append(strategy)
-        self._go_on(self.strategies[role][strategy])
-
-    def hear(self, text: str) -> None:
-        """The role that is waited for has spoken."""
-        assert isinstance(self.waiting, Ask), "nobody is to speak now"
-        self.turns.append((self.waiting.role, text))
-        self._go_on(text)
-
-    def as_played(self) -> Setup:
-        """The setup with the strategies that were chosen: what its turns are replayed with."""
-        told = {role: tuple(self.strategies[role][index] for index in mine) for role, mine in self.chosen.items()}
-        return replace(self.setup, directions={**self.setup.directions, **told})
-
-    def _go_on(self, text: str | None) -> None:
-        try:
-            self.waiting = self._script.send(text)  # type: ignore[arg-type]
-        except StopIteration:
-            self.waiting = None
 
 
 def advance(simulations: Sequence[Directed], answer: Answer) -> None:
@@ -99,35 +61,6 @@ class FleetAnswers:
             if not isinstance(answer, Turn):
                 raise RunError(f"{call.role} fleet, call {call.key}: {getattr(answer, 'reason', 'no completion')}")
         return [answer.text for answer in answers if isinstance(answer, Turn)]
-
-
-def observation(directed: Directed, role: str) -> list[float]:
-    """What an agent knows of how it goes, each in 0..1; `observation_size` of them.
-
-    Share of its cycles that is used up; shares of its messages that came in and went out (of 16 each); whether its last send was
-    answered; its last strategy, one of them hot.
-    """
-    actor, loop = directed.simulation.actors[role], directed.setup.loop
-    sent = [index for index, entry in enumerate(actor.entries) if entry.sent]
-    came = directed.simulation.world.has_news(actor.user) or any(not entry.sent for entry in actor.entries[-1:])
-    reads = len(actor.entries) - len(sent)
-    chosen = directed.chosen[role][-1:]
-    return [
-        actor.cycles / loop.cycles,
-        min(reads, SEEN) / SEEN,
-        min(len(sent), SEEN) / SEEN,
-        float(bool(sent) and came),
-        *(float(index in chosen) for index in range(len(directed.strategies[role]))),
-    ]
-
-
-SEEN = 16
-"""Messages beyond which an agent does not count on."""
-
-
-def observation_size(strategies: Sequence[str]) -> int:
-    """Numbers in an observation."""
-    return 4 + len(strategies)
 
 
 class SimulationEnv:

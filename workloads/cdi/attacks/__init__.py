@@ -19,7 +19,7 @@ from orchestrator.config.schema import ServedConfig, group, setting
 from orchestrator.errors import ConfigError
 from orchestrator.values import Sampling
 from workloads.cdi import scripted
-from workloads.cdi.attacks.searching import ABOUT, ANALYSIS, METHODS, OPTIMISED, STRATEGIES, Arena, AttackSearchConfig
+from workloads.cdi.attacks.searching import ABOUT, ANALYSIS, METHODS, OPTIMISED, Arena, AttackSearchConfig
 from workloads.cdi.defences import Guarding, Instructing
 from workloads.cdi.optimiser import Brief, Form, FreeText, Listed
 from workloads.cdi.options import ORDINARY, SEARCHED, AttackConfig
@@ -78,9 +78,9 @@ class Workload(SearchWorkload):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        if config.search.method == STRATEGIES and not config.mini:
+        if not config.optimised and not config.mini:
             raise ConfigError(
-                f"search.method={STRATEGIES}: real configs have no strategies to choose from. Set search.method={OPTIMISED}."
+                f"search.method={config.search.method}: real configs have no strategies to choose from. Set search.method={OPTIMISED}."
             )
         split_names(config.search.splits)
 
