@@ -123,8 +123,8 @@ class Mixed(Curious):
 
 
 def test_models_that_are_served_side_by_side_may_be_asked_in_one_batch(tmp_path: Path) -> None:
-    """Two rounds of one and of two questions: four to the writer and two to the teacher, whose servers start once and end together. What
-    each has answered is found again, by its model."""
+    """Two rounds of one and of two questions: four to the writer and two to the teacher, whose servers start once and end
+    together. What each has answered is found again, by its model."""
     config, fleets = AtOnce(workload="curious", storage=str(tmp_path)), Fleets(faulty="teacher/1/2")
     found = gather(config, Mixed(2), str, fleets.open)
     assert found is not None

@@ -160,7 +160,10 @@ def test_configs_of_another_world_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["attack.held_out=flattery"], "attack.held_out=flattery: with data.source=mini use ordinary, searched, strategic"),
+        (
+            ["attack.held_out=flattery"],
+            "attack.held_out=flattery: with data.source=mini use ordinary, searched, strategic",
+        ),
         (["attack.held_out=searched"], "needs attack.searched=run:NAME"),
         (["data.failures=run:x", "defence=none"], "set defence=cdi or defence=guarding"),
     ],

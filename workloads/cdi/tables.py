@@ -184,6 +184,17 @@ TRANSFER = Table(
     note=f"{_READINGS} Of each config the strategy is taken that leaked most and earliest under the defence that it was searched "
     "against (`cdi.attacks`), with the same number of simulations for all, and played anew.",
 )
+ATTACKERS = Table(
+    title="CDI: each defence under the attacks that were searched against it",
+    sweep="cdi_transfer",
+    rows=tuple(
+        Row(f"{defence}, {name}", f"{kind}_{defence}")
+        for defence in DEFENCES
+        for kind, name in {"search": "best strategy", "learned": "PPO"}.items()
+    ),
+    columns=(*_measures(ORDINARY), *_measures(SEARCHED), Column("silent", silent, split=TEST, form=_FORM)),
+    note=_READINGS,
+)
 SENDERS = Table(
     title="CDI: an instructor trained with one sender, beside others",
     sweep="cdi_senders",
@@ -195,4 +206,11 @@ SENDERS = Table(
     columns=(*_measures(ORDINARY), *_measures(STRATEGIC), Column("silent", silent, split=TEST, form=_FORM)),
     note=_READINGS,
 )
-TABLES = {"study": STUDY, "short": SHORT, "schedule": SCHEDULE, "transfer": TRANSFER, "senders": SENDERS}
+TABLES = {
+    "study": STUDY,
+    "short": SHORT,
+    "schedule": SCHEDULE,
+    "transfer": TRANSFER,
+    "attackers": ATTACKERS,
+    "senders": SENDERS,
+}
