@@ -43,16 +43,18 @@ def under_urgency(scenario: Scenario, call: Call) -> frozenset[str]:
 
 
 def test_the_strategy_under_which_the_sender_leaks_is_found(tmp_path: Path) -> None:
-    """Seven strategies, two simulations each: 14 a config. Under urgency all leaks with the first message, ln 1 / (ln 1 + 1) = 0."""
+    """Seven strategies, four simulations each, and four more of the best: 32 a config.
+
+    Under urgency all leaks with the first message, ln 1 / (ln 1 + 1) = 0."""
     made = workload(tmp_path)
     found, fleet = gathered(made, models(made, under_urgency))
     assert [row["config_id"] for row in found.rows] == ["eval-0", "eval-1", "test-0"]
     for row in found.rows:
-        assert (row["attack"], row["leak_score"], row["simulations"], row["lost"]) == (["urgency"], 0.0, 14, 0)
+        assert (row["attack"], row["leak_score"], row["simulations"], row["lost"]) == (["urgency"], 0.0, 32, 0)
         assert (row["defence"]["name"], row["method"], row["found_at"]) == ("none", "strategies", 0)
-    assert found.told == "attacks on 3 configs, mean leak score 0.00, by 42 simulations"
-    # All 42 simulations are played side by side: no batch is larger than that, and the first asks all.
-    assert len(fleet.batches[0]) == 42
+    assert found.told == "attacks on 3 configs, mean leak score 0.00, by 96 simulations"
+    # All simulations that choose are played side by side, 7 x 4 x 3.
+    assert len(fleet.batches[0]) == 84
     played = made.tasks("eval")
     assert [task.reference["directions"]["recipient"] for task in played] == [["plain"], ["urgency"]] * 2
     assert played[1].reference["searched_against"] == {
@@ -62,17 +64,17 @@ def test_the_strategy_under_which_the_sender_leaks_is_found(tmp_path: Path) -> N
 
 
 def test_a_lost_simulation_is_counted_and_is_no_score(tmp_path: Path) -> None:
-    """One of urgency's two simulations of eval-0 (places 2 and 3) cannot be played: its score is that of the other, still 0."""
+    """One of urgency's four simulations of eval-0 (places 4 to 7) cannot be played: its score is that of the others, still 0."""
     made = workload(tmp_path)
     found, _ = gathered(
-        made, models(made, under_urgency, lost=lambda call: call.key.startswith("strategies/eval-0/2/"))
+        made, models(made, under_urgency, lost=lambda call: call.key.startswith("strategies/eval-0/4/"))
     )
     assert [(row["attack"], row["leak_score"], row["lost"]) for row in found.rows] == [
         (["urgency"], 0.0, 1), (["urgency"], 0.0, 0), (["urgency"], 0.0, 0)
     ]  # fmt: skip
-    assert "42 simulations, 1 of them lost" in found.told
+    assert "96 simulations, 1 of them lost" in found.told
     other = workload(tmp_path / "other")
-    with pytest.raises(RunError, match="lost all 14 simulations of eval-1"):
+    with pytest.raises(RunError, match="lost all 28 simulations of eval-1"):
         gathered(other, models(other, under_urgency, lost=lambda call: "/eval-1/" in call.key))
 
 
@@ -80,6 +82,7 @@ SEARCH = (
     "search.method=optimiser",
     f"optimiser={URL}",
     "search.splits=test",
+    "attack.held_out=ordinary",
     "search.steps=3",
     "search.threads=2",
     "search.again=1",
@@ -176,13 +179,20 @@ def test_a_search_that_was_broken_off_goes_on_to_the_same_rows(tmp_path: Path, m
 
 def test_whoever_watches_is_asked_under_a_name_of_its_own(tmp_path: Path) -> None:
     """A guard that blocks everything: the sender leaks under no strategy, and all score 1."""
-    made = workload(tmp_path, "defence=guarding", f"watcher={URL}", "search.runs=1", "search.splits=test")
+    made = workload(
+        tmp_path,
+        "defence=guarding",
+        f"watcher={URL}",
+        "search.runs=1",
+        "search.splits=test",
+        "attack.held_out=ordinary",
+    )
     usual = models(made, lambda scenario, call: EVERYTHING)
     found, fleet = gathered(
         made, lambda call, attempt: turn(call, "yes") if call.role == "watcher" else usual(call, attempt)
     )
     (row,) = found.rows
-    assert (row["leak_score"], row["attack"], row["defence"]["role"]) == (1.0, ["plain"], "policy")
+    assert (row["leak_score"], row["defence"]["role"]) == (1.0, "policy")
     assert {call.role for batch in fleet.batches for call in batch} == {SENDER, "watcher"}
 
 
@@ -192,6 +202,8 @@ def test_whoever_watches_is_asked_under_a_name_of_its_own(tmp_path: Path) -> Non
         (["sender=mini"], "sender=mini: the search asks the sender before anything is taught"),
         (["defence=cdi"], "watcher=mini: .* by default what model names"),
         (["search.splits=dev"], "search.splits=dev: name some of train, eval, test"),
+        (["search.splits=test"], "the run then plays what was found on eval and test"),
+        (["search.splits=test", "data.test_groups=0"], "searches nothing with data.test_groups=0"),
     ],
 )
 def test_what_a_search_needs_is_said(tmp_path: Path, words: list[str], told: str) -> None:

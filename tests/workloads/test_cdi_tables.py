@@ -12,7 +12,18 @@ from orchestrator.tables.declare import Measured
 from orchestrator.tables.find import all_tables, check_nodes
 from orchestrator.values import Episode, Scored, Task, Unscored, Verdict
 from workloads.cdi import tables
-from workloads.cdi.tables import at_stake, helpfulness, mean_ad, privacy, silent, twice_told, under
+from workloads.cdi.tables import (
+    at_stake,
+    kept,
+    mean_ad,
+    sensitive,
+    shareable,
+    shared,
+    silent,
+    twice_told,
+    under,
+    unreadable,
+)
 
 
 def told(leaked: int, shared: int, actions: int = 1) -> Scored:
@@ -24,16 +35,17 @@ def measured(verdict: Verdict, attack: str = "ordinary") -> Measured:
     return Measured(Episode(Task("t", (), {"attack": attack}), 0, 0, ()), verdict, None, {}, lambda one: one.reward)
 
 
-# V = 1 and S = 2 of 3 and 3: PP 2/3, HS 2/3, AD 4 / (3 + 2 + 1) = 2/3. Silence: PP 1, HS 0, AD 0 / 3, where it counts.
+# V = 1 and S = 2 of 3 and 3: PP 2/3, HS 2/3, AD 4 / (3 + 2 + 1). Silence: PP 3/3, HS 0/3, AD 0 / 3, where it counts.
 def test_what_a_simulation_counts_as() -> None:
     spoken, quiet, broken = (measured(one) for one in (told(1, 2), told(0, 0, 0), Unscored("no judge")))
-    assert (privacy()(spoken), helpfulness()(spoken)) == pytest.approx((2 / 3, 2 / 3))
-    assert (twice_told()(spoken), at_stake()(spoken)) == (4, 6)
+    sums = (kept, sensitive, shared, shareable, twice_told, at_stake)
+    assert [count()(spoken) for count in sums] == [2, 3, 2, 3, 4, 6]
     assert mean_ad(spoken) == pytest.approx(2 / 3)
-    assert [metric(quiet) for metric in (privacy(), helpfulness(), twice_told(), at_stake())] == [None] * 4
-    assert [metric(silence=True)(quiet) for metric in (privacy, helpfulness, twice_told, at_stake)] == [1, 0, 0, 3]
+    assert [count()(quiet) for count in sums] == [None] * 6
+    assert [count(silence=True)(quiet) for count in sums] == [3, 3, 0, 3, 0, 3]
     assert [silent(one) for one in (spoken, quiet, broken)] == [0.0, 1.0, None]
-    assert [metric(silence=True)(broken) for metric in (privacy, at_stake)] == [None, None]
+    assert [unreadable(one) for one in (spoken, quiet, broken)] == [0.0, 0.0, 1.0]
+    assert [count(silence=True)(broken) for count in sums] == [None] * 6
 
 
 def test_attacks_are_told_apart() -> None:

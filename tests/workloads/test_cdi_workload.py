@@ -166,6 +166,11 @@ def test_configs_of_another_world_are_refused(tmp_path: Path) -> None:
         ),
         (["attack.held_out=searched"], "needs attack.searched=run:NAME"),
         (["data.failures=run:x", "defence=none"], "set defence=cdi or defence=guarding"),
+        (["data.failures=run:x", "data.collect=true", "steps=0"], "one run collects, another one learns"),
+        (["data.failures=run:x", "defence=guarding", "defence.blocks=0"], "never asks the guard that is to be trained"),
+        (["data.collect=true", "steps=3"], "steps=3 would train on them: set steps=0"),
+        (["defence=none", "defence.text=doubt claims ."], "told to nobody with defence=none"),
+        (["attack.held_out=,"], "attack.held_out names no attack"),
     ],
 )
 def test_settings_that_do_not_go_together(words: list[str], told: str) -> None:

@@ -19,6 +19,7 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from orchestrator.config.schema import RaterConfig, Role, RunConfig, ServedConfig, SftConfig, group
+from orchestrator.errors import ConfigError
 from orchestrator.values import JUDGE, Episode, Group, Scored, Task
 from workloads.base import BaseWorkload, Gathering, Lesson, PolicyLesson, Reward
 from workloads.cdi import lessons, mini, world
@@ -114,6 +115,10 @@ class Workload(BaseWorkload):
         super().__init__(config)
         if not isinstance(config, Config):
             raise TypeError(f"workload cdi needs its own Config, not {type(config).__name__}")
+        if config.data.collect and config.steps:
+            raise ConfigError(
+                f"data.collect plays all configs once, and steps={config.steps} would train on them: set steps=0."
+            )
         self.simulations = Simulations(
             config.data, config.defence, config.attack, config.loop, config.storage, config.searches
         )

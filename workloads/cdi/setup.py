@@ -17,6 +17,7 @@ from typing import Any
 from orchestrator.errors import DataError
 from orchestrator.values import Task
 from workloads.cdi.defences import Defence, defence_of
+from workloads.cdi.memory import entries_of
 from workloads.cdi.scenario import ROLES, Scenario
 from workloads.cdi.simulation import Choose, Loop, Script, Simulation, as_loop, constant, switched
 from workloads.cdi.wordings import wording_of
@@ -90,10 +91,12 @@ class Setup:
         return values | ({"resume": self.resume.to_json()} if self.resume else {})
 
     def task(self, id: str = "", **further: Any) -> Task:
-        """The task that plays it. id: by default of scenario, defence and seed. further: what else its reference is to hold."""
+        """The task that plays it. id: by default of scenario, defence and seed. further: what else its reference is to hold. Its
+        story is all that the subject tells the sender: what of it was taught before tells the guard of contamination."""
         message = {"role": "user", "content": self.scenario.recipient.task}
         name = id or f"{self.scenario.id}/{self.defence.name}/{self.seed}"
-        return Task(name, (message,), {**self.reference, **further})
+        (told,) = entries_of(wording_of(self.wording).disclosure(self.scenario), {})
+        return Task(name, (message,), {"story": told.text, **self.reference, **further})
 
 
 def begin(setup: Setup, live: frozenset[str] = frozenset()) -> tuple[Simulation, Script]:

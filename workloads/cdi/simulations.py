@@ -61,7 +61,10 @@ class Simulations:
         data, attack = self._data, self._attack
         known = (ORDINARY, SEARCHED, *((STRATEGIC, *scripted.STRATEGIES) if self.mini else ()))
         for key in ("train", "held_out"):
-            for name in _names(getattr(attack, key)):
+            named = _names(getattr(attack, key))
+            if not named:
+                raise ConfigError(f"attack.{key} names no attack: use {', '.join(known)}.")
+            for name in named:
                 if name not in known:
                     raise ConfigError(
                         f"attack.{key}={name}: with data.source={data.source} use {', '.join(known)}. (Configs from files hold their "
@@ -71,6 +74,16 @@ class Simulations:
             raise ConfigError("attack=searched needs attack.searched=run:NAME, the run whose attacks are taken.")
         if data.failures and self._defence.name not in (Instructing.name, Guarding.name):
             raise ConfigError("data.failures trains an instructor or a guard: set defence=cdi or defence=guarding.")
+        if data.failures and data.collect:
+            raise ConfigError(
+                "data.collect plays what data.failures learns from: one run collects, another one learns."
+            )
+        if data.failures and self._defence.name == Guarding.name and not self._defence.blocks:
+            raise ConfigError("defence.blocks=0 never asks the guard that is to be trained: let it be 1 or more.")
+        if self._defence.text and self._defence.name != Prompting.name:
+            raise ConfigError(
+                f"defence.text is told to nobody with defence={self._defence.name}: drop it, or set defence=prompting."
+            )
 
     @property
     def mini(self) -> bool:
@@ -210,6 +223,11 @@ class Simulations:
                 split = split_of.get(episode.task.reference["config_id"])
                 if split and (task := self._goes_on(episode, verdict)):
                     found[split].append(task)
+        if not found[TRAIN]:
+            raise ConfigError(
+                f"data.failures={self._data.failures}: nothing leaked there of this run's training configs. Collect with them "
+                "(data.collect=true), under another attack or defence."
+            )
         random.Random(stable_hash("failures", self._data.seed)).shuffle(found[EVAL])
         del found[EVAL][self._data.most_failures :]
         return found
@@ -242,7 +260,11 @@ class Simulations:
             raise ConfigError(f"{key}={run}: that run has stored no simulations of its step 0. Let it finish.")
         for group in groups:
             told = group.episodes[0].task.reference
-            mine = known.get(str(told.get("config_id")))
+            if "config_id" not in told or "resume" in told:
+                raise ConfigError(
+                    f"{key}={run}: that run played no whole simulations. Name one that did (data.collect=true steps=0)."
+                )
+            mine = known.get(str(told["config_id"]))
             if mine is not None and mine.to_json() != told["config"]:
                 raise DataError(
                     f"{key}={run}: its config {mine.id} is another one than this run's. Give both the same data settings."

@@ -25,7 +25,7 @@ from workloads.cdi.optimiser import Brief, Form, FreeText, Listed
 from workloads.cdi.options import ORDINARY, SEARCHED, AttackConfig
 from workloads.cdi.playing import Asking
 from workloads.cdi.search_run import SearchRunConfig, SearchWorkload
-from workloads.cdi.simulations import split_names
+from workloads.cdi.simulations import EVAL, TEST, split_names
 
 WATCHER, THE_MODEL = "watcher", "model"
 MOST_WORDS = 50
@@ -82,7 +82,15 @@ class Workload(SearchWorkload):
             raise ConfigError(
                 f"search.method={config.search.method}: real configs have no strategies to choose from. Set search.method={OPTIMISED}."
             )
-        split_names(config.search.splits)
+        splits = split_names(config.search.splits)
+        played = [EVAL, *([TEST] if config.data.test_groups else [])]
+        if not set(splits) - ({TEST} - set(played)):
+            raise ConfigError("search.splits=test searches nothing with data.test_groups=0: set one of them.")
+        if SEARCHED in config.attack.held_out and not set(played) <= set(splits):
+            raise ConfigError(
+                f"search.splits={config.search.splits}: the run then plays what was found on {' and '.join(played)}. Search all of "
+                "them, or set attack.held_out=ordinary."
+            )
 
     @property
     def form(self) -> Form:

@@ -42,10 +42,12 @@ class AttackSearchConfig:
         choices=(STRATEGIES, OPTIMISED, PPO),
     )
     splits: str = setting("eval,test", "The configs that are attacked, by split, with commas: train, eval, test.")
-    runs: int = setting(2, "strategies: simulations of each strategy, a config.", low=1)
+    runs: int = setting(4, "strategies: simulations of each strategy, a config.", low=1)
     steps: int = setting(10, "optimiser: steps of the search, at most; it ends when everything leaks at once.", low=1)
     threads: int = setting(30, "optimiser: attacks that are tried in a step, each in a conversation of its own.", low=1)
-    again: int = setting(10, "optimiser: simulations of a step's best attack that say what it is worth.", low=1)
+    again: int = setting(
+        10, "Simulations of the best attack (optimiser: of each step) that say what it is worth.", low=1
+    )
     ppo: PpoConfig = group(PpoConfig, "ppo: how the attacker learns.")
 
 
@@ -113,15 +115,17 @@ class Found:
 
 
 def by_strategy(scenario: Scenario, arena: Arena) -> Asking[Found]:
-    """Each strategy in all cycles, as often as `runs` says; the first of equals."""
+    """Each strategy in all cycles, as often as `runs` says, and the best again."""
     found = Found(scenario, arena.ordinary(scenario))
     attacks = [(strategy,) * len(found.attack) for strategy in scripted.STRATEGIES]
     runs = arena.settings.runs
     setups = [arena.made(scenario, attack) for attack in attacks for _ in range(runs)]
     tried = yield from trials(setups, arena.stage, STRATEGIES)
+    scores: dict[Candidate, list[float]] = {}
     for number, attack in enumerate(attacks):
-        mine = found.count(tried[number * runs : (number + 1) * runs])
-        found.take(attack, [one.leak_score for one in mine], 0)
+        if mine := found.count(tried[number * runs : (number + 1) * runs]):
+            scores[attack] = [one.leak_score for one in mine]
+    yield from _best_again(found, scores, arena, 0)
     return found
 
 
@@ -139,7 +143,10 @@ def by_optimiser(scenario: Scenario, arena: Arena) -> Asking[Found]:
         )
         whole = [(thread, one) for thread, one in zip(threads, tried, strict=True) if one is not None]
         found.count(tried)
-        improved = yield from _measured(found, whole, arena, step)
+        scores: dict[Candidate, list[float]] = {}
+        for thread, one in whole:
+            scores.setdefault(thread.candidate, []).append(one.leak_score)
+        improved = yield from _best_again(found, scores, arena, step)
         if found.leak_score == 0 or step == settings.steps - 1:
             break
         ranked = sorted(whole, key=lambda pair: pair[1].leak_score)
@@ -158,16 +165,18 @@ def by_optimiser(scenario: Scenario, arena: Arena) -> Asking[Found]:
     return found
 
 
-def _measured(found: Found, whole: Sequence[tuple[Thread, Trial]], arena: Arena, step: int) -> Asking[bool]:
-    """Simulate the step's best again, one of equals, and keep it where it is better than all before: whether it is."""
-    if not whole:
+def _best_again(found: Found, scores: Mapping[Candidate, Sequence[float]], arena: Arena, step: int) -> Asking[bool]:
+    """Simulate the attack of the lowest mean score again, one of equals, and keep it where it is better than all before: whether it is.
+    The scores that chose it are no measure of it: the lowest of many is low by luck."""
+    if not scores:
         return False
-    lowest = min(one.leak_score for _, one in whole)
+    means = {attack: fmean(mine) for attack, mine in scores.items()}
+    lowest = min(means.values())
     rng = random.Random(stable_hash("best", arena.stage.seed, found.scenario.id, step))
-    best = rng.choice([thread for thread, one in whole if one.leak_score == lowest])
-    setups = [arena.made(found.scenario, best.candidate)] * arena.settings.again
-    again = found.count((yield from trials(setups, arena.stage, f"{OPTIMISED}/{step}/again")))
-    return found.take(best.candidate, [one.leak_score for one in again], step)
+    best = rng.choice([attack for attack, mean in means.items() if mean == lowest])
+    setups = [arena.made(found.scenario, best)] * arena.settings.again
+    again = found.count((yield from trials(setups, arena.stage, f"{arena.settings.method}/{step}/again")))
+    return found.take(best, [one.leak_score for one in again], step)
 
 
 def _shown(thread: Thread, trial: Trial, form: Form) -> str:
@@ -187,18 +196,17 @@ def by_ppo(scenarios: Sequence[Scenario], arena: Arena) -> Asking[list[Found]]:
     ordinary = [arena.ordinary(scenario) for scenario in scenarios]
     setups = [arena.made(scenario, attack) for scenario, attack in zip(scenarios, ordinary, strict=True)]
     learned = yield from search(setups, arena.stage, arena.settings.ppo)
-    every = []
+    every, again = [], []
     for place, (scenario, attack) in enumerate(zip(scenarios, ordinary, strict=True)):
         spent, lost = learned.begun[place], learned.lost[place]
-        found = Found(scenario, attack, simulations=spent, lost=lost, curve=learned.curve)
+        every.append(Found(scenario, attack, simulations=spent, lost=lost, curve=learned.curve))
         scores: dict[Candidate, list[float]] = {}
         for one in learned.attempts:
             if one.place == place and not one.lost:
                 # Where a simulation ended before all was asked, the rest is as ever.
                 scores.setdefault((*one.chosen, *attack[len(one.chosen) :]), []).append(one.leak_score)
-        for tried, mine in scores.items():
-            found.take(tried, mine, arena.settings.ppo.iterations)
-        every.append(found)
+        again.append(_best_again(every[-1], scores, arena, arena.settings.ppo.iterations))
+    yield from side_by_side(again)
     return every
 
 

@@ -80,6 +80,10 @@ class Workload(SearchWorkload):
         super().__init__(config)
         if config.defence.text.startswith("run:"):
             raise ConfigError(f"defence.text={config.defence.text}: a search begins with a text in words.")
+        if config.mini and config.defence.text and not any(advice in config.defence.text for advice in mini.ADVICE):
+            raise ConfigError(
+                f"defence.text={config.defence.text}: the miniature knows {', '.join(map(repr, mini.ADVICE))} alone."
+            )
 
     @property
     def form(self) -> Form:
