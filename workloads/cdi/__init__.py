@@ -21,13 +21,13 @@ from typing import Any, ClassVar
 from orchestrator.config.schema import RaterConfig, Role, RunConfig, ServedConfig, SftConfig, group
 from orchestrator.values import JUDGE, Episode, Group, Scored, Task
 from workloads.base import BaseWorkload, Gathering, Lesson, PolicyLesson, Reward
-from workloads.cdi import lessons, mini, world
+from workloads.cdi import lessons, mini
 from workloads.cdi.asked import RIGHT, CdiReward, Judge
 from workloads.cdi.environment import SimulationEnvironment
 from workloads.cdi.failures import config_of, played
 from workloads.cdi.generation import GENERATOR, VERIFIER, generate
 from workloads.cdi.judging import SECOND, ModelJudge
-from workloads.cdi.keyed import KeyedJudge, Keys
+from workloads.cdi.keyed import KeyedJudge
 from workloads.cdi.norms import read_norms
 from workloads.cdi.options import (
     NONE,
@@ -230,15 +230,7 @@ class Workload(BaseWorkload):
         return (), texts
 
 
-def _keys_of(scenario: Scenario) -> Keys:
-    """Of the miniature: what says a fact wherever it stands."""
-    shareable, sensitive = (
-        tuple((world.phrase_of(fact),) for fact in facts) for facts in (scenario.shareable, scenario.sensitive)
-    )
-    return Keys(shareable, sensitive)
-
-
-_EXACT = KeyedJudge(_keys_of)
+_EXACT = KeyedJudge(mini.exact_keys)
 
 
 def _measured(groups: Sequence[Group], suffix: str, judge: str = "") -> dict[str, float]:
