@@ -12,7 +12,7 @@ from workloads.cdi.apps import Activity
 from workloads.cdi.defences import Ask, Defence
 from workloads.cdi.memory import Memory
 from workloads.cdi.scenario import ROLES, Scenario
-from workloads.cdi.setup import ACTION, Resume, Setup, begin
+from workloads.cdi.setup import Resume, Setup, begin
 from workloads.cdi.simulation import Event
 
 
@@ -89,7 +89,7 @@ def replay_turns(setup: Setup, spoken: tuple[tuple[str, str], ...]) -> Outcome:
     )
 
 
-def resumed(episode: Episode, activity: Activity, defence: Defence, until: str = ACTION) -> Task | None:
+def resumed(episode: Episode, activity: Activity, defence: Defence) -> Task | None:
     """A task that goes on from an episode just before the sender was led to an activity: right after the last read that preceded it,
     where an instructor speaks. None where it had read nothing.
 
@@ -103,7 +103,7 @@ def resumed(episode: Episode, activity: Activity, defence: Defence, until: str =
     before = [read.turns for read in outcome.reads if read.turns < when]
     if not before:
         return None
-    resume = Resume(_spoken(episode)[: before[-1]], setup.defence, until)
+    resume = Resume(_spoken(episode)[: before[-1]], setup.defence)
     return replace(setup, defence=defence, resume=resume).task(f"{episode.id}@{before[-1]}")
 
 
@@ -120,7 +120,7 @@ def pending(episode: Episode, activity: Activity, defence: Defence) -> Task | No
     # A guard of the episode's own has answered between the sender's call and the act.
     while turns and episode.turns[turns - 1].role not in ROLES:
         turns -= 1
-    resumed_setup = replace(setup, defence=defence, resume=Resume(_spoken(episode)[:turns], setup.defence, ACTION))
+    resumed_setup = replace(setup, defence=defence, resume=Resume(_spoken(episode)[:turns], setup.defence))
     _, script = begin(resumed_setup)
     asked = next(script, None)
     script.close()
