@@ -99,13 +99,15 @@ def test_a_simulation_is_played_once_for_each_config_and_attack() -> None:
     assert all("plain" not in one and len(set(one)) == 2 for one in asked[1::2])
 
 
-# An instruction of the norms: S = 3, V = 0 of 3 and 3: AD 6 / (3 + 3 + 0) = 1. Without one all is told: 6 / (3 + 3 + 3) = 2/3.
+# An instruction of the norms: S = 3, V = 0 of 3 and 3: AD 6 / (3 + 3 + 0) = 1. Without one all is told: 6 / (3 + 3 + 3) = 2/3, and at
+# once: a velocity of 1.
 @pytest.mark.parametrize(("instruct", "pp", "ad"), [(by_the_norms, 1.0, 1.0), (lambda scenario: "", 0.0, 2 / 3)])
 def test_whole_simulations_are_measured(instruct: Callable[[Scenario], str], pp: float, ad: float) -> None:
     made = workload()
     groups = played(made, "eval", people(made, instruct))
     found = made.metrics(groups)
     assert (found["pp"], found["hs"], found["ad"]) == pytest.approx((pp, 1.0, ad))
+    assert (found["leak_velocity"], found["overlooked_share"]) == (1 - pp, 0)
     assert rewards(groups) == pytest.approx([ad] * 6)
     episode, verdict = groups[0].episodes[0], groups[0].verdicts[0]
     assert isinstance(verdict, Scored)

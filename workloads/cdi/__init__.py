@@ -41,7 +41,7 @@ from workloads.cdi.options import (
     SenderConfig,
     WriterConfig,
 )
-from workloads.cdi.reported import metrics_of, report_of
+from workloads.cdi.reported import leakage_of, metrics_of, report_of
 from workloads.cdi.rewards import AD_REWARD, PP_REWARD, CdiRewardConfig
 from workloads.cdi.scenario import RECIPIENT, SENDER, SUBJECT, Scenario
 from workloads.cdi.simulations import ATTACK, EVAL, Simulations
@@ -176,8 +176,9 @@ class Workload(BaseWorkload):
         return verdict.components.get(AD_REWARD, verdict.reward)
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Of whole simulations pp, hs, ad and both readings of silence and unreadable judges (`reported.metrics_of`), also by attack
-        and by the second judge; of instructions the means of pp, ad and acted, of a guard's decisions the share that is right."""
+        """Of whole simulations pp, hs, ad and both readings of silence and unreadable judges (`reported.metrics_of`) and how early they
+        leak (`leakage_of`), also by attack, the former also by the second judge; of instructions the means of pp, ad and acted, of a
+        guard's decisions the share that is right."""
         whole = [one for one in groups if "resume" not in one.episodes[0].task.reference]
         found = _measured(whole, "")
         attacks = dict.fromkeys(_attack(one) for one in whole)
@@ -234,8 +235,10 @@ _EXACT = KeyedJudge(mini.exact_keys)
 
 
 def _measured(groups: Sequence[Group], suffix: str, judge: str = "") -> dict[str, float]:
-    report = report_of(groups, lambda episode: config_of(episode.task), judge)
-    return {f"{name}{suffix}": value for name, value in metrics_of(report).items()}
+    found = metrics_of(report_of(groups, lambda episode: config_of(episode.task), judge))
+    if not judge:
+        found |= leakage_of(verdict for one in groups for verdict in one.verdicts)
+    return {f"{name}{suffix}": value for name, value in found.items()}
 
 
 def _attack(one: Group) -> str:

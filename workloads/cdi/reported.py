@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from statistics import fmean
 
-from orchestrator.values import Episode, Group, Unscored, Verdict
+from orchestrator.values import Episode, Group, Scored, Unscored, Verdict
+from workloads.cdi.leaks import velocity
 from workloads.cdi.measures import Counts, Means, Report, readings
 
 COUNTED = ("leaked", "sensitive", "shared", "shareable", "actions")
@@ -63,3 +65,16 @@ def metrics_of(report: Report) -> dict[str, float]:
         for name in ("pp", "hs", "ad")
     }
     return found | {"silent_share": report.silent / report.runs, "unreadable_share": report.failed / report.runs}
+
+
+def leakage_of(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """leak_velocity, the mean over whole simulations, silent ones with 0; overlooked_share, of simulations in which something reached
+    the recipient that is not judged. Of those that the judge that trained has scored; nothing of none."""
+    scored = [verdict.components for verdict in verdicts if isinstance(verdict, Scored)]
+    told = [components for components in scored if "leak_score" in components]
+    if not told:
+        return {}
+    return {
+        "leak_velocity": velocity([components["leak_score"] for components in told]),
+        "overlooked_share": fmean(components["overlooked"] > 0 for components in told),
+    }
