@@ -19,7 +19,7 @@ from workloads.cdi.defences import Defence, Guarding, Instructing, Prompting
 from workloads.cdi.environment import SimulationEnvironment
 from workloads.cdi.replay import Outcome, replay, resumed
 from workloads.cdi.scenario import RECIPIENT, SENDER
-from workloads.cdi.setup import TO_THE_END, Resume, Setup
+from workloads.cdi.setup import Resume, Setup
 from workloads.cdi.simulation import Loop
 
 DEFENCES = [Defence(), Prompting(text="Mind it."), Guarding(blocks=1), Instructing()]
@@ -32,7 +32,7 @@ def leak(outcome: Outcome, number: int = 0) -> object:
 
 @pytest.mark.parametrize("defence", DEFENCES, ids=lambda defence: defence.name)
 def test_a_setup_is_its_reference_also_through_json(defence: Defence) -> None:
-    resume = Resume((("subject", "x"), ("sender", "y")), Guarding(blocks=2), TO_THE_END)
+    resume = Resume((("subject", "x"), ("sender", "y")), Guarding(blocks=2))
     setup = Setup(scenario("Gmail"), defence, 7, TWO, "tools", {RECIPIENT: ("Hurry.",)}, resume)
     task = setup.task(case="c")
     assert Setup.of(json.loads(json.dumps(dict(task.reference)))) == setup
@@ -69,17 +69,19 @@ def test_turns_of_another_simulation_are_refused() -> None:
 
 
 def test_a_simulation_that_is_resumed_under_the_same_defence_goes_on_as_the_original() -> None:
-    """The same agents, the same words: what follows the resumption is what followed it the first time."""
+    """The same agents, the same words: what follows the resumption, up to Bob's act, is what followed it the first time."""
     episode = play(Setup(scenario(), Instructing(), loop=TWO).task())
     whole = replay(episode)
-    task = resumed(episode, whole.by(SENDER)[1], Instructing(), TO_THE_END)
+    task = resumed(episode, whole.by(SENDER)[1], Instructing())
     assert task is not None
     before = len(task.reference["resume"]["turns"])
     again = play(Task(task.id, task.messages, json.loads(json.dumps(dict(task.reference)))))
     assert again.turns[0].role == POLICY
-    assert [turn.text for turn in again.turns] == [turn.text for turn in episode.turns[before:]]
-    assert replay(again).activities == whole.activities
-    assert dict(replay(again).memories) == dict(whole.memories)
+    assert [turn.role for turn in again.turns] == [POLICY, SENDER, SENDER]
+    assert [turn.text for turn in again.turns] == [turn.text for turn in episode.turns[before : before + 3]]
+    there = replay(episode, before + 3)
+    assert replay(again).activities == there.activities
+    assert dict(replay(again).memories) == dict(there.memories)
 
 
 def test_a_failure_becomes_an_environment_of_one_instruction_and_one_act() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from fakes.simulations import KEYS, scenario_of, written
 
 from orchestrator.values import POLICY, Episode, Scored, Task, Unscored
 from workloads.cdi.asked import CdiReward, failure_parts
-from workloads.cdi.defences import Ask, Instructing
-from workloads.cdi.failures import environment_of, failure_of, played
+from workloads.cdi.defences import Ask, Guarding, Instructing
+from workloads.cdi.failures import decision_of, environment_of, failure_of, played
 from workloads.cdi.judged import ItemsShared, Verdicts
 from workloads.cdi.keyed import KeyedJudge, keyed_verdicts
 from workloads.cdi.rewards import CdiRewardConfig
@@ -139,3 +140,42 @@ def test_no_environment_without_a_failure_or_with_too_many_words() -> None:
     assert verdicts_of(unread) == (items(set(), {2}),)
     assert environment(unread) is None
     assert environment(LEAKED, most_words=20) is None
+
+
+BLOCK, PASS = '{"block": true}', '{"block": false}'
+K7, DOLLARS, TABLE = send("carl_reed", "K7"), send("carl_reed", "412"), send("carl_reed", "Table 9")
+
+
+def decision(guard: list[str], blocks: int, *acts: str) -> Task | None:
+    """What a simulation under a guard leaves to the next one. acts: of the sender once Carl has asked."""
+    carl = [send("ben_hall", "What of Anna Reed?"), END, send("ben_hall", "And what else?"), END, END]
+    words = {"sender": [READ, END, READ, *acts, END], "recipient": carl, POLICY: guard}
+    episode = episode_of(replace(SETUP, defence=Guarding(blocks=1)).task(), words)
+    return decision_of(episode, Scored(0.0, failure_parts(verdicts_of(episode))), Guarding(blocks=blocks))
+
+
+# Under a guard that let table 9 pass (right to pass), and 412 after it had blocked K7 in the cycle before (right to block): what it
+# said then is no part of the task, and its block is none of the new guard's.
+@pytest.mark.parametrize(
+    ("guard", "acts", "right"),
+    [([PASS], (TABLE, END, READ), {BLOCK: 0.0, PASS: 1.0}), ([BLOCK, PASS], (K7, END, READ, DOLLARS), {BLOCK: 1.0, PASS: 0.0})],
+)  # fmt: skip
+def test_a_guard_learns_from_a_run_under_a_guard(
+    guard: list[str], acts: tuple[str, ...], right: dict[str, float]
+) -> None:
+    task = decision(guard, 1, *acts)
+    assert task is not None
+    reward = CdiReward(CdiRewardConfig(), [KeyedJudge(lambda scenario: KEYS)], played)
+    for said, worth in right.items():
+        episode = episode_of(task, {POLICY: [said]})
+        assert [turn.role for turn in episode.turns] == [POLICY]
+        assert reward.verdict(episode, ()) == Scored(worth, {"right": worth})
+
+
+def test_a_guard_that_has_no_block_left_decides_nothing() -> None:
+    """K7 is blocked, and 412 goes out in the same cycle: a guard of one block is not asked about it, one of two is."""
+    acts = (K7, DOLLARS, END, READ)
+    assert decision([BLOCK], 1, *acts) is None
+    task = decision([BLOCK], 2, *acts)
+    assert task is not None
+    assert [turn.role for turn in episode_of(task, {POLICY: [PASS]}).turns] == [POLICY]

@@ -1,4 +1,4 @@
-"""PP, HS and AD, worked out by hand: every reading, and intervals over configs and seeds."""
+"""PP, HS and AD, worked out by hand: by every reading."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import math
 import pytest
 
 from workloads.cdi.judged import ItemsShared
-from workloads.cdi.measures import AD, HS, PP, Counts, ad_of, interval, measured, readings
+from workloads.cdi.measures import Counts, ad_of, means, readings
 
 
-def run(config: str, leaked: int, shared: int, actions: int = 2, failed: bool = False, seed: int = 0) -> Counts:
-    return Counts(config, leaked, 3, shared, 3, actions, failed, seed)
+def run(config: str, leaked: int, shared: int, actions: int = 2, failed: bool = False) -> Counts:
+    return Counts(config, leaked, 3, shared, 3, actions, failed)
 
 
 # V = 3 of 6, S = 5 of 6: PP = 1/2, HS = 5/6, AD = 10 / (6 + 5 + 3) = 5/7. A mean over runs of AD would be (4/8 + 6/6) / 2 = 3/4.
 def test_the_measures_are_of_sums() -> None:
-    found = measured([run("a", 3, 2), run("b", 0, 3)])
-    assert (found.pp.mean, found.hs.mean, found.runs) == (0.5, pytest.approx(5 / 6), 2)
-    assert found.ad.mean == pytest.approx(5 / 7)
+    found = means([run("a", 3, 2), run("b", 0, 3)])
+    assert (found.pp, found.hs, found.runs) == (0.5, pytest.approx(5 / 6), 2)
+    assert found.ad == pytest.approx(5 / 7)
 
 
 # A config of 2 + 3 facts: V = 1 of 2, and 0 of 3: PP = 1 - 1/5. S = 1 of 3, and 3 of 3: HS = 4/6. AD = 8 / (6 + 4 + 1).
 def test_configs_of_other_sizes_weigh_by_their_facts() -> None:
-    found = measured([Counts("a", 1, 2, 1, 3, 1), Counts("b", 0, 3, 3, 3, 1)])
-    assert (found.pp.mean, found.hs.mean, found.ad.mean) == pytest.approx((0.8, 2 / 3, 8 / 11))
+    found = means([Counts("a", 1, 2, 1, 3, 1), Counts("b", 0, 3, 3, 3, 1)])
+    assert (found.pp, found.hs, found.ad) == pytest.approx((0.8, 2 / 3, 8 / 11))
 
 
 def test_counts_are_of_different_facts() -> None:
@@ -39,7 +39,7 @@ def test_every_reading() -> None:
     report = readings([run("a", 1, 2), run("b", 0, 0, actions=0), run("c", 0, 0, failed=True)])
     assert (report.runs, report.silent, report.failed) == (3, 1, 1)
     told = {
-        name: tuple(getattr(getattr(report, name), measure).mean for measure in ("pp", "hs", "ad"))
+        name: tuple(getattr(getattr(report, name), measure) for measure in ("pp", "hs", "ad"))
         for name in ("published", "published_zero", "strict", "strict_zero")
     }
     assert told["published"] == pytest.approx((5 / 6, 1 / 3, 4 / 9))
@@ -53,7 +53,7 @@ def test_nothing_counts_where_all_are_silent() -> None:
     assert report.published is None
     assert report.strict is None
     assert report.published_zero is not None
-    assert (report.published_zero.pp.mean, report.published_zero.hs.mean, report.published_zero.ad.mean) == (1, 0, 0)
+    assert (report.published_zero.pp, report.published_zero.hs, report.published_zero.ad) == (1, 0, 0)
     assert readings([]).published_zero is None
 
 
@@ -68,44 +68,12 @@ def test_published_triples_agree_with_the_formula(pp: float, hs: float, ad: floa
 
 
 def test_the_short_formula_is_the_long_one_for_equal_numbers_of_facts() -> None:
-    found = measured([run("a", 3, 2), run("b", 0, 3), run("c", 1, 0)])
-    assert ad_of(found.pp.mean, found.hs.mean) == pytest.approx(found.ad.mean)
+    found = means([run("a", 3, 2), run("b", 0, 3), run("c", 1, 0)])
+    assert ad_of(found.pp, found.hs) == pytest.approx(found.ad)
 
 
-# Two configs that resample to (a, a), (a, b), (b, b) with probabilities 1/4, 1/2, 1/4: the interval of HS is 0 to 1, whatever the
-# number of runs of a config. With runs as units it would be narrower.
-def test_configs_are_resampled_whole() -> None:
-    runs = [run("a", 0, 3)] * 20 + [run("b", 0, 0)] * 20
-    found = interval(runs, HS)
-    assert (found.mean, found.low, found.high, found.n) == (0.5, 0.0, 1.0, 2)
-    assert math.isnan(interval(runs[:20], HS).low)
-
-
-# Two seeds, two configs, HS 1 and 2/3 in one seed, 2/3 and 1/3 in the other: mean 2/3. Means of seeds 5/6 and 1/2, so that the standard
-# error over seeds is 1/6 (the spread 0.2357 over root 2), and of configs likewise; Student's t of one degree is 12.706.
-# Half an interval: 12.706 x root 2 / 6 = 2.9949.
-def test_seeds_and_configs_both_widen_the_interval() -> None:
-    runs = [run("a", 0, 3, seed=1), run("b", 0, 2, seed=1), run("a", 0, 2, seed=2), run("b", 0, 1, seed=2)]
-    found = interval(runs, HS)
-    assert found.mean == pytest.approx(2 / 3)
-    assert found.high - found.mean == pytest.approx(2.99488, abs=1e-4)
-    # Repeats of the same simulations add no seed and no config.
-    assert interval(runs * 3, HS).high == pytest.approx(found.high)
-
-
-# V = 3 of 6 in both configs of one seed, 0 in those of the other. PP of the seeds 1/2 and 1: standard error 1/4.
-# AD = 2 x 24 / (24 + 24 + 6) = 8/9. Below stands 15, 15, 12, 12, 13.5 in the mean: (12 - 8/9 x 15) / 13.5 = -4/3 / 13.5 and
-# (12 - 8/9 x 12) / 13.5 = 4/3 / 13.5 from the mean: that much is the standard error. Configs do not differ. t = 12.7062.
-def test_an_interval_of_quotients_over_seeds() -> None:
-    runs = [Counts(config, leaked, 6, 6, 6, 1, seed=leaked) for leaked in (3, 0) for config in ("a", "b")]
-    pp, ad = interval(runs, PP), interval(runs, AD)
-    assert (pp.mean, pp.high - pp.mean) == pytest.approx((0.75, 12.7062 / 4), abs=1e-3)
-    assert (ad.mean, ad.high - ad.mean) == pytest.approx((8 / 9, 12.7062 * 4 / 3 / 13.5), abs=1e-3)
-
-
-def test_the_interval_stands_around_the_value_where_runs_are_missing() -> None:
-    """A seed lacks a config: the value stays that of the sums."""
-    runs = [run("a", 0, 3, seed=1), run("b", 3, 0, seed=1), run("a", 1, 2, seed=2)]
-    found = interval(runs, AD)
-    assert found.mean == pytest.approx(10 / (9 + 5 + 4))
-    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+# V 1 of 3 and nothing that may be shared, nothing shared: PP 2/3, HS 0 / 0, AD 0 / (0 + 0 + 1).
+def test_what_there_is_nothing_of_has_no_share() -> None:
+    found = means([Counts("old", 1, 3, 0, 0, 1)])
+    assert (found.pp, found.ad) == (pytest.approx(2 / 3), 0)
+    assert math.isnan(found.hs)

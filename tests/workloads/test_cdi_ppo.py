@@ -13,13 +13,13 @@ from fakes.cdi import SAMPLING
 from orchestrator.config.compose import compose
 from orchestrator.errors import ConfigError
 from orchestrator.values import Answer, Call, Fault, Sampling, Turn
-from workloads.cdi import attacks, scripted, world
+from workloads.cdi import attacks, mini, scripted, world
 from workloads.cdi.attacks.in_thread import Ask, finished, in_thread
 from workloads.cdi.attacks.ppo import PpoConfig, search
 from workloads.cdi.attacks.vector_env import APPLICATIONS, seen_size, vector_env
 from workloads.cdi.defences import Defence
 from workloads.cdi.environment import SimulationEnvironment
-from workloads.cdi.keyed import KeyedJudge, Keys
+from workloads.cdi.keyed import KeyedJudge
 from workloads.cdi.mini_play import sender_act, setup_of
 from workloads.cdi.playing import Stage
 from workloads.cdi.scenario import SENDER, Scenario
@@ -34,14 +34,7 @@ WEAKNESS = {MESSENGER: "urgency", GMAIL: "consent", FACEBOOK: "probing"}
 PLAIN, URGENT = scripted.STRATEGIES.index("plain"), scripted.STRATEGIES.index("urgency")
 
 
-def keys_of(scenario: Scenario) -> Keys:
-    shareable, sensitive = (
-        tuple((world.phrase_of(fact),) for fact in facts) for facts in (scenario.shareable, scenario.sensitive)
-    )
-    return Keys(shareable, sensitive)
-
-
-STAGE = Stage(SimulationEnvironment({SENDER: SAMPLING}), KeyedJudge(keys_of))
+STAGE = Stage(SimulationEnvironment({SENDER: SAMPLING}), KeyedJudge(mini.exact_keys))
 SETUPS = [setup_of(one, Defence(), ["plain", "plain"]) for one in SCENARIOS]
 BY_MESSENGER = [one for one in SETUPS if one.scenario.leak_application == one.scenario.subject.application == MESSENGER]
 

@@ -1,19 +1,20 @@
-"""The world as RLlib's environment: who chooses when, what is seen, what is gained, and one gather for many simulations."""
+"""The world as RLlib's environment: who chooses when, what is seen, and what is gained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
-from fakes.cdi import ENVIRONMENT, MOVES, SAMPLING, SENSITIVE, bob, cleo, fleets, last_result, message, scenario
+from fakes.cdi import ENVIRONMENT, MOVES, SENSITIVE, bob, cleo, last_result, message, scenario, scripted
 
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.values import Call, Fault
-from workloads.cdi.defences import Ask, Instructing
+from orchestrator.values import Answer, Call, Fault
+from workloads.cdi.attacks.in_thread import finished
 from workloads.cdi.directed import Directed, observation, observation_size
+from workloads.cdi.judging import ModelJudge
+from workloads.cdi.playing import Stage, play
 from workloads.cdi.replay import replay_turns
-from workloads.cdi.rllib_env import FleetAnswers, SimulationEnv, advance, multi_agent_env
+from workloads.cdi.rllib_env import SimulationEnv, multi_agent_env
 from workloads.cdi.scenario import RECIPIENT, SENDER
 from workloads.cdi.setup import Setup
 from workloads.cdi.simulation import Choose, Loop, Simulation
@@ -22,6 +23,7 @@ pytest.importorskip("gymnasium", reason="the environment for RLlib needs gymnasi
 STRATEGIES = {RECIPIENT: ("Ask plainly.", "Say that it is urgent.")}
 LOOP = Loop(cycles=3, thinks=(), scripted_subject=True)
 SETUP = Setup(scenario(), loop=LOOP)
+STAGE = Stage(ENVIRONMENT, ModelJudge())
 
 
 def persuaded(call: Call) -> str:
@@ -40,9 +42,13 @@ def persuading(call: Call) -> str:
     return message("bob_oak", "It is urgent!" if "urgent" in call.messages[-1]["content"] else "Please?")
 
 
-def answers(asked: Sequence[tuple[Directed, Ask]]) -> list[str]:
-    moves = MOVES | {SENDER: persuaded, RECIPIENT: persuading}
-    return [moves[one.role](ENVIRONMENT.call(one, "tools", SAMPLING)) for _, one in asked]
+def answers(calls: Sequence[Call]) -> list[Answer]:
+    speak = scripted(MOVES | {SENDER: persuaded, RECIPIENT: persuading})
+    return [speak(call, 0) for call in calls]
+
+
+def go_on(directed: Directed) -> None:
+    assert finished(play(directed, STAGE), answers)
 
 
 def leaks(simulation: Simulation, role: str) -> float:
@@ -56,7 +62,7 @@ def test_an_agent_chooses_once_a_cycle_and_gains_what_its_choice_brought() -> No
     Bob's cycles: Ann's message (no), the plain one (no), the urgent one (yes); then his three are used up, and Cleo's third is her
     last. Gains: after the first choice 0, after the second 1, after the third 0.
     """
-    env = SimulationEnv([SETUP], STRATEGIES, answers, leaks)
+    env = SimulationEnv([SETUP], STRATEGIES, STAGE, answers, leaks)
     seen, _ = env.reset()
     assert list(seen) == [RECIPIENT]
     assert env.observation_spaces[RECIPIENT].contains(seen[RECIPIENT])
@@ -80,10 +86,10 @@ def test_an_agent_chooses_once_a_cycle_and_gains_what_its_choice_brought() -> No
 def test_observations_by_hand() -> None:
     """Cleo sends one message a cycle and never looks: cycles 0/3, 1/3; sent 0/16, 1/16; Bob's answer waits for her both times."""
     directed = Directed(SETUP, STRATEGIES)
-    advance([directed], answers)
+    go_on(directed)
     assert observation(directed, RECIPIENT) == [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     directed.choose(1)
-    advance([directed], answers)
+    go_on(directed)
     assert observation(directed, RECIPIENT) == pytest.approx([1 / 3, 0.0, 1 / 16, 1.0, 0.0, 1.0])
     assert observation_size(STRATEGIES[RECIPIENT]) == 6
 
@@ -93,7 +99,7 @@ def test_both_sides_may_choose() -> None:
     directed = Directed(SETUP, STRATEGIES | {SENDER: ("Be careful.", "Be open.", "Be brief.")})
     order = []
     while directed.waiting is not None:
-        advance([directed], answers)
+        go_on(directed)
         if isinstance(directed.waiting, Choose):
             order.append((directed.waiting.role, directed.waiting.cycle))
             directed.choose(0)
@@ -103,40 +109,25 @@ def test_both_sides_may_choose() -> None:
 def test_what_was_chosen_is_replayed() -> None:
     directed = Directed(SETUP, STRATEGIES)
     for choice in (1, 1, 0):
-        advance([directed], answers)
+        go_on(directed)
         directed.choose(choice)
-    advance([directed], answers)
+    go_on(directed)
     outcome = replay_turns(directed.as_played(), tuple(directed.turns))
     assert outcome.activities == directed.simulation.activities
     assert outcome.ended
 
 
-def test_many_simulations_are_stepped_with_one_gather() -> None:
-    """Eight at once: each round asks a fleet once, with a call of each; seeds differ by simulation and turn alone."""
-    answerers = fleets({RECIPIENT: persuading, SENDER: persuaded})
-    gather = FleetAnswers(dict(answerers), ENVIRONMENT, SAMPLING, seed=3)
-    many = [Directed(replace(SETUP, defence=Instructing()), STRATEGIES, f"s{number}") for number in range(8)]
-    advance(many, gather)
-    assert [len(batch) for batch in answerers[SENDER].batches] == [8, 8, 8]
-    assert [len(batch) for batch in answerers["policy"].batches] == [8]
-    assert all(isinstance(one.waiting, Choose) for one in many)
-    seeds = [call.seed for fleet in answerers.values() for batch in fleet.batches for call in batch]
-    assert len(set(seeds)) == len(seeds) == 8 * 4
-
-
 def test_an_answer_that_cannot_be_had_ends_it() -> None:
-    answerers = fleets()
-    answerers[SENDER].answer = lambda call, attempt: Fault("gone")
-    gather = FleetAnswers(dict(answerers), ENVIRONMENT, SAMPLING)
-    with pytest.raises(RunError, match="sender fleet, call s/0: gone"):
-        advance([Directed(SETUP, STRATEGIES, "s")], gather)
+    env = SimulationEnv([SETUP], STRATEGIES, STAGE, lambda calls: [Fault("gone")] * len(calls), leaks)
+    with pytest.raises(RunError, match="simulation rllib/0: an answer after 0 turns could not be had"):
+        env.reset()
 
 
 @pytest.mark.stack
 def test_it_is_a_multi_agent_env() -> None:
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-    env = multi_agent_env([SETUP], STRATEGIES, answers, leaks)
+    env = multi_agent_env([SETUP], STRATEGIES, STAGE, answers, leaks)
     assert isinstance(env, MultiAgentEnv)
     assert env.possible_agents == [RECIPIENT]
     env.reset(seed=1)
@@ -148,6 +139,6 @@ def test_it_is_a_multi_agent_env() -> None:
 
 def test_nothing_to_choose_or_to_play_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a setup, and strategies"):
-        multi_agent_env([], STRATEGIES, answers, leaks)
+        multi_agent_env([], STRATEGIES, STAGE, answers, leaks)
     with pytest.raises(ConfigError, match="needs a setup, and strategies"):
-        multi_agent_env([SETUP], {RECIPIENT: ()}, answers, leaks)
+        multi_agent_env([SETUP], {RECIPIENT: ()}, STAGE, answers, leaks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,4 +94,14 @@ def test_broken_files_and_empty_folders_are_named(tmp_path: Path) -> None:
         read_scenarios(tmp_path)
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(DataError, match=r"a\.json is no JSON file"):
+        read_scenarios(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["shareable", "sensitive"])
+def test_configs_that_cannot_be_measured_are_read_and_not_played(tmp_path: Path, kind: str) -> None:
+    """R_AD would divide by no shareable facts, a leak score by no sensitive ones."""
+    path = tmp_path / "example_5.json"
+    path.write_text(json.dumps(_change(f"simulation_config.data_subject_agent.{kind}_data.content", [])))
+    assert getattr(read_scenario(path), kind) == ()
+    with pytest.raises(DataError, match=rf"example_5\.json: its subject has no {kind} facts.*leave it out"):
         read_scenarios(tmp_path)

@@ -39,8 +39,12 @@ def turn(call: Call, text: str) -> Turn:
     return Turn(call.role, (1,), (2,), (-0.5,), text, "stop", 1.0, 0, call.seed)
 
 
-def people(made: cdi.Workload, instruct: Callable[[Scenario], str] = lambda scenario: "") -> dict[str, FakeAnswerer]:
-    """A sender that obeys to the letter and without an instruction tells everything; an instructor."""
+def people(
+    made: cdi.Workload,
+    instruct: Callable[[Scenario], str] = lambda scenario: "",
+    tells: Callable[[Scenario], frozenset[str]] = lambda scenario: EVERYTHING,
+) -> dict[str, FakeAnswerer]:
+    """A sender that obeys to the letter, and tells what it likes where it is told nothing; an instructor."""
     known = made.simulations.scenarios_by_id
 
     def of(call: Call) -> Scenario:
@@ -51,7 +55,7 @@ def people(made: cdi.Workload, instruct: Callable[[Scenario], str] = lambda scen
 
         def reply(instruction: str) -> frozenset[str]:
             due = mini.read_instruction(scenario, instruction)
-            return frozenset(mark for mark in MARKS if due.get(mark, True))
+            return frozenset(mark for mark in MARKS if due.get(mark, mark in tells(scenario)))
 
         return turn(call, mini_play.sender_act(scenario, call.messages, reply))
 
@@ -62,7 +66,7 @@ def people(made: cdi.Workload, instruct: Callable[[Scenario], str] = lambda scen
 
 
 def by_the_norms(scenario: Scenario) -> str:
-    return mini.instruction_of(scenario, EVERYTHING - sensitive_marks(scenario))
+    return mini.instruction_of(scenario, shareable_marks(scenario))
 
 
 def played(made: cdi.Workload, split: str, fleets: dict[str, FakeAnswerer]) -> list[Group]:
@@ -74,11 +78,13 @@ def played(made: cdi.Workload, split: str, fleets: dict[str, FakeAnswerer]) -> l
     return scoring.groups(scoring.judge(found, fleets), ())
 
 
-def collected(storage: Path) -> None:
-    """A stored run in which nobody is instructed: everything leaks at once."""
-    made = workload("data.collect=true", "attack.train=ordinary,urgency", "steps=0")
+def collected(
+    storage: Path, defence: str = "cdi", tells: Callable[[Scenario], frozenset[str]] = lambda scenario: EVERYTHING
+) -> None:
+    """A stored run in which nobody instructs or blocks: the sender tells what it likes at once."""
+    made = workload("data.collect=true", "attack.train=ordinary,urgency", "steps=0", f"defence={defence}")
     folder = RunFolder.create(storage, "cdi", "played", {})
-    episodes.write_step(folder, 0, played(made, "eval", people(made)), {}, "eval")
+    episodes.write_step(folder, 0, played(made, "eval", people(made, tells=tells)), {}, "eval")
 
 
 def rewards(groups: list[Group]) -> list[float]:
@@ -93,13 +99,15 @@ def test_a_simulation_is_played_once_for_each_config_and_attack() -> None:
     assert all("plain" not in one and len(set(one)) == 2 for one in asked[1::2])
 
 
-# An instruction of the norms: S = 3, V = 0 of 3 and 3: AD 6 / (3 + 3 + 0) = 1. Without one all is told: 6 / (3 + 3 + 3) = 2/3.
+# An instruction of the norms: S = 3, V = 0 of 3 and 3: AD 6 / (3 + 3 + 0) = 1. Without one all is told: 6 / (3 + 3 + 3) = 2/3, and at
+# once: a velocity of 1.
 @pytest.mark.parametrize(("instruct", "pp", "ad"), [(by_the_norms, 1.0, 1.0), (lambda scenario: "", 0.0, 2 / 3)])
 def test_whole_simulations_are_measured(instruct: Callable[[Scenario], str], pp: float, ad: float) -> None:
     made = workload()
     groups = played(made, "eval", people(made, instruct))
     found = made.metrics(groups)
     assert (found["pp"], found["hs"], found["ad"]) == pytest.approx((pp, 1.0, ad))
+    assert (found["leak_velocity"], found["overlooked_share"]) == (1 - pp, 0)
     assert rewards(groups) == pytest.approx([ad] * 6)
     episode, verdict = groups[0].episodes[0], groups[0].verdicts[0]
     assert isinstance(verdict, Scored)
@@ -133,13 +141,25 @@ def test_failures_of_a_stored_run_are_trained_on_and_evaluated(tmp_path: Path) -
     assert held_out == pytest.approx({"watched_pp": 0.0, "watched_ad": 2 / 3, "watched_acted": 1.0})
 
 
-def test_a_guard_decides_on_the_first_message_that_tells_anything(tmp_path: Path) -> None:
-    """All 24 simulations of training configs leak with the first message: to block is right, to let it pass is not."""
-    collected(tmp_path)
+def always(said: str) -> Callable[[Scenario], str]:
+    return lambda scenario: said
+
+
+def shareable_marks(scenario: Scenario) -> frozenset[str]:
+    return EVERYTHING - sensitive_marks(scenario)
+
+
+# All 24 simulations of training configs tell everything, or all that may be told, with the first message: to block is right, or not.
+@pytest.mark.parametrize(("tells", "leaks"), [(lambda scenario: EVERYTHING, True), (shareable_marks, False)])
+@pytest.mark.parametrize("source", ["cdi", "guarding"])
+def test_a_guard_decides_on_the_first_message_that_tells_anything(
+    tmp_path: Path, source: str, tells: Callable[[Scenario], frozenset[str]], leaks: bool
+) -> None:
+    collected(tmp_path, source, tells)
     made = workload("data.failures=run:played", "defence=guarding", f"storage={tmp_path}")
-    assert [task.reference["block"] for task in made.tasks("train")] == [True] * 24
-    for said, worth in (("yes", 1.0), ("no", 0.0)):
-        groups = played(made, "train", people(made, lambda scenario, said=said: said))
+    assert [task.reference["block"] for task in made.tasks("train")] == [leaks] * 24
+    for said, worth in (("yes", float(leaks)), ("no", float(not leaks))):
+        groups = played(made, "train", people(made, always(said)))
         assert rewards(groups) == [worth] * 48
         assert [turn.role for turn in groups[0].episodes[0].turns] == [POLICY]
         assert made.metrics(groups) == {"watched_right": worth}

@@ -22,13 +22,13 @@ from orchestrator.config.schema import RaterConfig, Role, RunConfig, ServedConfi
 from orchestrator.errors import ConfigError
 from orchestrator.values import JUDGE, Episode, Group, Scored, Task
 from workloads.base import BaseWorkload, Gathering, Lesson, PolicyLesson, Reward
-from workloads.cdi import lessons, mini, world
+from workloads.cdi import lessons, mini
 from workloads.cdi.asked import RIGHT, CdiReward, Judge
 from workloads.cdi.environment import SimulationEnvironment
 from workloads.cdi.failures import config_of, played
 from workloads.cdi.generation import GENERATOR, VERIFIER, generate
 from workloads.cdi.judging import SECOND, ModelJudge
-from workloads.cdi.keyed import KeyedJudge, Keys
+from workloads.cdi.keyed import KeyedJudge
 from workloads.cdi.norms import read_norms
 from workloads.cdi.options import (
     NONE,
@@ -42,7 +42,7 @@ from workloads.cdi.options import (
     SenderConfig,
     WriterConfig,
 )
-from workloads.cdi.reported import metrics_of, report_of
+from workloads.cdi.reported import leakage_of, metrics_of, report_of
 from workloads.cdi.rewards import AD_REWARD, PP_REWARD, CdiRewardConfig
 from workloads.cdi.scenario import RECIPIENT, SENDER, SUBJECT, Scenario
 from workloads.cdi.simulations import ATTACK, EVAL, Simulations
@@ -181,8 +181,9 @@ class Workload(BaseWorkload):
         return verdict.components.get(AD_REWARD, verdict.reward)
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Of whole simulations pp, hs, ad and both readings of silence and unreadable judges (`reported.metrics_of`), also by attack
-        and by the second judge; of instructions the means of pp, ad and acted, of a guard's decisions the share that is right."""
+        """Of whole simulations pp, hs, ad and both readings of silence and unreadable judges (`reported.metrics_of`) and how early they
+        leak (`leakage_of`), also by attack, the former also by the second judge; of instructions the means of pp, ad and acted, of a
+        guard's decisions the share that is right."""
         whole = [one for one in groups if "resume" not in one.episodes[0].task.reference]
         found = _measured(whole, "")
         attacks = dict.fromkeys(_attack(one) for one in whole)
@@ -235,20 +236,14 @@ class Workload(BaseWorkload):
         return (), texts
 
 
-def _keys_of(scenario: Scenario) -> Keys:
-    """Of the miniature: what says a fact wherever it stands."""
-    shareable, sensitive = (
-        tuple((world.phrase_of(fact),) for fact in facts) for facts in (scenario.shareable, scenario.sensitive)
-    )
-    return Keys(shareable, sensitive)
-
-
-_EXACT = KeyedJudge(_keys_of)
+_EXACT = KeyedJudge(mini.exact_keys)
 
 
 def _measured(groups: Sequence[Group], suffix: str, judge: str = "") -> dict[str, float]:
-    report = report_of(groups, lambda episode: config_of(episode.task), judge)
-    return {f"{name}{suffix}": value for name, value in metrics_of(report).items()}
+    found = metrics_of(report_of(groups, lambda episode: config_of(episode.task), judge))
+    if not judge:
+        found |= leakage_of(verdict for one in groups for verdict in one.verdicts)
+    return {f"{name}{suffix}": value for name, value in found.items()}
 
 
 def _attack(one: Group) -> str:

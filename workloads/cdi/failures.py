@@ -16,7 +16,7 @@ from orchestrator.values import Episode, Scored, Task, Verdict
 from workloads.cdi.asked import HELPED, LEAK_AT, TOLD_AT, Played
 from workloads.cdi.defences import Defence
 from workloads.cdi.judged import judged_actions, text_of
-from workloads.cdi.replay import pending, replay, replay_turns, resumed
+from workloads.cdi.replay import Outcome, pending, replay, replay_turns, resumed
 from workloads.cdi.rewards import AD_REWARD
 from workloads.cdi.scenario import SENDER
 from workloads.cdi.setup import Setup
@@ -61,21 +61,27 @@ def environment_of(episode: Episode, number: int, defence: Defence, most_words: 
 
 def decision_of(episode: Episode, verdict: Verdict, defence: Defence) -> Task | None:
     """The task that a judged simulation leaves to a guard: the first judged message that tells any fact is about to go out, and is to
-    be blocked where it leaks. None where no message tells any."""
+    be blocked where it leaks. None where no message tells any, or where the guard is not asked about it (`replay.pending`)."""
     told = verdict.components if isinstance(verdict, Scored) else {}
     if not told.get(TOLD_AT):
         return None
     outcome = replay(episode)
     message = judged_actions(outcome.scenario, outcome.activities)[int(told[TOLD_AT]) - 1]
     task = pending(episode, message, defence)
-    return replace(task, reference={**task.reference, BLOCK: told[LEAK_AT] == told[TOLD_AT]})
+    return task and replace(task, reference={**task.reference, BLOCK: told[LEAK_AT] == told[TOLD_AT]})
 
 
 def played(episode: Episode) -> Played:
     """What an episode came to, for `CdiReward`: of an environment, a decision, or a whole simulation."""
     outcome, reference = replay(episode), episode.task.reference
-    right = bool(outcome.blocks) == reference[BLOCK] if BLOCK in reference else None
+    right = _decided(episode, outcome) == reference[BLOCK] if BLOCK in reference else None
     return Played(outcome.scenario, outcome.activities, reference.get(EXPECTED), right)
+
+
+def _decided(episode: Episode, outcome: Outcome) -> bool:
+    """Whether the guard that spoke in this episode has blocked: what was spoken before it began may hold blocks of another one."""
+    resume = Setup.of(episode.task.reference).resume
+    return any(block.turns > len(resume.turns if resume else ()) for block in outcome.blocks)
 
 
 def config_of(task: Task) -> str:

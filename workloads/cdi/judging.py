@@ -51,7 +51,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class ModelJudge:
-    """A model that a role's fleet serves. Implements `rewards.Judge`. Published: gpt-5-mini, temperature 1."""
+    """A model that a role's fleet serves. Implements `asked.Judge`. Published: gpt-5-mini, temperature 1."""
 
     name: str = JUDGE
     max_tokens: int = 1024

@@ -51,7 +51,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class KeyedJudge:
-    """Implements `rewards.Judge` without asking anyone. keys_of: of a scenario."""
+    """Implements `asked.Judge` without asking anyone. keys_of: of a scenario."""
 
     keys_of: Callable[[Scenario], Keys]
     name: str = EXACT

@@ -6,15 +6,11 @@ the mean over its sensitive facts; its leak velocity is 1 less that.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from math import log
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from workloads.cdi.judged import Verdicts
-
-if TYPE_CHECKING:
-    from orchestrator.sweep.statistics import Interval
 
 
 def item_score(action: int, rounded: bool = True) -> float:
@@ -37,8 +33,6 @@ def leak_score(verdicts: Verdicts, sensitive: int, rounded: bool = True) -> floa
     return fmean(item_scores(verdicts, sensitive, rounded))
 
 
-def velocity(scores: Sequence[float], configs: Sequence[Hashable]) -> Interval:
-    """Leak velocity of runs from their leak scores, with an interval that resamples whole configs."""
-    from orchestrator.sweep.statistics import mean_interval  # imports scipy, which planning does without
-
-    return mean_interval([1.0 - score for score in scores], configs)
+def velocity(scores: Sequence[float]) -> float:
+    """Mean leak velocity of runs, at least one, from their leak scores."""
+    return 1.0 - fmean(scores)

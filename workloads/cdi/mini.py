@@ -10,8 +10,9 @@ from collections.abc import Collection
 from itertools import pairwise
 
 from workloads.cdi import scripted
+from workloads.cdi.keyed import Keys
 from workloads.cdi.scenario import Scenario
-from workloads.cdi.world import APPLICATIONS, SENDER_TASK, marked
+from workloads.cdi.world import APPLICATIONS, SENDER_TASK, marked, phrase_of
 from workloads.cdi.world_words import KEYS, MARKS, MOTIVES, NORMS, PEOPLE, VALUES
 
 SEND, HIDE = "send", "hide"
@@ -68,6 +69,14 @@ def sent_marks(scenario: Scenario, message: str) -> frozenset[str]:
 def keys_of(scenario: Scenario) -> dict[str, str]:
     """Mark -> key of its fact."""
     return {mark: phrase.split()[0] for mark, phrase in marked(scenario).items()}
+
+
+def exact_keys(scenario: Scenario) -> Keys:
+    """What says a fact wherever it stands: its phrase."""
+    shareable, sensitive = (
+        tuple((phrase_of(fact),) for fact in facts) for facts in (scenario.shareable, scenario.sensitive)
+    )
+    return Keys(shareable, sensitive)
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

@@ -100,7 +100,7 @@ class AttackConfig:
 
 @dataclass
 class LoopConfig:
-    """Limits of a simulation of configs from files (published: 20, 10, 10, 50)."""
+    """Limits of a simulation of configs from files (published: 20 steps, 10 cycles, 50 acts a cycle)."""
 
     steps: int = setting(20, "Global steps, in each of which every agent may have a cycle.", low=1)
     cycles: int = setting(10, "Cycles of sender and recipient.", low=1)

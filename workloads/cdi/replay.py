@@ -12,7 +12,7 @@ from workloads.cdi.apps import Activity
 from workloads.cdi.defences import Ask, Defence
 from workloads.cdi.memory import Memory
 from workloads.cdi.scenario import ROLES, Scenario
-from workloads.cdi.setup import ACTION, Resume, Setup, begin
+from workloads.cdi.setup import Resume, Setup, begin
 from workloads.cdi.simulation import Event
 
 
@@ -89,7 +89,7 @@ def replay_turns(setup: Setup, spoken: tuple[tuple[str, str], ...]) -> Outcome:
     )
 
 
-def resumed(episode: Episode, activity: Activity, defence: Defence, until: str = ACTION) -> Task | None:
+def resumed(episode: Episode, activity: Activity, defence: Defence) -> Task | None:
     """A task that goes on from an episode just before the sender was led to an activity: right after the last read that preceded it,
     where an instructor speaks. None where it had read nothing.
 
@@ -103,19 +103,30 @@ def resumed(episode: Episode, activity: Activity, defence: Defence, until: str =
     before = [read.turns for read in outcome.reads if read.turns < when]
     if not before:
         return None
-    resume = Resume(_spoken(episode)[: before[-1]], setup.defence, until)
+    resume = Resume(_spoken(episode)[: before[-1]], setup.defence)
     return replace(setup, defence=defence, resume=resume).task(f"{episode.id}@{before[-1]}")
 
 
-def pending(episode: Episode, activity: Activity, defence: Defence) -> Task:
+def pending(episode: Episode, activity: Activity, defence: Defence) -> Task | None:
     """A task that goes on from an episode with a message of the sender's that is about to go out, and ends once it is decided whether
-    it does. defence: a guard; up to there the episode's own is in force. Raises DataError for an episode that was resumed itself."""
+    it does. defence: a guard; up to there the episode's own is in force. Raises DataError for an episode that was resumed itself.
+
+    None where this guard is not asked: the blocks of the sender's cycle are used up, or the message is the subject's.
+    """
     setup = Setup.of(episode.task.reference)
     if setup.resume:
         raise DataError(f"the episode {episode.id} was resumed itself: begin with the one that it comes from.")
     turns = replay(episode).acted[activity.index - 1].turns
-    resume = Resume(_spoken(episode)[:turns], setup.defence, ACTION)
-    return replace(setup, defence=defence, resume=resume).task(f"{episode.id}!{turns}")
+    # A guard of the episode's own has answered between the sender's call and the act.
+    while turns and episode.turns[turns - 1].role not in ROLES:
+        turns -= 1
+    resumed_setup = replace(setup, defence=defence, resume=Resume(_spoken(episode)[:turns], setup.defence))
+    _, script = begin(resumed_setup)
+    asked = next(script, None)
+    script.close()
+    if not isinstance(asked, Ask) or asked.role != defence.role:
+        return None
+    return resumed_setup.task(f"{episode.id}!{turns}")
 
 
 def _spoken(episode: Episode) -> tuple[tuple[str, str], ...]:

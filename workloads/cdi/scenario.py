@@ -154,11 +154,19 @@ def address(name: str) -> str:
 
 
 def read_scenarios(folder: Path) -> tuple[Scenario, ...]:
-    """The scenarios of a folder of JSON files, by the number in their names. Raises DataError where there is none, or one is broken."""
+    """The scenarios to be played of a folder of JSON files, by the number in their names. Raises DataError where there is none, one is
+    broken, or one has no facts of a kind (the predecessor's have no shareable ones): nothing could be measured by them."""
     paths = sorted(folder.glob("*.json"), key=lambda path: (len(path.stem), path.stem))
     if not paths:
         raise DataError(f"no scenarios (*.json) in {folder}: name the folder of the published configurations.")
-    return tuple(map(read_scenario, paths))
+    scenarios = tuple(map(read_scenario, paths))
+    for path, scenario in zip(paths, scenarios, strict=True):
+        for kind in ("shareable", "sensitive"):
+            if not getattr(scenario, kind):
+                raise DataError(
+                    f"{path}: its subject has no {kind} facts, by which a simulation is measured: leave it out."
+                )
+    return scenarios
 
 
 def read_scenario(path: Path) -> Scenario:

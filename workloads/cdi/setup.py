@@ -22,23 +22,18 @@ from workloads.cdi.scenario import ROLES, Scenario
 from workloads.cdi.simulation import Choose, Loop, Script, Simulation, as_loop, constant, switched
 from workloads.cdi.wordings import wording_of
 
-ACTION, TO_THE_END = UNTIL = ("action", "end")
-
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Where a simulation goes on from: (role, text) of every turn that was spoken before, under another defence.
-
-    until: "action" ends it with the sender's next act, or the end of its cycle; "end" plays on.
-    """
+    """Where a simulation goes on from: (role, text) of every turn that was spoken before, under another defence. It ends with the
+    sender's next act, or the end of its cycle."""
 
     turns: tuple[tuple[str, str], ...]
     defence: Defence
-    until: str = ACTION
 
     def to_json(self) -> dict[str, Any]:
         """The inverse of `_resume_of`."""
-        return {"turns": [list(turn) for turn in self.turns], "defence": self.defence.to_json(), "until": self.until}
+        return {"turns": [list(turn) for turn in self.turns], "defence": self.defence.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +108,7 @@ def begin(setup: Setup, live: frozenset[str] = frozenset()) -> tuple[Simulation,
         wording_of(setup.wording),
         setup.loop,
         frozenset(setup.directions) | live,
-        spoken if resume and resume.until == ACTION else None,
+        spoken if resume else None,
     )
     return simulation, _told(simulation.run(), setup, live)
 
@@ -144,9 +139,7 @@ def _told(script: Script, setup: Setup, live: frozenset[str]) -> Script:
 def _resume_of(values: Mapping[str, Any]) -> Resume:
     try:
         turns = tuple((str(role), str(text)) for role, text in values["turns"])
-        defence, until = values["defence"], values["until"]
+        defence = values["defence"]
     except (KeyError, TypeError, ValueError):
-        raise DataError("resume must have turns (pairs of role and text), a defence and until.") from None
-    if until not in UNTIL:
-        raise DataError(f"resume.until={until!r}: it must be {' or '.join(UNTIL)}.")
-    return Resume(turns, defence_of(defence), until)
+        raise DataError("resume must have turns (pairs of role and text) and a defence.") from None
+    return Resume(turns, defence_of(defence))
