@@ -180,8 +180,8 @@ def vector_env(setups: Sequence[Setup], strategies: Sequence[str], stage: Stage,
     nothing to play or to choose."""
     if not setups or not strategies or any(setup.loop.cycles < 2 for setup in setups):
         raise ConfigError(
-            "an attacker that learns needs a setup, strategies, and two cycles of the recipient at least (loop.cycles): nobody answers "
-            "the last one."
+            "an attacker that learns needs a setup, strategies, and a recipient that asks once at least (attack.cycles; loop.cycles of "
+            "real configs counts one more, which nobody answers)."
         )
     from gymnasium.vector import AutoresetMode, VectorEnv
 
