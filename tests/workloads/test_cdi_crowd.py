@@ -65,7 +65,7 @@ def played(storage: Path, name: str, watch: Callable[[psutil.Popen], None]) -> l
 
 
 def words(episode: Episode) -> tuple[str, list[Turn]]:
-    """All but the version of the weights: the run that has just taught its sender sent it to the engine, the next one served it from disk."""
+    """All but the version of the weights: the run that has just taught its sender pushed it, the next one served it from disk."""
     return episode.id, [replace(turn, weight_version=0) for turn in episode.turns]
 
 
