@@ -218,7 +218,7 @@ class Simulations:
         """The failures of a stored run, by the split of their config in this one: none is on both sides."""
         split_of = {one.id: split for split in (TRAIN, EVAL) for one in self.scenarios[split]}
         found: dict[str, list[Task]] = {TRAIN: [], EVAL: []}
-        for group in self._stored(str(self._data.failures), "data.failures", self.scenarios_by_id):
+        for group in self._stored():
             for episode, verdict in zip(group.episodes, group.verdicts, strict=True):
                 split = split_of.get(episode.task.reference["config_id"])
                 if split and (task := self._goes_on(episode, verdict)):
@@ -244,30 +244,30 @@ class Simulations:
         """All of this run's."""
         return {one.id: one for mine in self.scenarios.values() for one in mine}
 
-    def _stored(self, run: str, key: str, known: Mapping[str, Scenario]) -> Iterator[Group]:
-        """The groups that a run played whole at its beginning. Raises ConfigError, and DataError for a config that has the id of one of
-        this run's and is another."""
+    def _stored(self) -> Iterator[Group]:
+        """The groups that the run of data.failures played whole at its beginning. Raises ConfigError, and DataError for a config that
+        has the id of one of this run's and is another."""
         # With Parquet's library, which planning does without.
         from orchestrator.records import episodes
         from orchestrator.records.folder import RunFolder
 
-        reference = ModelReference.parse(run)
+        where, reference = f"data.failures={self._data.failures}", ModelReference.parse(str(self._data.failures))
         if reference.kind != "run":
-            raise ConfigError(f"{key}={run}: name a run of this workload, run:NAME.")
+            raise ConfigError(f"{where}: name a run of this workload, run:NAME.")
         folder = RunFolder(find_run(reference.value, self._storage))
         groups = [group for split in (EVAL, TEST) for group in episodes.read_groups(folder, split, 0)]
         if not groups:
-            raise ConfigError(f"{key}={run}: that run has stored no simulations of its step 0. Let it finish.")
+            raise ConfigError(f"{where}: that run has stored no simulations of its step 0. Let it finish.")
         for group in groups:
             told = group.episodes[0].task.reference
             if "config_id" not in told or "resume" in told:
                 raise ConfigError(
-                    f"{key}={run}: that run played no whole simulations. Name one that did (data.collect=true steps=0)."
+                    f"{where}: that run played no whole simulations. Name one that did (data.collect=true steps=0)."
                 )
-            mine = known.get(str(told["config_id"]))
+            mine = self.scenarios_by_id.get(str(told["config_id"]))
             if mine is not None and mine.to_json() != told["config"]:
                 raise DataError(
-                    f"{key}={run}: its config {mine.id} is another one than this run's. Give both the same data settings."
+                    f"{where}: its config {mine.id} is another one than this run's. Give both the same data settings."
                 )
             yield group
 

@@ -177,8 +177,8 @@ STUDY = Table(
     ),
     baseline=BEFORE,
     draw=draw_plane,
-    note=f"{_READINGS} Gains of the optimised over the same defence before, of the others over none; silence counts in them as telling "
-    f"nothing. {_ONE_LESSON}",
+    note=f"{_READINGS} Gains: of the optimised over the same defence before, of none over CDI, of others over none; "
+    f"silence counts as telling nothing. {_ONE_LESSON}",
 )
 SHORT = replace(
     STUDY,
